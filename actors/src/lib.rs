@@ -1,0 +1,1 @@
+//! The work: activities, built-in definitions and the ports they need.

@@ -1,0 +1,2 @@
+//! The binary `skald`.
+fn main() {}

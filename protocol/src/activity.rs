@@ -1,0 +1,30 @@
+//! Work for activities outside the node, in any language: a NATS request to
+//! `skald.act.<tenant>.<activity>` with these headers, answered with JSON.
+
+/// Header: the idempotency key, the same for every attempt of one step of one saga.
+pub const KEY: &str = "Skald-Key";
+/// Header: the attempt, counted from 1.
+pub const ATTEMPT: &str = "Skald-Attempt";
+/// Header: RFC 3339; the answer is not read any more after it.
+pub const DEADLINE: &str = "Skald-Deadline";
+/// Header: what a late answer names (`activity.complete`, `.fail`, `.heartbeat`).
+pub const TOKEN: &str = "Skald-Token";
+/// Header: who started the saga.
+pub const PRINCIPAL: &str = "Skald-Principal";
+/// Header: seconds within which a heartbeat is wanted, when the state asks for one.
+pub const HEARTBEAT_SECONDS: &str = "Skald-Heartbeat-Seconds";
+/// Header of the answer: `ok` (also when absent), `failed` or `accepted`. After `accepted` the
+/// answer comes later, by token.
+pub const STATUS: &str = "Skald-Status";
+/// Header of a failed answer: the error name that Retry and Catch match.
+pub const ERROR: &str = "Skald-Error";
+/// Header of a failed answer: what went wrong, for a person.
+pub const CAUSE: &str = "Skald-Cause";
+/// Header of a failed answer: `permanent` or `transient`; transient when absent. A permanent
+/// failure is not retried whatever the state's Retry says.
+pub const KIND: &str = "Skald-Kind";
+
+/// The error name of a failure that may pass by itself.
+pub const TRANSIENT: &str = "Transient";
+/// The error name of a failure that will not.
+pub const PERMANENT: &str = "Permanent";

@@ -1,0 +1,177 @@
+//! How things are written: JSON at the edge, MessagePack inside, with a format byte on what is
+//! stored, and limits on what is read.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Code, Problem};
+
+/// First byte of everything Skald stores in MessagePack with field names.
+pub const FORMAT_MESSAGEPACK: u8 = 1;
+/// The deepest nesting accepted from outside. serde_json stops at 128 by itself; business data
+/// nests a handful of levels, and every level costs stack in each later step.
+pub const DEPTH_MAX: usize = 64;
+/// The largest command or answer body accepted from outside, in bytes, below the bus's own limit
+/// (NATS `max_payload`, 1 MiB by default) so that the refusal is ours and clear.
+pub const BODY_MAX_BYTES: usize = 512 * 1024;
+
+/// How a body is written; told by the `Content-Type` header, JSON when there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// `application/json`
+    #[default]
+    Json,
+    /// `application/msgpack`
+    MessagePack,
+}
+
+/// The header that tells the format.
+pub const CONTENT_TYPE: &str = "Content-Type";
+
+impl Format {
+    /// The format named by a `Content-Type`; parameters are ignored.
+    pub fn of(content_type: Option<&str>) -> Result<Self, Problem> {
+        match content_type.map(|text| text.split(';').next().unwrap_or_default().trim()) {
+            None | Some("" | "application/json" | "text/json") => Ok(Self::Json),
+            Some("application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack") => Ok(Self::MessagePack),
+            Some(other) => Err(Problem::new(Code::BadRequest, format!("Content-Type {other:?} is not understood"))
+                .mend("send application/json or application/msgpack")),
+        }
+    }
+
+    /// The media type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MessagePack => "application/msgpack",
+        }
+    }
+
+    /// Writes a body.
+    ///
+    /// # Panics
+    /// Never for our own types: they have string keys only.
+    pub fn write<T: Serialize>(self, body: &T) -> Vec<u8> {
+        match self {
+            Self::Json => serde_json::to_vec(body).expect("our types are writable as JSON"),
+            Self::MessagePack => rmp_serde::to_vec_named(body).expect("our types are writable as MessagePack"),
+        }
+    }
+
+    /// Reads a body that came from outside: bounded in size and depth; an empty body reads as `{}`.
+    pub fn read<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
+        if body.len() > BODY_MAX_BYTES {
+            return Err(Problem::new(
+                Code::TooLarge,
+                format!("the body has {} bytes, the limit is {BODY_MAX_BYTES}", body.len()),
+            )
+            .mend("put large data into object storage and pass its address"));
+        }
+        let bad = |why: String| Problem::new(Code::BadRequest, format!("the body cannot be read: {why}"));
+        match self {
+            Self::Json => {
+                let body = if body.is_empty() { b"{}" } else { body };
+                if json_depth(body) > DEPTH_MAX {
+                    return Err(bad(format!("it nests deeper than {DEPTH_MAX} levels")));
+                }
+                serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
+            }
+            Self::MessagePack => {
+                let body = if body.is_empty() { &[0x80] } else { body };
+                let mut rest: &[u8] = body;
+                let mut reader = rmp_serde::Deserializer::new(&mut rest);
+                reader.set_max_depth(DEPTH_MAX);
+                let value = T::deserialize(&mut reader).map_err(|error| bad(error.to_string()))?;
+                if rest.is_empty() { Ok(value) } else { Err(bad(format!("{} bytes follow its end", rest.len()))) }
+            }
+        }
+    }
+}
+
+/// How deep a JSON text nests, without building it.
+fn json_depth(body: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Why stored bytes cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// Written by a later release, or not by Skald.
+    #[error("stored format {0:?} is not known to this release")]
+    Format(Option<u8>),
+    /// Damaged.
+    #[error("stored bytes are damaged: {0}")]
+    Damaged(#[from] rmp_serde::decode::Error),
+}
+
+/// Writes something that is kept: a format byte, then MessagePack with field names.
+///
+/// # Panics
+/// Never for our own types.
+pub fn store<T: Serialize>(what: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(FORMAT_MESSAGEPACK);
+    let mut writer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+    what.serialize(&mut writer).expect("our types are writable as MessagePack");
+    bytes
+}
+
+/// Reads back what [`store`] wrote.
+pub fn load<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoredError> {
+    match bytes.split_first() {
+        Some((&FORMAT_MESSAGEPACK, body)) => Ok(rmp_serde::from_slice(body)?),
+        other => Err(StoredError::Format(other.map(|(byte, _)| *byte))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    #[test]
+    fn both_formats_carry_the_same_body() {
+        let body = serde_json::json!({"a": [1, -2, 3.5, null, true, "é"], "b": {"c": {}}});
+        for format in [Format::Json, Format::MessagePack] {
+            assert_eq!(format.read::<Value>(&format.write(&body)).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn hostile_bodies_are_refused_with_a_reason() {
+        let deep = "[".repeat(10_000);
+        let error = Format::Json.read::<Value>(deep.as_bytes()).unwrap_err();
+        assert!(error.message.contains("nests deeper"), "{error}");
+        assert!(Format::MessagePack.read::<Value>(&vec![0x91; 10_000]).is_err());
+        let large = vec![b' '; 10 * 1024 * 1024];
+        assert_eq!(Format::Json.read::<Value>(&large).unwrap_err().code, Code::TooLarge);
+        assert!(Format::MessagePack.read::<Value>(&[0x80, 0x80]).is_err(), "trailing bytes are refused");
+        assert!(Format::of(Some("text/xml")).is_err());
+    }
+
+    #[test]
+    fn brackets_inside_text_are_not_depth() {
+        assert_eq!(json_depth(br#"{"a":"[[[\"[[["}"#), 1);
+    }
+
+    #[test]
+    fn stored_bytes_of_an_unknown_format_are_refused() {
+        assert_eq!(load::<u32>(&store(&7u32)).unwrap(), 7);
+        assert!(matches!(load::<u32>(&[9, 7]), Err(StoredError::Format(Some(9)))));
+        assert!(matches!(load::<u32>(&[]), Err(StoredError::Format(None))));
+    }
+}

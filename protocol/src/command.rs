@@ -1,0 +1,261 @@
+//! What a client may ask for. The command's name (`noun.verb`) stands in the subject; these are
+//! the bodies. Unknown fields are refused, so that a misspelt one is not silently ignored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Problem, SagaKey, Tenant, Time, Value};
+
+/// Every command's name, as it stands in the subject.
+pub mod name {
+    #![allow(missing_docs)]
+    pub const SAGA_START: &str = "saga.start";
+    pub const SAGA_SIGNAL: &str = "saga.signal";
+    pub const SAGA_CANCEL: &str = "saga.cancel";
+    pub const SAGA_DESCRIBE: &str = "saga.describe";
+    pub const SAGA_HISTORY: &str = "saga.history";
+    pub const SAGA_LIST: &str = "saga.list";
+    pub const SAGA_WAIT: &str = "saga.wait";
+    pub const SAGA_RELEASE: &str = "saga.release";
+    pub const TASK_DECIDE: &str = "task.decide";
+    pub const ACTIVITY_COMPLETE: &str = "activity.complete";
+    pub const ACTIVITY_FAIL: &str = "activity.fail";
+    pub const ACTIVITY_HEARTBEAT: &str = "activity.heartbeat";
+    pub const DEFINITION_DEPLOY: &str = "definition.deploy";
+    pub const DEFINITION_CHECK: &str = "definition.check";
+    pub const DEFINITION_LIST: &str = "definition.list";
+    pub const DEFINITION_SHOW: &str = "definition.show";
+
+    /// All of them, for help and for refusals that name what exists.
+    pub const ALL: &[&str] = &[
+        SAGA_START,
+        SAGA_SIGNAL,
+        SAGA_CANCEL,
+        SAGA_DESCRIBE,
+        SAGA_HISTORY,
+        SAGA_LIST,
+        SAGA_WAIT,
+        SAGA_RELEASE,
+        TASK_DECIDE,
+        ACTIVITY_COMPLETE,
+        ACTIVITY_FAIL,
+        ACTIVITY_HEARTBEAT,
+        DEFINITION_DEPLOY,
+        DEFINITION_CHECK,
+        DEFINITION_LIST,
+        DEFINITION_SHOW,
+    ];
+}
+
+/// `saga.start`. The same key again answers with the same saga.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Start {
+    /// The definition's name.
+    pub definition: String,
+    /// A version of it; the latest when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Name and idempotency key of the saga; a fresh one is made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SagaKey>,
+    /// The execution's input.
+    #[serde(default)]
+    pub input: Value,
+    /// Answer with the outcome instead of the acceptance, if it comes within this many
+    /// milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// `saga.signal`: wakes a state that waits for `signal:NAME`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signal {
+    /// Which saga.
+    pub key: SagaKey,
+    /// The signal's name.
+    pub name: String,
+    /// Becomes the waiting state's result.
+    #[serde(default)]
+    pub payload: Value,
+    /// Identity: the same id again has no second effect. A fresh one is made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// `saga.cancel`: stops the work under way and undoes what was done.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cancel {
+    /// Which saga.
+    pub key: SagaKey,
+    /// Why; part of the history.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `saga.describe`, `saga.history`: which saga.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Of {
+    /// Which saga.
+    pub key: SagaKey,
+}
+
+/// `saga.wait`: answers when the saga has ended, or with where it stands when time runs out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wait {
+    /// Which saga.
+    pub key: SagaKey,
+    /// How long to wait, in milliseconds; at most one minute, ask again after that.
+    #[serde(default = "Wait::default_ms")]
+    pub wait_ms: u64,
+}
+
+impl Wait {
+    /// Longest single wait, in milliseconds: longer than any client library's patience is useless.
+    pub const MAX_MS: u64 = 60_000;
+
+    fn default_ms() -> u64 {
+        Self::MAX_MS
+    }
+}
+
+/// `saga.list`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct List {
+    /// Only sagas in this status, as in the view: `running`, `waiting`, `stuck`, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Only sagas of this definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// At most this many rows, newest first; 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// `saga.release`: an operator's word on a saga that is stuck in a compensation.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Release {
+    /// Which saga.
+    pub key: SagaKey,
+    /// What to do.
+    pub decision: ReleaseDecision,
+    /// Why; required for `skip` and `abandon`.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What an operator decides about a stuck saga.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseDecision {
+    /// Try the failed compensation again.
+    Retry,
+    /// Count the failed compensation as done and go on with the rest.
+    Skip,
+    /// End the saga as failed with the rest not undone.
+    Abandon,
+}
+
+/// `task.decide`: a person's answer to a `task:human` state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Decide {
+    /// Which saga.
+    pub key: SagaKey,
+    /// Which task: the step number, as shown by `saga.describe`; the only open one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// Becomes the state's result.
+    #[serde(default)]
+    pub output: Value,
+}
+
+/// `activity.complete`, `activity.fail`, `activity.heartbeat`: a late answer by token.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ActivityAnswer {
+    /// The token from the request's `Skald-Token` header.
+    pub token: String,
+    /// The result, for `complete`.
+    #[serde(default)]
+    pub output: Value,
+    /// The error name, for `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What went wrong, for `fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// `definition.deploy`, `definition.check`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deploy {
+    /// The definition, YAML or JSON, as text.
+    pub source: String,
+    /// What to call the source in messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// `definition.show`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShowDefinition {
+    /// The definition's name.
+    pub name: String,
+    /// A version; the latest when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+}
+
+/// What `saga.start` answers when it does not wait for the outcome.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// The saga, `tenant/key`.
+    pub saga: String,
+    /// Its key.
+    pub key: SagaKey,
+    /// False when the key was already known and nothing new was started.
+    pub created: bool,
+    /// The definition it runs, `name vN`.
+    pub definition: String,
+}
+
+/// A command as it travels between nodes, from the one that received it to the owner of the shard.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Routed {
+    /// Whose data.
+    pub tenant: Tenant,
+    /// Who asks.
+    pub principal: String,
+    /// `noun.verb`.
+    pub command: String,
+    /// When the first node received it.
+    pub received_at: Time,
+    /// W3C trace of the command, if any.
+    pub trace: Option<String>,
+    /// Identity of the command message, for causation.
+    pub id: String,
+    /// How often it was passed on; bounded, so that two nodes that disagree cannot play ball.
+    pub hops: u8,
+    /// The format the client speaks and gets its answer in: its media type.
+    pub content_type: String,
+    /// The body as the client sent it.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// What every refused command answers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub error: Problem,
+}

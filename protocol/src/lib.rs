@@ -1,0 +1,22 @@
+//! The words of Skald: what travels on the bus and what is stored.
+//!
+//! A client program depends on this crate alone. There is deliberately no clock, no socket, no
+//! decision and no async runtime here.
+
+pub mod activity;
+pub mod codec;
+pub mod command;
+pub mod envelope;
+pub mod error;
+pub mod ids;
+pub mod subjects;
+pub mod time;
+pub mod view;
+
+pub use envelope::Envelope;
+pub use error::{Code, Problem};
+pub use ids::{DefinitionRef, Epoch, EventId, NodeId, Principal, SagaId, SagaKey, ShardId, Tenant, TraceId};
+pub use time::Time;
+
+/// JSON, the data that definitions, activities and events speak.
+pub type Value = serde_json::Value;

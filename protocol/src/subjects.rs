@@ -1,0 +1,85 @@
+//! Where things are said: every NATS subject in one place.
+
+use crate::{NodeId, Principal, ShardId, Tenant};
+
+/// All commands: `skald.cmd.<tenant>.<principal>.<noun>.<verb>`.
+pub const COMMANDS: &str = "skald.cmd.*.*.*.*";
+/// All events of all tenants.
+pub const EVENTS: &str = "skald.evt.>";
+/// All journal subjects.
+pub const JOURNAL: &str = "skald.journal.*";
+/// All dead letters.
+pub const DEAD: &str = "skald.dead.>";
+/// Questions that every node answers for its own part (lists, trees).
+pub const CLUSTER_QUERY: &str = "skald.cluster.query";
+
+/// A command's subject, taken apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandSubject {
+    /// Whose data the command touches.
+    pub tenant: Tenant,
+    /// Who gives it.
+    pub principal: Principal,
+    /// `noun.verb`, as in `saga.start`.
+    pub command: String,
+}
+
+/// The subject of `command` (`noun.verb`) given by `principal` for `tenant`.
+pub fn command(tenant: &Tenant, principal: &Principal, command: &str) -> String {
+    format!("skald.cmd.{tenant}.{principal}.{command}")
+}
+
+/// Takes a command's subject apart; `None` when it is not one.
+pub fn parse_command(subject: &str) -> Option<CommandSubject> {
+    let mut parts = subject.strip_prefix("skald.cmd.")?.splitn(3, '.');
+    let tenant = Tenant::new(parts.next()?).ok()?;
+    let principal = Principal::new(parts.next()?).ok()?;
+    let command = parts.next()?;
+    (command.split('.').count() == 2).then(|| CommandSubject { tenant, principal, command: command.to_owned() })
+}
+
+/// Where an event of `tenant` is published.
+pub fn event(tenant: &Tenant, event_type: &str) -> String {
+    format!("skald.evt.{tenant}.{event_type}")
+}
+
+/// Where work for an activity outside the node is asked for. The activity's own dots stay.
+pub fn activity(tenant: &Tenant, activity: &str) -> String {
+    format!("skald.act.{tenant}.{activity}")
+}
+
+/// The journal of one shard.
+pub fn journal(shard: ShardId) -> String {
+    format!("skald.journal.{shard}")
+}
+
+/// Where the owner of a shard listens to its peers.
+pub fn shard(shard: ShardId) -> String {
+    format!("skald.shard.{shard}")
+}
+
+/// Where one node listens to its peers and to the debug client.
+pub fn node(node: &NodeId) -> String {
+    format!("skald.node.{node}")
+}
+
+/// Where what could not be understood is kept, by reason.
+pub fn dead(tenant: &str, reason: &str) -> String {
+    format!("skald.dead.{tenant}.{reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_subject_is_read_back() {
+        let (tenant, principal) = (Tenant::new("acme").unwrap(), Principal::new("ann").unwrap());
+        let subject = command(&tenant, &principal, "saga.start");
+        let read = parse_command(&subject).unwrap();
+        assert_eq!((read.tenant, read.principal, read.command.as_str()), (tenant, principal, "saga.start"));
+        for bad in ["skald.cmd.acme.ann.saga", "skald.cmd.acme.ann.saga.start.x", "skald.evt.acme.X", ""] {
+            assert_eq!(parse_command(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The proof: stories on real clusters, fault injection and benches.

@@ -1,0 +1,9 @@
+//! The engine of Skald.
+//!
+//! `machine` is pure: definitions, the saga machine, placement; facts in, decisions out. The rest
+//! is the tree that carries it: shards, saga actors, step actors, the journal and its ports. There
+//! is deliberately no NATS here and no rule of the marketplace or of deployments.
+
+pub mod activity;
+pub mod machine;
+pub mod ports;

@@ -1,0 +1,135 @@
+//! What came from outside.
+
+use protocol::view::{Outcome, ReleaseDecision};
+use protocol::{DefinitionRef, Principal, Time, TraceId, Value};
+use serde::{Deserialize, Serialize};
+
+/// Something that came from outside a saga.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Fact {
+    /// When it happened.
+    pub at: Time,
+    /// Everything random in the decision (jitter, event ids) comes from here.
+    pub seed: u64,
+    /// What happened.
+    pub kind: FactKind,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum FactKind {
+    /// The saga was started. Always the first fact.
+    Started(Box<Start>),
+    /// An attempt of a step, or of an undo, answered.
+    StepSucceeded {
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// Its answer.
+        output: Value,
+    },
+    /// An attempt failed: its error, its panic, its time-out (`States.Timeout`), its silence
+    /// (`States.HeartbeatTimeout`).
+    StepFailed {
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// How.
+        error: StepError,
+    },
+    /// A timer that the machine set came due. `step` and `timer` as in the effect that set it.
+    TimerFired {
+        /// The timer's number.
+        timer: u64,
+    },
+    /// Somebody sent a signal.
+    Signalled {
+        /// The signal's name.
+        name: String,
+        /// Becomes the waiting state's result.
+        payload: Value,
+        /// Who sent it.
+        by: String,
+        /// The same id again has no second effect.
+        id: String,
+    },
+    /// A person decided a task.
+    TaskDecided {
+        /// The step that waits; the only open one when absent.
+        step: Option<u64>,
+        /// Becomes the state's result.
+        output: Value,
+        /// Who decided.
+        by: String,
+    },
+    /// A child saga ended.
+    ChildEnded {
+        /// The step that waits for it.
+        step: u64,
+        /// How it ended.
+        outcome: Box<Outcome>,
+    },
+    /// Somebody wants the saga to stop and be undone.
+    CancelRequested {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator's word about a stuck saga.
+    Operator(Operator),
+    /// The saga's actor failed again and again; it is parked with the panic kept.
+    Parked {
+        /// The last panic.
+        cause: String,
+    },
+}
+
+/// What starts a saga.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The version it runs and stays on.
+    pub definition: DefinitionRef,
+    /// The execution's input.
+    pub input: Value,
+    /// Who started it.
+    pub by: Principal,
+    /// The trace it belongs to.
+    pub trace: TraceId,
+    /// Identity of the command that started it; the first event's cause.
+    pub cause: String,
+    /// The parent's key and waiting step, when it is a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<(protocol::SagaKey, u64)>,
+}
+
+/// One attempt of one step.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct AttemptRef {
+    /// The step: one entry into one Task state, or one undo on the compensation stack. Numbers are
+    /// never reused within a saga.
+    pub step: u64,
+    /// Counted from 1.
+    pub attempt: u32,
+}
+
+/// How an attempt failed, as Retry and Catch see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StepError {
+    /// The error's name.
+    pub error: String,
+    /// What went wrong, for a person.
+    pub cause: String,
+    /// Not to be retried, whatever Retry says.
+    #[serde(default)]
+    pub permanent: bool,
+}
+
+/// An operator's word about a stuck saga.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Operator {
+    /// What to do.
+    pub decision: ReleaseDecision,
+    /// Who says so.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}

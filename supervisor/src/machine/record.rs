@@ -1,0 +1,20 @@
+//! What a fact settled: the unit of the journal.
+
+use protocol::SagaId;
+use serde::{Deserialize, Serialize};
+
+use super::fact::Fact;
+
+/// A fact and everything it settled. Folding the records of a saga, in order, gives its state;
+/// there is no other way to get one.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Which saga.
+    pub saga: SagaId,
+    /// Counted from 1.
+    pub number: u64,
+    /// Journal position of the frame with the saga's record before this one's batch; 0 for none.
+    pub previous: u64,
+    /// What came.
+    pub fact: Fact,
+}

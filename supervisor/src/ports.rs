@@ -1,0 +1,184 @@
+//! What the engine needs from the world, in its own words. `node` has the adapters over NATS;
+//! a simulator can have others. Each promise stands in the doc comment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use protocol::{DefinitionRef, Envelope, Epoch, NodeId, ShardId, Tenant, Time, Value};
+
+use crate::activity::{Attempt, Failure};
+
+/// A position in a shard's journal: the stream sequence of a frame. Zero means "before the first".
+pub type Position = u64;
+
+/// Time, given. Everything in the tree asks this and nothing else what time it is.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Time;
+}
+
+/// The journal of all shards: per shard one subject, per commit one frame.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Appends `frame` to `shard`, if and only if the shard's last frame is at `expected`
+    /// (0: the shard is empty). `id` is the same for every try of the same frame.
+    /// Answers the frame's position once it is durable.
+    async fn append(&self, shard: ShardId, frame: Bytes, expected: Position, id: &str)
+    -> Result<Position, AppendError>;
+
+    /// The last frame of `shard`, read from the leader (never a stale copy).
+    async fn last(&self, shard: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable>;
+
+    /// The frame at `position`, if it is kept and belongs to `shard`.
+    async fn get(&self, shard: ShardId, position: Position) -> Result<Option<Bytes>, Unavailable>;
+
+    /// All frames of `shard` in `from..=to`, in order. Ends after the last; an error ends it early.
+    fn read(
+        &self,
+        shard: ShardId,
+        from: Position,
+        to: Position,
+    ) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>>;
+}
+
+/// Why an append did not answer with a position.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The shard's last frame is not the expected one (NATS 10071). Look at it: it may be ours.
+    #[error("another frame stands where this one was to go")]
+    Conflict,
+    /// Nobody knows whether it was written: time-out, lost connection, or a transient refusal
+    /// (NATS 10164). Look, then try the same frame again.
+    #[error("undecided: {0}")]
+    Undecided(String),
+    /// The store refused it and will refuse it again until somebody does something: disk full,
+    /// frame larger than the bus carries, no permission. Nothing was written.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// The store cannot be reached or did not answer in time.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("not available: {0}")]
+pub struct Unavailable(pub String);
+
+/// The latest folded state of things, one value per key. Keys are `<shard>/<name>`.
+#[async_trait]
+pub trait Snapshots: Send + Sync + 'static {
+    /// Puts `bytes` under `name`, if its revision still is `expected` (0: there is none).
+    /// Answers the new revision.
+    async fn put(&self, shard: ShardId, name: &str, bytes: Bytes, expected: u64) -> Result<u64, PutError>;
+
+    /// Removes `name`, if its revision still is `expected`. Removing what is not there succeeds.
+    async fn remove(&self, shard: ShardId, name: &str, expected: u64) -> Result<(), PutError>;
+
+    /// The value under `name`.
+    async fn get(&self, shard: ShardId, name: &str) -> Result<Option<Snapshot>, Unavailable>;
+
+    /// Every value of `shard`.
+    fn all(&self, shard: ShardId) -> BoxStream<'_, Result<Snapshot, Unavailable>>;
+}
+
+/// One kept value.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its name within the shard.
+    pub name: String,
+    /// Its revision, to be expected by the next write.
+    pub revision: u64,
+    /// What was put.
+    pub bytes: Bytes,
+}
+
+/// Why a value was not put.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PutError {
+    /// Somebody else wrote it since: a new owner.
+    #[error("somebody else wrote it since")]
+    Stale,
+    /// The store cannot be reached; try again later.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Who is alive and who owns what: leases that run out by themselves.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// Says that `node` is alive for another `ttl`. `info` is shown to the others.
+    async fn announce(&self, node: &NodeId, info: Bytes, ttl: Duration) -> Result<(), Unavailable>;
+
+    /// Says that `node` leaves now.
+    async fn leave(&self, node: &NodeId) -> Result<(), Unavailable>;
+
+    /// Who is alive, with what each announced.
+    async fn members(&self) -> Result<Vec<(NodeId, Bytes)>, Unavailable>;
+
+    /// Takes the lease of `shard` if nobody holds it, for `ttl`. The epoch is higher than any
+    /// before. `None`: somebody holds it.
+    async fn acquire(&self, shard: ShardId, node: &NodeId, ttl: Duration) -> Result<Option<Epoch>, Unavailable>;
+
+    /// Holds the lease for another `ttl`. `None`: it is lost. Otherwise the epoch to renew next.
+    async fn renew(
+        &self,
+        shard: ShardId,
+        node: &NodeId,
+        held: Epoch,
+        ttl: Duration,
+    ) -> Result<Option<Epoch>, Unavailable>;
+
+    /// Gives the lease back, if it is still held.
+    async fn release(&self, shard: ShardId, held: Epoch) -> Result<(), Unavailable>;
+
+    /// Who holds which shard now.
+    async fn owners(&self) -> Result<Vec<(ShardId, NodeId)>, Unavailable>;
+
+    /// Wakes whenever members or owners changed; a hint, not a truth: look.
+    async fn changed(&self);
+}
+
+/// Where a shard's relay sends what the journal says is to be sent.
+#[async_trait]
+pub trait Outbox: Send + Sync + 'static {
+    /// Publishes an event; returns once the event stream holds it. The same id again is dropped
+    /// there inside its window.
+    async fn publish(&self, event: &Envelope) -> Result<(), Unavailable>;
+
+    /// Keeps what could not be understood, whole.
+    async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable>;
+}
+
+/// Activities that are not in this process.
+#[async_trait]
+pub trait RemoteActivities: Send + Sync + 'static {
+    /// Asks whoever serves `activity` for `tenant`. `Accepted` means that the answer comes later,
+    /// by token.
+    async fn call(
+        &self,
+        tenant: &Tenant,
+        activity: &str,
+        attempt: &Attempt,
+        input: Value,
+    ) -> Result<RemoteAnswer, Failure>;
+}
+
+/// What a remote worker answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RemoteAnswer {
+    /// Done, with this output.
+    Done(Value),
+    /// Under way; the answer comes by token.
+    Accepted,
+}
+
+/// Definitions by exact version.
+#[async_trait]
+pub trait Definitions: Send + Sync + 'static {
+    /// The definition `which`, ready to run. `None`: it is not stored.
+    async fn get(
+        &self,
+        which: &DefinitionRef,
+    ) -> Result<Option<Arc<crate::machine::definition::Definition>>, Unavailable>;
+}
