@@ -9,6 +9,7 @@ pub mod command;
 pub mod envelope;
 pub mod error;
 pub mod ids;
+pub mod query;
 pub mod subjects;
 pub mod time;
 pub mod view;
