@@ -1,5 +1,5 @@
 //! Questions about the runtime itself, answered by every node for its own part: on
-//! `skald.cluster.query` by all, on `skald.node.<node>` by one, over HTTP by the debug endpoint.
+//! `skald.cluster.query` by all, on `skald.node.<node>.query` by one, over HTTP by the debug endpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub enum Query {
     Sagas {
         /// Whose.
         tenant: crate::Tenant,
+        /// Only those that this principal may view; all of them for the debug endpoint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<crate::Principal>,
         /// Which of them.
         list: List,
     },

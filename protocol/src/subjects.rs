@@ -53,14 +53,14 @@ pub fn journal(shard: ShardId) -> String {
     format!("skald.journal.{shard}")
 }
 
-/// Where the owner of a shard listens to its peers.
-pub fn shard(shard: ShardId) -> String {
-    format!("skald.shard.{shard}")
+/// Where one node answers questions about itself.
+pub fn node(node: &NodeId) -> String {
+    format!("skald.node.{node}.query")
 }
 
-/// Where one node listens to its peers and to the debug client.
-pub fn node(node: &NodeId) -> String {
-    format!("skald.node.{node}")
+/// Where one node takes commands that its peers pass on to it, as owner of their shard.
+pub fn node_commands(node: &NodeId) -> String {
+    format!("skald.node.{node}.command")
 }
 
 /// Where what could not be understood is kept, by reason.

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Attempt {
     /// Which saga.
     pub saga: SagaId,
-    /// The same for every attempt of this step, also after a crash; what makes repeating safe.
+    /// The same for every attempt of this step, in both directions, also after a crash: what makes
+    /// repeating safe, and by which an undo finds what was done.
     pub key: String,
     /// Counted from 1.
     pub number: u32,

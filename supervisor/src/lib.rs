@@ -4,6 +4,9 @@
 //! is the tree that carries it: shards, saga actors, step actors, the journal and its ports. There
 //! is deliberately no NATS here and no rule of the marketplace or of deployments.
 
+pub mod activities;
 pub mod activity;
+pub mod journal;
 pub mod machine;
 pub mod ports;
+pub mod tree;

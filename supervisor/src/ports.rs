@@ -2,7 +2,6 @@
 //! a simulator can have others. Each promise stands in the doc comment.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -104,39 +103,51 @@ pub enum PutError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Who is alive and who owns what: leases that run out by themselves.
+/// Who is alive and who owns what. Nothing here is needed for safety, which is the journal's
+/// fence: this only decides who tries.
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
-    /// Says that `node` is alive for another `ttl`. `info` is shown to the others.
-    async fn announce(&self, node: &NodeId, info: Bytes, ttl: Duration) -> Result<(), Unavailable>;
+    /// Says that `node` is alive: its beat gets a new number. `info` is shown to the others.
+    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), Unavailable>;
 
     /// Says that `node` leaves now.
     async fn leave(&self, node: &NodeId) -> Result<(), Unavailable>;
 
-    /// Who is alive, with what each announced.
-    async fn members(&self) -> Result<Vec<(NodeId, Bytes)>, Unavailable>;
+    /// The last beat of every node that did not leave. Cheap: called several times a second.
+    async fn beats(&self) -> Result<Vec<Beat>, Unavailable>;
 
-    /// Takes the lease of `shard` if nobody holds it, for `ttl`. The epoch is higher than any
-    /// before. `None`: somebody holds it.
-    async fn acquire(&self, shard: ShardId, node: &NodeId, ttl: Duration) -> Result<Option<Epoch>, Unavailable>;
+    /// The lease of every shard that ever had one. Cheap: called several times a second.
+    async fn leases(&self) -> Result<Vec<Lease>, Unavailable>;
 
-    /// Holds the lease for another `ttl`. `None`: it is lost. Otherwise the epoch to renew next.
-    async fn renew(
-        &self,
-        shard: ShardId,
-        node: &NodeId,
-        held: Epoch,
-        ttl: Duration,
-    ) -> Result<Option<Epoch>, Unavailable>;
+    /// Takes the lease of `shard` for `node`, if its epoch still is `over` (0: there never was
+    /// one). Answers the new epoch, higher than any before. `None`: somebody else was faster.
+    async fn claim(&self, shard: ShardId, node: &NodeId, over: Epoch) -> Result<Option<Epoch>, Unavailable>;
 
-    /// Gives the lease back, if it is still held.
+    /// Gives the lease back, if its epoch still is `held`.
     async fn release(&self, shard: ShardId, held: Epoch) -> Result<(), Unavailable>;
+}
 
-    /// Who holds which shard now.
-    async fn owners(&self) -> Result<Vec<(ShardId, NodeId)>, Unavailable>;
+/// A node's last sign of life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beat {
+    /// Which node.
+    pub node: NodeId,
+    /// Another number each time. Whoever sees it unchanged for long takes the node for dead; no
+    /// clock of another machine is ever read.
+    pub number: u64,
+    /// What it announced.
+    pub info: Bytes,
+}
 
-    /// Wakes whenever members or owners changed; a hint, not a truth: look.
-    async fn changed(&self);
+/// Who owns a shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Who; `None` after it was given back.
+    pub owner: Option<NodeId>,
+    /// Of the last change.
+    pub epoch: Epoch,
 }
 
 /// Where a shard's relay sends what the journal says is to be sent.
@@ -181,4 +192,43 @@ pub trait Definitions: Send + Sync + 'static {
         &self,
         which: &DefinitionRef,
     ) -> Result<Option<Arc<crate::machine::definition::Definition>>, Unavailable>;
+}
+
+/// How a shard speaks to sagas that live on other shards. Delivery is repeated until it is
+/// accepted, so every parcel is safe to deliver twice.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Delivers `parcel` to the shard of `to`; returns once it is in that shard's journal, or was
+    /// known there already, or was refused for good.
+    async fn deliver(&self, to: &protocol::SagaId, parcel: &Parcel) -> Result<(), Unavailable>;
+}
+
+/// What one saga sends another.
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+pub enum Parcel {
+    /// Start as a child of `parent`.
+    Child {
+        /// The definition, by name.
+        definition: String,
+        /// The child's input.
+        input: Value,
+        /// The parent's key and waiting step.
+        parent: (protocol::SagaKey, u64),
+        /// Who started the parent.
+        by: protocol::Principal,
+        /// The parent's trace.
+        trace: protocol::TraceId,
+    },
+    /// A child ended.
+    ChildEnded {
+        /// The parent's waiting step.
+        step: u64,
+        /// How.
+        outcome: Box<protocol::view::Outcome>,
+    },
+    /// The parent does not want the child any more.
+    Cancel {
+        /// The parent.
+        by: String,
+    },
 }

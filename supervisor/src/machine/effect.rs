@@ -70,7 +70,7 @@ pub struct ActivityCall {
     pub state: Arc<str>,
     /// What it is given.
     pub arguments: Value,
-    /// The same for every attempt of this step.
+    /// The same for every attempt of this step, and for every attempt to undo it.
     pub key: String,
     /// When to give up with `States.Timeout`.
     pub deadline: Option<Time>,

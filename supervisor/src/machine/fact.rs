@@ -1,6 +1,7 @@
 //! What came from outside.
 
-use protocol::view::{Outcome, ReleaseDecision};
+use protocol::command::ReleaseDecision;
+use protocol::view::Outcome;
 use protocol::{DefinitionRef, Principal, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 

@@ -3,6 +3,7 @@
 use protocol::SagaId;
 use serde::{Deserialize, Serialize};
 
+use super::change::Change;
 use super::fact::Fact;
 
 /// A fact and everything it settled. Folding the records of a saga, in order, gives its state;
@@ -17,4 +18,7 @@ pub struct Record {
     pub previous: u64,
     /// What came.
     pub fact: Fact,
+    /// What it settled, in order.
+    #[serde(default)]
+    pub changes: Vec<Change>,
 }

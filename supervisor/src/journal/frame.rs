@@ -1,0 +1,107 @@
+//! One commit of one shard: the records that were gathered while the commit before was on its way.
+
+use std::sync::Arc;
+
+use protocol::codec::{self, StoredError};
+use protocol::{Epoch, NodeId, Principal, SagaId, TraceId};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::machine::{Driver, Effect, Record};
+
+/// Who wrote a frame. Node, epoch and counter together are unique: a writer recognises its own
+/// frame by them when an acknowledgement was lost.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Header {
+    /// The node that wrote it.
+    pub node: NodeId,
+    /// Under which ownership.
+    pub epoch: Epoch,
+    /// Counted from 0 within the epoch; frame 0 is the takeover.
+    pub counter: u64,
+    /// Distinguishes two ownerships that were given the same epoch by a lease store that lost its
+    /// memory: made fresh at each takeover.
+    #[serde(default)]
+    pub nonce: u64,
+}
+
+/// A frame, read back.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Frame {
+    /// Who wrote it.
+    pub header: Header,
+    /// Each as stored by the codec; a takeover frame has none.
+    pub records: Vec<ByteBuf>,
+}
+
+impl Frame {
+    /// Reads a frame's header and its records, still encoded.
+    pub fn read(bytes: &[u8]) -> Result<Self, StoredError> {
+        codec::load(bytes)
+    }
+
+    /// The bytes of a frame.
+    pub fn write(header: &Header, records: Vec<Vec<u8>>) -> Vec<u8> {
+        codec::store(&Self { header: header.clone(), records: records.into_iter().map(ByteBuf::from).collect() })
+    }
+
+    /// Decodes the records.
+    pub fn decode(&self) -> Result<Vec<Record>, StoredError> {
+        self.records.iter().map(|bytes| codec::load(bytes)).collect()
+    }
+}
+
+/// One saga's records of one decision or more, ready for a frame. They always stay together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Each as stored by the codec.
+    pub records: Vec<Vec<u8>>,
+    /// What the relay is to send once they are durable.
+    pub outbox: Vec<Arc<Sending>>,
+}
+
+/// Something that a record says is to be sent, with what the receiver needs to know of the sender.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sending {
+    /// The saga that sends.
+    pub saga: SagaId,
+    /// Who started it.
+    pub by: Principal,
+    /// Its trace.
+    pub trace: TraceId,
+    /// `Publish`, `StartChild`, `CancelChild` or `Ended`.
+    pub effect: Effect,
+}
+
+impl Batch {
+    /// Bytes of the records.
+    pub fn bytes(&self) -> usize {
+        self.records.iter().map(Vec::len).sum()
+    }
+}
+
+impl Sending {
+    /// `effects` of the saga that `driver` runs, which has been started.
+    pub fn of(driver: &Driver, effects: impl IntoIterator<Item = Effect>) -> Vec<Arc<Self>> {
+        let execution = driver.execution();
+        let (Some(by), Some(trace)) = (execution.started_by(), execution.trace()) else { return Vec::new() };
+        let sending =
+            |effect| Arc::new(Self { saga: execution.saga().clone(), by: by.clone(), trace: trace.clone(), effect });
+        effects.into_iter().map(sending).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_read_back() {
+        let header = Header { node: NodeId::new("a").unwrap(), epoch: Epoch(7), counter: 3, nonce: 9 };
+        let bytes = Frame::write(&header, vec![vec![1, 2], vec![3]]);
+        let frame = Frame::read(&bytes).unwrap();
+        assert_eq!(frame.header, header);
+        assert_eq!(frame.records, [ByteBuf::from(vec![1, 2]), ByteBuf::from(vec![3])]);
+        assert!(Frame::read(&bytes[..bytes.len() - 1]).is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! Branches of a Parallel and items of a Map.
+
+use std::sync::Arc;
+
+use protocol::Value;
+
+use super::super::change::{Change, Datum};
+use super::super::definition::{Each, Kind, State};
+use super::super::execution::{Doing, Fork};
+use super::super::expression::within;
+use super::super::fact::StepError;
+use super::super::retry::{BRANCH_FAILED, EXCEED_TOLERATED};
+use super::{Decider, Entry, error_output, query_error, runtime_error, step_error};
+
+impl Decider<'_> {
+    /// Starts the branches or items of a state.
+    pub(super) fn fork(&mut self, scope: u64, state: &State) {
+        if let Err(error) = self.try_fork(scope, state) {
+            self.trouble(scope, error, None);
+        }
+    }
+
+    fn try_fork(&mut self, scope: u64, state: &State) -> Result<(), StepError> {
+        let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt) + 1;
+        let path = self.x.path(scope);
+        match &state.kind {
+            Kind::Parallel(branches) => {
+                let input = match &state.arguments {
+                    Some(template) => Datum::Is(Arc::new(self.template(scope, template, "Arguments", None, None)?)),
+                    None => Datum::Input,
+                };
+                self.push(scope, state, &input);
+                let count = branches.len();
+                self.put(Change::Forked { scope, state: path, attempt, count, items: None, width: 0, tolerated: None });
+                for (index, nest) in branches.iter().enumerate() {
+                    self.open(scope, index, *nest, input.clone());
+                }
+            }
+            Kind::Map(each) => {
+                let items = match &each.items {
+                    Some(template) => Datum::Is(Arc::new(self.template(scope, template, "Items", None, None)?)),
+                    None => Datum::Input,
+                };
+                let (count, tolerated) = self.counted(scope, each, &items)?;
+                let width = whole(self.amount(scope, each.concurrency.as_ref(), "MaxConcurrency", 0.0)?);
+                self.push(scope, state, &items);
+                self.put(Change::Forked { scope, state: path, attempt, count, items: Some(items), width, tolerated });
+                self.proceed(scope, each);
+            }
+            // Nothing else forks.
+            Kind::Task(_)
+            | Kind::Pass
+            | Kind::Choice { .. }
+            | Kind::Wait(_)
+            | Kind::Succeed
+            | Kind::Fail { .. }
+            | Kind::Compensate => {}
+        }
+        Ok(())
+    }
+
+    /// How many items there are, and how many of them may fail.
+    fn counted(&self, scope: u64, each: &Each, items: &Datum) -> Result<(usize, Option<usize>), StepError> {
+        let items = self.folding.value(self.x, scope, items);
+        let Some(list) = items.as_array() else {
+            return Err(query_error("Items must be a list".to_owned()));
+        };
+        let limit = self.d.limits().map_items;
+        if list.len() > limit {
+            return Err(runtime_error(format!("a Map over {} items, the limit is {limit}", list.len())));
+        }
+        let count = self.amount(scope, each.tolerated.as_ref(), "ToleratedFailureCount", 0.0)?;
+        let share = self.amount(scope, each.tolerated_percentage.as_ref(), "ToleratedFailurePercentage", 0.0)?;
+        #[allow(clippy::cast_precision_loss)] // Lists are short.
+        let share = share.map(|share| whole(Some((share.min(100.0) / 100.0 * list.len() as f64).floor())));
+        // With both, whichever is exceeded first counts.
+        let tolerated = match (count.map(|count| whole(Some(count))), share) {
+            (Some(count), Some(share)) => Some(count.min(share)),
+            (count, share) => count.or(share),
+        };
+        Ok((list.len(), tolerated))
+    }
+
+    fn open(&mut self, holder: u64, index: usize, nest: usize, input: Datum) {
+        let scope = self.number();
+        self.opened += 1;
+        self.put(Change::Opened { scope, holder, index: u32::try_from(index).unwrap_or(u32::MAX) });
+        let state = Arc::clone(&self.d.nest(nest).start);
+        self.agenda.push_back(Entry { scope, state, input });
+    }
+
+    fn forked(&self, scope: u64) -> Option<&Fork> {
+        match &self.x.frame(scope)?.doing {
+            Doing::Fork(fork) => Some(fork),
+            Doing::Nothing
+            | Doing::Attempt { .. }
+            | Doing::Retry { .. }
+            | Doing::Sleep { .. }
+            | Doing::Signal { .. }
+            | Doing::Human { .. }
+            | Doing::Child { .. }
+            | Doing::Undo => None,
+        }
+    }
+
+    /// Starts as many items as there is room for; ends the Map when all are done.
+    fn proceed(&mut self, scope: u64, each: &Each) {
+        while let Some(fork) = self.forked(scope) {
+            let (next, count) = (fork.next, fork.results.len());
+            if fork.done == count {
+                return self.joined(scope);
+            }
+            if next == count || (fork.width != 0 && next - fork.done >= fork.width) {
+                return;
+            }
+            if self.opened > self.d.limits().map_items {
+                let cause = format!("more than {} items were started at once", self.d.limits().map_items);
+                return self.trouble(scope, runtime_error(cause), None);
+            }
+            let item = fork.items.as_ref().and_then(|items| items.get(next)).cloned().unwrap_or(Value::Null);
+            let input = match &each.selector {
+                None => Datum::Item,
+                Some(template) => {
+                    let selected = self.see_item(scope, None, None, Some((next, &item)), |sight| {
+                        template.bounded(sight, "ItemSelector")
+                    });
+                    match selected {
+                        Ok(value) => Datum::Is(Arc::new(value)),
+                        Err(error) => return self.trouble(scope, error, None),
+                    }
+                }
+            };
+            self.open(scope, next, each.nest, input);
+        }
+    }
+
+    /// A branch or item ended.
+    pub(super) fn branch_ended(&mut self, scope: u64, result: Result<Datum, StepError>) {
+        let Some((holder, index)) = self.x.scopes.get(&scope).and_then(|scope| scope.holder) else { return };
+        let Some(state) = self.state(holder) else { return };
+        let Some(fork) = self.forked(holder) else { return };
+        let (tolerated, failed) = (fork.tolerated, fork.failed);
+        match result {
+            Ok(output) => self.put(Change::ScopeEnded { scope, output, failed: false }),
+            Err(error) => match tolerated {
+                None => {
+                    let also = matches!(state.kind, Kind::Parallel(_)).then_some(BRANCH_FAILED);
+                    return self.trouble(holder, error, also);
+                }
+                Some(tolerated) if failed >= tolerated => {
+                    let cause = format!(
+                        "{} items failed, {tolerated} are tolerated; the last is item {index}: {}: {}",
+                        failed + 1,
+                        error.error,
+                        error.cause
+                    );
+                    let error = StepError { error: EXCEED_TOLERATED.into(), cause, permanent: false };
+                    return self.trouble(holder, error, None);
+                }
+                Some(_) => {
+                    let output = Datum::Is(Arc::new(error_output(&error)));
+                    self.put(Change::ScopeEnded { scope, output, failed: true });
+                }
+            },
+        }
+        match &state.kind {
+            Kind::Map(each) => self.proceed(holder, each),
+            Kind::Parallel(_) => {
+                if self.forked(holder).is_some_and(|fork| fork.done == fork.results.len()) {
+                    self.joined(holder);
+                }
+            }
+            // Nothing else forks.
+            Kind::Task(_)
+            | Kind::Pass
+            | Kind::Choice { .. }
+            | Kind::Wait(_)
+            | Kind::Succeed
+            | Kind::Fail { .. }
+            | Kind::Compensate => {}
+        }
+    }
+
+    /// All branches or items ended.
+    fn joined(&mut self, scope: u64) {
+        let Some(fork) = self.forked(scope) else { return };
+        let list = fork.results.iter().map(|result| result.as_ref().map_or(Value::Null, |value| Value::clone(value)));
+        let results = Value::Array(list.collect());
+        self.put(Change::Joined { scope });
+        match within(&results, self.d.limits().value_bytes, "the result") {
+            Ok(()) => self.finish(scope, Some(Datum::Is(Arc::new(results)))),
+            Err(trouble) => self.trouble(scope, step_error(trouble), None),
+        }
+    }
+
+    /// Stops what still runs inside the state of `scope`.
+    pub(super) fn stop_fork(&mut self, scope: u64) {
+        if self.forked(scope).is_none() {
+            return;
+        }
+        let inside: Vec<u64> = self.x.scopes.keys().copied().filter(|inner| self.is_inside(*inner, scope)).collect();
+        inside.into_iter().for_each(|inner| self.drop_children(inner));
+        self.put(Change::Joined { scope });
+    }
+
+    fn is_inside(&self, inner: u64, outer: u64) -> bool {
+        match self.x.scopes.get(&inner).and_then(|scope| scope.holder) {
+            Some((holder, _)) => holder == outer || self.is_inside(holder, outer),
+            None => false,
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; checked to be at least 0.
+fn whole(number: Option<f64>) -> usize {
+    number.unwrap_or_default() as usize
+}

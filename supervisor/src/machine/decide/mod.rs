@@ -1,0 +1,258 @@
+//! Decides what follows from a fact.
+//!
+//! Each thing decided is folded at once, so the next decision sees it. Facts are dispatched in
+//! [`facts`]; [`states`] enters and leaves states, [`tasks`] starts what a Task does, [`forks`]
+//! runs branches and items, [`undo`] takes back what was done.
+
+mod facts;
+mod forks;
+mod states;
+mod tasks;
+mod undo;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use protocol::{Problem, Time, Value};
+
+use super::change::{Alarm, Change, Datum};
+use super::definition::{Amount, Definition, State};
+use super::effect::Effect;
+use super::execution::{Execution, ROOT};
+use super::expression::{QUERY_EVALUATION_ERROR, Sight, Template, Trouble};
+use super::fact::{Fact, StepError};
+use super::fold::{Folding, fold};
+use super::functions::mix;
+use super::retry;
+
+/// Signals kept for a saga before anything waits for them: more than a definition has states that
+/// wait is a sender gone wrong.
+pub const SIGNALS_KEPT_MAX: usize = 64;
+
+/// What a fact comes to.
+pub(super) enum Verdict {
+    /// These changes.
+    Settled(Vec<Change>),
+    /// Nothing: a late echo.
+    Ignored(&'static str),
+    /// Nothing, and whoever sent it is told why.
+    Refused(Problem),
+}
+
+/// Decides one fact. On [`Verdict::Settled`] the changes are folded into `x` already and their
+/// effects stand in `effects`; otherwise neither is touched.
+pub(super) fn decide(
+    x: &mut Execution,
+    definition: &Definition,
+    fact: &Fact,
+    number: u64,
+    effects: &mut Vec<Effect>,
+) -> Verdict {
+    let folding = Folding::new(fact, number);
+    let mut decider = Decider {
+        x,
+        d: definition,
+        fact,
+        folding,
+        effects,
+        changes: Vec::new(),
+        agenda: VecDeque::new(),
+        entered: 0,
+        child_over: None,
+        opened: 0,
+        drawn: 0,
+    };
+    match decider.dispatch() {
+        Some(verdict) => verdict,
+        None => {
+            decider.work();
+            Verdict::Settled(decider.changes)
+        }
+    }
+}
+
+/// A state to enter.
+struct Entry {
+    scope: u64,
+    state: Arc<str>,
+    input: Datum,
+}
+
+struct Decider<'a> {
+    x: &'a mut Execution,
+    d: &'a Definition,
+    fact: &'a Fact,
+    folding: Folding<'a>,
+    effects: &'a mut Vec<Effect>,
+    changes: Vec<Change>,
+    /// States to enter, so that a chain of immediate states is a loop and not a recursion.
+    agenda: VecDeque<Entry>,
+    entered: u32,
+    /// The step whose child has ended by itself: there is nothing to cancel.
+    child_over: Option<u64>,
+    /// Branches and items opened.
+    opened: usize,
+    drawn: u64,
+}
+
+impl<'a> Decider<'a> {
+    fn now(&self) -> Time {
+        self.fact.at
+    }
+
+    /// Settles one change.
+    fn put(&mut self, change: Change) {
+        fold(self.x, &mut self.folding, &change, self.effects);
+        self.changes.push(change);
+    }
+
+    /// A number for a step, a scope, an undo or a timer.
+    fn number(&self) -> u64 {
+        self.x.last + 1
+    }
+
+    /// A fresh random number.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        mix(self.fact.seed ^ self.drawn.rotate_left(32))
+    }
+
+    fn alarm(&self, seconds: f64) -> Alarm {
+        Alarm { timer: self.number(), at: self.now().after(retry::duration(seconds)) }
+    }
+
+    fn work(&mut self) {
+        while let Some(entry) = self.agenda.pop_front() {
+            // The scope may have been closed by what another branch did meanwhile.
+            if self.x.scopes.contains_key(&entry.scope) && self.x.outcome.is_none() {
+                self.enter(entry);
+            }
+        }
+    }
+
+    /// The definition of the state that `scope` is in. Lives as long as the definition.
+    fn state(&self, scope: u64) -> Option<&'a State> {
+        self.d.state(&self.x.frame(scope)?.state)
+    }
+
+    fn input(&self, scope: u64) -> Arc<Value> {
+        self.folding.value(self.x, scope, &Datum::Input)
+    }
+
+    /// Evaluates with what the state of `scope` can see.
+    fn see<T>(
+        &self,
+        scope: u64,
+        result: Option<&Value>,
+        error: Option<&Value>,
+        run: impl FnOnce(&Sight<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, StepError> {
+        self.see_item(scope, result, error, None, run)
+    }
+
+    fn see_item<T>(
+        &self,
+        scope: u64,
+        result: Option<&Value>,
+        error: Option<&Value>,
+        item: Option<(usize, &Value)>,
+        run: impl FnOnce(&Sight<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, StepError> {
+        let input = self.input(scope);
+        let x = &*self.x;
+        let sight = Sight {
+            input: &input,
+            result,
+            error,
+            context: &|| self.context(scope, item),
+            variable: &|name| x.variable(scope, name),
+            now: self.now(),
+            seed: mix(self.fact.seed ^ self.changes.len() as u64),
+            limits: *self.d.limits(),
+        };
+        run(&sight).map_err(step_error)
+    }
+
+    fn template(
+        &self,
+        scope: u64,
+        template: &Template,
+        what: &str,
+        result: Option<&Value>,
+        error: Option<&Value>,
+    ) -> Result<Value, StepError> {
+        self.see(scope, result, error, |sight| template.bounded(sight, what))
+    }
+
+    /// A number written out or asked for; `None` stays `None`.
+    fn amount(&self, scope: u64, amount: Option<&Amount>, what: &str, least: f64) -> Result<Option<f64>, StepError> {
+        let value = match amount {
+            None => return Ok(None),
+            Some(Amount::Is(number)) => return Ok(Some(*number)),
+            Some(Amount::Asked(expression)) => self.see(scope, None, None, |sight| expression.evaluate(sight))?,
+        };
+        match value.as_f64().filter(|number| number.is_finite() && *number >= least) {
+            Some(number) => Ok(Some(number)),
+            None => Err(query_error(format!("{what} must be a number of at least {least}, and is {value}"))),
+        }
+    }
+
+    /// `$states.context`
+    fn context(&self, scope: u64, item: Option<(usize, &Value)>) -> Value {
+        let (id, start) = (self.x.saga.to_string(), self.x.start.as_ref());
+        let frame = self.x.frame(scope);
+        let mut context = serde_json::json!({
+            "Execution": {
+                "Id": id,
+                "Name": self.x.saga.key.as_str(),
+                "Input": start.map_or(Value::Null, |start| Value::clone(&start.input)),
+                "StartTime": start.map(|start| start.at.to_string()),
+            },
+            "StateMachine": { "Id": self.x.definition.to_string(), "Name": &*self.x.definition.name },
+            "State": {
+                "Name": frame.map(|frame| &*frame.state),
+                "EnteredTime": frame.map(|frame| frame.entered.to_string()),
+                "RetryCount": frame.map_or(0, |frame| frame.attempt.saturating_sub(1)),
+            },
+            "Task": { "Token": frame.map(|frame| format!("{id}#{}", frame.step)) },
+        });
+        let around = item.map(|(index, value)| (index, value.clone())).or_else(|| self.item(scope));
+        if let Some((index, value)) = around {
+            context["Map"] = serde_json::json!({ "Item": { "Index": index, "Value": value } });
+        }
+        context
+    }
+
+    /// The item of the nearest Map around `scope`.
+    fn item(&self, scope: u64) -> Option<(usize, Value)> {
+        let (holder, index) = self.x.scopes.get(&scope)?.holder?;
+        if let Some(super::execution::Doing::Fork(fork)) = self.x.frame(holder).map(|frame| &frame.doing)
+            && let Some(items) = &fork.items
+        {
+            return Some((index as usize, items.get(index as usize).cloned().unwrap_or(Value::Null)));
+        }
+        self.item(holder)
+    }
+
+    /// The state that the outermost scope is in.
+    fn outer_state(&self) -> Arc<str> {
+        self.x.frame(ROOT).map_or_else(|| "".into(), |frame| Arc::clone(&frame.state))
+    }
+}
+
+fn step_error(trouble: Trouble) -> StepError {
+    StepError { error: trouble.error.to_owned(), cause: trouble.cause, permanent: false }
+}
+
+fn query_error(cause: String) -> StepError {
+    StepError { error: QUERY_EVALUATION_ERROR.to_owned(), cause, permanent: false }
+}
+
+fn runtime_error(cause: impl Into<String>) -> StepError {
+    StepError { error: retry::RUNTIME.to_owned(), cause: cause.into(), permanent: true }
+}
+
+/// What Catch, Fail and a tolerated item see of an error.
+fn error_output(error: &StepError) -> Value {
+    serde_json::json!({ "Error": error.error, "Cause": error.cause })
+}

@@ -1,0 +1,261 @@
+//! Entering, leaving and failing states.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::view::Status;
+use protocol::{Time, Value};
+
+use super::super::change::{Alarm, Change, Datum};
+use super::super::definition::{Kind, Rule, State, Until};
+use super::super::execution::ROOT;
+use super::super::expression::{Template, within};
+use super::super::fact::StepError;
+use super::super::retry::{self, NO_CHOICE_MATCHED};
+use super::{Decider, Entry, error_output, query_error, runtime_error, step_error};
+
+/// Immediate states that each branch or item may add to one decision.
+const STATES_PER_ITEM: usize = 50;
+
+impl Decider<'_> {
+    /// Enters a state. Immediate ones are left again at once.
+    pub(super) fn enter(&mut self, entry: Entry) {
+        self.entered += 1;
+        let limit = self.d.limits().transitions;
+        // A branch or item brings some states of its own; how many are opened is bounded itself.
+        let share = u32::try_from(self.opened.saturating_mul(STATES_PER_ITEM)).unwrap_or(u32::MAX);
+        if self.entered > limit.saturating_add(share) {
+            let cause = format!("more than {limit} states were entered at once; a circle needs a Wait or a Task in it");
+            self.end_badly(Status::Failed, runtime_error(cause));
+            return;
+        }
+        let Entry { scope, state: name, input } = entry;
+        let step = self.number();
+        self.put(Change::Entered { scope, state: Arc::clone(&name), step, input });
+        let Some(state) = self.state(scope) else {
+            self.end_badly(Status::Failed, runtime_error(format!("{} has no state {name:?}", self.x.definition)));
+            return;
+        };
+        match &state.kind {
+            Kind::Task(resource) => self.task(scope, state, resource),
+            Kind::Pass => self.finish(scope, None),
+            Kind::Choice { rules, default } => self.choose(scope, state, rules, default.as_ref()),
+            Kind::Wait(until) => match self.until(scope, until) {
+                Ok(at) => {
+                    let alarm = Alarm { timer: self.number(), at };
+                    self.put(Change::Slept { scope, state: self.x.path(scope), alarm });
+                }
+                Err(error) => self.trouble(scope, error, None),
+            },
+            Kind::Succeed => match self.output(scope, state.output.as_ref(), None, None, Datum::Input) {
+                Ok(output) => self.end_scope(scope, Ok(output)),
+                Err(error) => self.trouble(scope, error, None),
+            },
+            Kind::Fail { error, cause } => self.fail(scope, error.as_ref(), cause.as_ref()),
+            Kind::Parallel(_) | Kind::Map(_) => self.fork(scope, state),
+            Kind::Compensate => {
+                self.put(Change::Unwinding { scope, state: self.x.path(scope) });
+                self.unwind(scope);
+            }
+        }
+    }
+
+    fn until(&self, scope: u64, until: &Until) -> Result<Time, StepError> {
+        match until {
+            Until::Seconds(amount) => {
+                let seconds = self.amount(scope, Some(amount), "Seconds", 0.0)?.unwrap_or_default();
+                Ok(self.now().after(retry::duration(seconds)))
+            }
+            Until::Timestamp(template) => {
+                let value = self.template(scope, template, "Timestamp", None, None)?;
+                let at = value.as_str().and_then(|text| text.parse().ok());
+                at.ok_or_else(|| {
+                    query_error(format!("Timestamp must be a moment such as 2026-01-31T12:00:00Z, and is {value}"))
+                })
+            }
+        }
+    }
+
+    fn choose(&mut self, scope: u64, state: &State, rules: &[Rule], default: Option<&Arc<str>>) {
+        for rule in rules {
+            match self.template(scope, &rule.condition, "Condition", None, None) {
+                Ok(Value::Bool(false)) => {}
+                Ok(Value::Bool(true)) => {
+                    return self.leave(scope, &rule.next, &rule.assign, rule.output.as_ref());
+                }
+                Ok(other) => {
+                    let cause = format!("a Condition must be true or false, and is {other}");
+                    return self.trouble(scope, query_error(cause), None);
+                }
+                Err(error) => return self.trouble(scope, error, None),
+            }
+        }
+        match default {
+            Some(next) => self.leave(scope, next, &state.assign, state.output.as_ref()),
+            None => {
+                let cause = format!("no Condition of {} is true, and it has no Default", state.name);
+                self.trouble(scope, StepError { error: NO_CHOICE_MATCHED.into(), cause, permanent: false }, None);
+            }
+        }
+    }
+
+    /// Leaves a Choice.
+    fn leave(&mut self, scope: u64, next: &Arc<str>, assign: &[(String, Template)], output: Option<&Template>) {
+        let settled = self
+            .assigned(scope, assign, None, None)
+            .and_then(|variables| Ok((variables, self.output(scope, output, None, None, Datum::Input)?)));
+        match settled {
+            Ok((variables, output)) => self.go(scope, Some(next), variables, output, None),
+            Err(error) => self.trouble(scope, error, None),
+        }
+    }
+
+    fn fail(&mut self, scope: u64, error: Option<&Template>, cause: Option<&Template>) {
+        let text = |template: Option<&Template>, what: &str| -> Result<String, StepError> {
+            let Some(template) = template else { return Ok(String::new()) };
+            match self.template(scope, template, what, None, None)? {
+                Value::String(text) => Ok(text),
+                other => Err(query_error(format!("{what} must be a text, and is {other}"))),
+            }
+        };
+        let failure = text(error, "Error").and_then(|error| Ok((error, text(cause, "Cause")?)));
+        let error = match failure {
+            Ok((error, cause)) => StepError { error, cause, permanent: false },
+            Err(error) => error,
+        };
+        self.end_scope(scope, Err(error));
+    }
+
+    /// The state ended well, with `result` if it has one of its own: assigns, gives out, goes on.
+    pub(super) fn finish(&mut self, scope: u64, result: Option<Datum>) {
+        let Some(state) = self.state(scope) else { return };
+        if let Err(error) = self.arm(scope, state, result.as_ref()) {
+            return self.trouble(scope, error, None);
+        }
+        let value = result.as_ref().map(|result| self.folding.value(self.x, scope, result));
+        let settled = self.assigned(scope, &state.assign, value.as_deref(), None).and_then(|variables| {
+            let default = result.unwrap_or(Datum::Input);
+            Ok((variables, self.output(scope, state.output.as_ref(), value.as_deref(), None, default)?))
+        });
+        match settled {
+            Ok((variables, output)) => self.go(scope, state.next.as_ref(), variables, output, None),
+            Err(error) => self.trouble(scope, error, None),
+        }
+    }
+
+    /// Leaves the state: `next`, or the end of the scope.
+    fn go(
+        &mut self,
+        scope: u64,
+        next: Option<&Arc<str>>,
+        variables: BTreeMap<String, Arc<Value>>,
+        output: Datum,
+        caught: Option<String>,
+    ) {
+        if !variables.is_empty() {
+            self.put(Change::Assigned { scope, variables });
+        }
+        self.put(Change::Left { scope, state: self.x.path(scope), caught });
+        match next {
+            Some(next) => self.agenda.push_back(Entry { scope, state: Arc::clone(next), input: output }),
+            None => self.end_scope(scope, Ok(output)),
+        }
+    }
+
+    fn assigned(
+        &self,
+        scope: u64,
+        assign: &[(String, Template)],
+        result: Option<&Value>,
+        error: Option<&Value>,
+    ) -> Result<BTreeMap<String, Arc<Value>>, StepError> {
+        let mut variables = BTreeMap::new();
+        for (name, template) in assign {
+            variables.insert(name.clone(), Arc::new(self.template(scope, template, "Assign", result, error)?));
+        }
+        Ok(variables)
+    }
+
+    fn output(
+        &self,
+        scope: u64,
+        output: Option<&Template>,
+        result: Option<&Value>,
+        error: Option<&Value>,
+        default: Datum,
+    ) -> Result<Datum, StepError> {
+        match output {
+            Some(template) => Ok(Datum::Is(Arc::new(self.template(scope, template, "Output", result, error)?))),
+            None => Ok(default),
+        }
+    }
+
+    /// The state failed: Retry, then Catch, then its scope fails. `also` is a second name of the
+    /// error.
+    pub(super) fn trouble(&mut self, scope: u64, error: StepError, also: Option<&'static str>) {
+        let Some(state) = self.state(scope) else { return };
+        let matched = state.retry.iter().position(|retrier| retry::matches(&retrier.errors, &error.error, also));
+        if let Some(index) = matched.filter(|_| !error.permanent) {
+            let used = self.x.frame(scope).and_then(|frame| frame.retries.get(index).copied()).unwrap_or_default();
+            let retrier = &state.retry[index];
+            if used < retrier.retries {
+                let pause = retry::pause(retrier, used + 1, self.draw());
+                self.stop_fork(scope);
+                let alarm = Alarm { timer: self.number(), at: self.now().after(pause) };
+                self.put(Change::Retrying { scope, state: self.x.path(scope), retrier: index, error, alarm });
+                return;
+            }
+        }
+        self.stop_fork(scope);
+        let catcher = state.catch.iter().find(|catcher| retry::matches(&catcher.errors, &error.error, also));
+        let Some(catcher) = catcher else { return self.end_scope(scope, Err(error)) };
+        let seen = error_output(&error);
+        let settled = self.assigned(scope, &catcher.assign, None, Some(&seen)).and_then(|variables| {
+            let default = Datum::Is(Arc::new(seen.clone()));
+            Ok((variables, self.output(scope, catcher.output.as_ref(), None, Some(&seen), default)?))
+        });
+        match settled {
+            Ok((variables, output)) => self.go(scope, Some(&catcher.next), variables, output, Some(error.error)),
+            // An error inside a Catcher is not caught by the same state.
+            Err(error) => self.end_scope(scope, Err(error)),
+        }
+    }
+
+    /// The pause before a retry is over.
+    pub(super) fn again(&mut self, scope: u64) {
+        let Some(state) = self.state(scope) else { return };
+        match &state.kind {
+            Kind::Task(resource) => self.task(scope, state, resource),
+            Kind::Parallel(_) | Kind::Map(_) => self.fork(scope, state),
+            // These have no Retry.
+            Kind::Pass | Kind::Choice { .. } | Kind::Wait(_) | Kind::Succeed | Kind::Fail { .. } | Kind::Compensate => {
+            }
+        }
+    }
+
+    /// A scope ended, well or badly.
+    pub(super) fn end_scope(&mut self, scope: u64, result: Result<Datum, StepError>) {
+        if scope != ROOT {
+            return self.branch_ended(scope, result);
+        }
+        match result {
+            Ok(output) => {
+                let size =
+                    within(&self.folding.value(self.x, ROOT, &output), self.d.limits().value_bytes, "the output");
+                if let Err(trouble) = size {
+                    return self.end_badly(Status::Failed, step_error(trouble));
+                }
+                let state = self.outer_state();
+                self.agenda.clear();
+                self.put(Change::Finished {
+                    status: Status::Succeeded,
+                    state,
+                    output: Some(output),
+                    error: None,
+                    cause: None,
+                });
+            }
+            Err(error) => self.end_badly(Status::Failed, error),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What a Task starts, and what is noted down for its undo.
+
+use std::sync::Arc;
+
+use protocol::{SagaKey, Value};
+
+use super::super::change::{Awaited, Change, Datum};
+use super::super::definition::{Compensate, Resource, State};
+use super::super::execution::Doing;
+use super::super::expression::{Sight, Template};
+use super::super::fact::StepError;
+use super::super::retry;
+use super::{Decider, runtime_error};
+
+impl Decider<'_> {
+    /// Starts an attempt of a Task, the first or a later one.
+    pub(super) fn task(&mut self, scope: u64, state: &State, resource: &Resource) {
+        if let Err(error) = self.try_task(scope, state, resource) {
+            self.trouble(scope, error, None);
+        }
+    }
+
+    fn try_task(&mut self, scope: u64, state: &State, resource: &Resource) -> Result<(), StepError> {
+        let timeout = self.amount(scope, state.timeout.as_ref(), "TimeoutSeconds", 0.001)?;
+        let arguments = match &state.arguments {
+            Some(template) => Datum::Is(Arc::new(self.template(scope, template, "Arguments", None, None)?)),
+            None => Datum::Input,
+        };
+        let path = self.x.path(scope);
+        match resource {
+            Resource::Activity(activity) => {
+                let heartbeat = self.amount(scope, state.heartbeat.as_ref(), "HeartbeatSeconds", 0.001)?;
+                self.push(scope, state, &arguments);
+                let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt) + 1;
+                let deadline = timeout.map(|seconds| self.now().after(retry::duration(seconds)));
+                let heartbeat_ms = heartbeat.map(millis);
+                self.put(Change::Attempted {
+                    scope,
+                    state: path,
+                    attempt,
+                    activity: Arc::clone(activity),
+                    arguments,
+                    deadline,
+                    heartbeat_ms,
+                });
+            }
+            Resource::Signal(name) => {
+                self.push(scope, state, &arguments);
+                let kept =
+                    self.x.signals.iter().find(|kept| *kept.name == **name).map(|kept| Arc::clone(&kept.payload));
+                if let Some(payload) = kept {
+                    self.put(Change::SignalTaken { name: Arc::clone(name) });
+                    self.finish(scope, Some(Datum::Is(payload)));
+                } else {
+                    self.wait(scope, path, Awaited::Signal(Arc::clone(name)), timeout);
+                }
+            }
+            Resource::Human => {
+                self.push(scope, state, &arguments);
+                self.wait(scope, path, Awaited::Human(arguments), timeout);
+            }
+            Resource::Saga(definition) => {
+                let step = self.x.frame(scope).map_or(0, |frame| frame.step);
+                let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt);
+                // A child that failed is not asked again: a retry is another child.
+                let again = if attempt == 0 { String::new() } else { format!(".{}", attempt + 1) };
+                let key = SagaKey::new(format!("{}.{step}{again}", self.x.saga.key))
+                    .map_err(|error| runtime_error(format!("the child's key: {error}")))?;
+                self.push(scope, state, &arguments);
+                let child = Awaited::Child { key, definition: Arc::clone(definition), input: arguments };
+                self.wait(scope, path, child, timeout);
+            }
+            Resource::Event(event) => {
+                self.push(scope, state, &arguments);
+                let payload = Datum::Is(self.folding.value(self.x, scope, &arguments));
+                self.put(Change::Published { event: Arc::clone(event), payload });
+                self.finish(scope, Some(arguments));
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, scope: u64, state: Arc<str>, what: Awaited, timeout: Option<f64>) {
+        let alarm = timeout.map(|seconds| self.alarm(seconds));
+        self.put(Change::Awaits { scope, state, what, alarm });
+    }
+
+    /// Notes down how to undo the state, once per entry, before it may have acted.
+    pub(super) fn push(&mut self, scope: u64, state: &State, input: &Datum) {
+        let Some(undo) = &state.compensate else { return };
+        if self.x.frame(scope).is_none_or(|frame| frame.undo.is_some()) {
+            return;
+        }
+        // Without a result yet: what needs one is null for now.
+        let arguments = undo.arguments.as_ref().and_then(|template| {
+            self.see(scope, None, None, |sight| Ok(lenient(template, sight)))
+                .ok()
+                .map(|value| Datum::Is(Arc::new(value)))
+        });
+        let (state, number) = (self.x.path(scope), self.number());
+        let activity = Arc::clone(&undo.activity);
+        self.put(Change::Pushed { scope, state, undo: number, activity, input: input.clone(), arguments });
+    }
+
+    /// The result is known: the undo gets it.
+    pub(super) fn arm(&mut self, scope: u64, state: &State, result: Option<&Datum>) -> Result<(), StepError> {
+        let (Some(Compensate { arguments, .. }), Some(output)) = (&state.compensate, result) else { return Ok(()) };
+        let Some(undo) = self.x.frame(scope).and_then(|frame| frame.undo) else { return Ok(()) };
+        let arguments = match arguments {
+            Some(template) => {
+                let value = self.folding.value(self.x, scope, output);
+                Some(Datum::Is(Arc::new(self.template(scope, template, "Compensate.Arguments", Some(&value), None)?)))
+            }
+            None => None,
+        };
+        self.put(Change::Armed { undo, output: output.clone(), arguments });
+        Ok(())
+    }
+
+    /// The child that the state of `scope` waits for is not wanted any more.
+    pub(super) fn drop_children(&mut self, scope: u64) {
+        let Some(frame) = self.x.frame(scope).filter(|frame| Some(frame.step) != self.child_over) else { return };
+        if let Doing::Child { key, .. } = &frame.doing {
+            let key = key.clone();
+            self.put(Change::ChildDropped { key });
+        }
+    }
+}
+
+/// Evaluates a template in which what has no value yet is null.
+fn lenient(template: &Template, sight: &Sight<'_>) -> Value {
+    match template {
+        Template::Constant(value) => value.clone(),
+        Template::Expression(expression) => expression.evaluate(sight).unwrap_or(Value::Null),
+        Template::List(items) => Value::Array(items.iter().map(|item| lenient(item, sight)).collect()),
+        Template::Map(fields) => {
+            Value::Object(fields.iter().map(|(name, field)| (name.clone(), lenient(field, sight))).collect())
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; a silence is never negative.
+pub(super) fn millis(seconds: f64) -> u64 {
+    (seconds * 1_000.0).ceil() as u64
+}

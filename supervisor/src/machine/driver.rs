@@ -1,0 +1,147 @@
+//! The one road a fact takes: offered, made durable, confirmed. Recovery folds the same changes.
+
+use std::sync::Arc;
+
+use protocol::{Problem, SagaId};
+
+use super::decide::{Verdict, decide};
+use super::definition::Definition;
+use super::effect::Effect;
+use super::execution::Execution;
+use super::fact::Fact;
+use super::fold::{Folding, fold};
+use super::record::Record;
+use super::wanted::{events, is_outbox, wanted};
+
+/// Runs one saga: the actor's and the simulator's.
+///
+/// The state is folded ahead when a fact is offered, so that the next fact can be decided while
+/// the record is on its way; what is to be done about it is kept back until the record is durable.
+/// If it never becomes durable, the driver is thrown away and built again from the journal.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    definition: Arc<Definition>,
+    execution: Execution,
+    /// What is to be done once the records offered so far are durable.
+    held: Vec<Effect>,
+}
+
+/// What became of an offered fact.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Offer {
+    /// It settled something: append this record, then confirm.
+    Recorded(Record),
+    /// A late echo: it has no effect and needs no record.
+    Ignored(&'static str),
+    /// Whoever sent it is told why it has no effect.
+    Refused(Problem),
+}
+
+/// Why a record cannot be replayed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The record is another saga's.
+    #[error("the record belongs to saga {record}, not to {driver}")]
+    Saga {
+        /// Whose record it is.
+        record: SagaId,
+        /// Whose it should be.
+        driver: SagaId,
+    },
+    /// Records are missing before this one.
+    #[error("record {found} does not follow record {last}")]
+    Gap {
+        /// The last record folded.
+        last: u64,
+        /// The one that came.
+        found: u64,
+    },
+}
+
+impl Driver {
+    /// A saga before its first fact.
+    pub fn new(saga: SagaId, definition: Arc<Definition>) -> Self {
+        let execution = Execution::new(saga, definition.reference().clone());
+        Self { definition, execution, held: Vec::new() }
+    }
+
+    /// A saga as its snapshot has it.
+    pub fn restore(definition: Arc<Definition>, execution: Execution) -> Self {
+        Self { definition, execution, held: Vec::new() }
+    }
+
+    /// Decides and folds ahead. Several facts may be offered before one [`Driver::confirm`]; their
+    /// records go into one batch, in order.
+    pub fn offer(&mut self, fact: Fact) -> Offer {
+        let number = self.execution.records + 1;
+        match decide(&mut self.execution, &self.definition, &fact, number, &mut self.held) {
+            Verdict::Settled(changes) => {
+                self.execution.records = number;
+                self.execution.changed_at = fact.at;
+                let (saga, previous) = (self.execution.saga.clone(), self.execution.position);
+                Offer::Recorded(Record { saga, number, previous, fact, changes })
+            }
+            Verdict::Ignored(why) => Offer::Ignored(why),
+            Verdict::Refused(problem) => Offer::Refused(problem),
+        }
+    }
+
+    /// The records offered so far are durable, in the frame at `position`. Answers what is to be
+    /// done about them, in order.
+    pub fn confirm(&mut self, position: u64) -> Vec<Effect> {
+        self.execution.position = position;
+        std::mem::take(&mut self.held)
+    }
+
+    /// Folds a record from the frame at `position`. Answers what leaves the shard because of it
+    /// (events, children, the end), for the relay to repeat; everything else is in
+    /// [`Driver::resume`]. Of a record that the snapshot holds already, only the events are
+    /// answered.
+    ///
+    /// # Errors
+    /// When the record is another saga's or does not follow the last one.
+    pub fn replay(&mut self, record: &Record, position: u64) -> Result<Vec<Effect>, ReplayError> {
+        let x = &mut self.execution;
+        if record.saga != x.saga {
+            return Err(ReplayError::Saga { record: record.saga.clone(), driver: x.saga.clone() });
+        }
+        if record.number <= x.records {
+            return Ok(events(x, &record.fact, record.number, &record.changes));
+        }
+        if record.number != x.records + 1 {
+            return Err(ReplayError::Gap { last: x.records, found: record.number });
+        }
+        let mut effects = Vec::new();
+        let mut folding = Folding::new(&record.fact, record.number);
+        for change in &record.changes {
+            fold(x, &mut folding, change, &mut effects);
+        }
+        x.records = record.number;
+        x.position = position;
+        x.changed_at = record.fact.at;
+        effects.retain(is_outbox);
+        Ok(effects)
+    }
+
+    /// After recovery: everything that is still wanted. Attempts under way keep their number and
+    /// key, timers their number and time.
+    pub fn resume(&self) -> Vec<Effect> {
+        wanted(&self.execution)
+    }
+
+    /// What is to leave the shard once the records offered so far are durable: events, children,
+    /// the end.
+    pub fn outbox(&self) -> impl Iterator<Item = &Effect> {
+        self.held.iter().filter(|effect| is_outbox(effect))
+    }
+
+    /// The saga as it stands.
+    pub fn execution(&self) -> &Execution {
+        &self.execution
+    }
+
+    /// What it runs.
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+}

@@ -1,0 +1,387 @@
+//! The folded state of one saga.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use protocol::view::{Outcome, Status};
+use protocol::{DefinitionRef, Principal, SagaId, SagaKey, Time, TraceId, Value};
+use serde::{Deserialize, Serialize};
+
+use super::change::{Alarm, Datum};
+use super::fact::{AttemptRef, StepError};
+
+/// One saga as its records made it. Written as its snapshot.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Execution {
+    pub(super) saga: SagaId,
+    pub(super) definition: DefinitionRef,
+    #[serde(default)]
+    pub(super) start: Option<Started>,
+    #[serde(default)]
+    pub(super) records: u64,
+    #[serde(default)]
+    pub(super) position: u64,
+    #[serde(default)]
+    pub(super) changed_at: Time,
+    /// The last number given to a step, a scope, an undo or a timer.
+    #[serde(default)]
+    pub(super) last: u64,
+    #[serde(default)]
+    pub(super) scopes: BTreeMap<u64, Scope>,
+    /// When the whole times out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) alarm: Option<Alarm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ending: Option<Ending>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parked: Option<Parked>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) outcome: Option<Outcome>,
+    /// Signals that came before anything waits for them.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(super) signals: VecDeque<KeptSignal>,
+    /// Ids of the last signals.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(super) seen: VecDeque<String>,
+}
+
+/// How it was started.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub at: Time,
+    pub by: Principal,
+    pub trace: TraceId,
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<(SagaKey, u64)>,
+    pub input: Arc<Value>,
+}
+
+/// It will end like this, once everything is undone.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Ending {
+    pub status: Status,
+    pub state: Arc<str>,
+    pub error: String,
+    pub cause: String,
+    pub since: Time,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Parked {
+    pub cause: String,
+    pub since: Time,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct KeptSignal {
+    pub name: String,
+    pub payload: Arc<Value>,
+}
+
+/// One run of a `States` map.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Scope {
+    /// The scope whose state holds this one, and which branch or item this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<(u64, u32)>,
+    /// What stands before a state's name in its path: empty, or `Copies[3].`.
+    pub prefix: Arc<str>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, Arc<Value>>,
+    #[serde(default)]
+    pub frame: Option<Frame>,
+    /// How to undo what was done, last last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<Entry>,
+}
+
+/// A state that was entered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Frame {
+    pub state: Arc<str>,
+    pub step: u64,
+    pub entered: Time,
+    pub input: Arc<Value>,
+    /// Counted from 1 once there is one.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Retries used, per entry of `Retry`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<u32>,
+    /// The undo that was pushed for this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<u64>,
+    pub doing: Doing,
+}
+
+/// What a state is doing.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) enum Doing {
+    /// Nothing: it is left, or about to do something.
+    Nothing,
+    Attempt {
+        activity: Arc<str>,
+        arguments: Arc<Value>,
+        since: Time,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Time>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heartbeat_ms: Option<u64>,
+    },
+    Retry {
+        alarm: Alarm,
+        error: StepError,
+        since: Time,
+    },
+    Sleep {
+        alarm: Alarm,
+    },
+    Signal {
+        name: Arc<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alarm: Option<Alarm>,
+    },
+    Human {
+        arguments: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alarm: Option<Alarm>,
+    },
+    Child {
+        key: SagaKey,
+        definition: Arc<str>,
+        input: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alarm: Option<Alarm>,
+    },
+    Fork(Box<Fork>),
+    Undo,
+}
+
+/// Branches or items under way.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Fork {
+    /// The items of a Map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Arc<Value>>,
+    pub results: Vec<Option<Arc<Value>>>,
+    /// The first that is not started.
+    pub next: usize,
+    pub width: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerated: Option<usize>,
+    pub done: usize,
+    pub failed: usize,
+    /// What the ended ones left to undo.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lanes: Vec<Vec<Entry>>,
+}
+
+/// Something to undo.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) enum Entry {
+    Step(Box<Undo>),
+    /// What branches or items did, side by side.
+    Lanes(Vec<Vec<Entry>>),
+}
+
+/// How to undo one state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Undo {
+    pub step: u64,
+    /// The state's name, to find its policy.
+    pub state: Arc<str>,
+    pub path: Arc<str>,
+    pub activity: Arc<str>,
+    pub key: String,
+    pub input: Arc<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Arc<Value>>,
+    /// Always [`Datum::Is`], which tells written-out null from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Datum>,
+    #[serde(default)]
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<u32>,
+    pub doing: Undoing,
+}
+
+/// How far an undo is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) enum Undoing {
+    Not,
+    Attempt {
+        since: Time,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Time>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heartbeat_ms: Option<u64>,
+    },
+    Retry {
+        alarm: Alarm,
+        error: StepError,
+        since: Time,
+    },
+    Stuck {
+        error: StepError,
+        since: Time,
+    },
+}
+
+/// The number of the outermost scope.
+pub(super) const ROOT: u64 = 0;
+
+impl Execution {
+    pub(super) fn new(saga: SagaId, definition: DefinitionRef) -> Self {
+        Self {
+            saga,
+            definition,
+            start: None,
+            records: 0,
+            position: 0,
+            changed_at: Time::default(),
+            last: 0,
+            scopes: BTreeMap::new(),
+            alarm: None,
+            ending: None,
+            parked: None,
+            outcome: None,
+            signals: VecDeque::new(),
+            seen: VecDeque::new(),
+        }
+    }
+
+    /// The frame of `scope`.
+    pub(super) fn frame(&self, scope: u64) -> Option<&Frame> {
+        self.scopes.get(&scope)?.frame.as_ref()
+    }
+
+    pub(super) fn frame_mut(&mut self, scope: u64) -> Option<&mut Frame> {
+        self.scopes.get_mut(&scope)?.frame.as_mut()
+    }
+
+    /// The scope whose frame is `step`.
+    pub(super) fn scope_of(&self, step: u64) -> Option<u64> {
+        self.scopes
+            .iter()
+            .find(|(_, scope)| scope.frame.as_ref().is_some_and(|frame| frame.step == step))
+            .map(|(number, _)| *number)
+    }
+
+    /// The path of the state that `scope` is in.
+    pub(super) fn path(&self, scope: u64) -> Arc<str> {
+        let Some(scope) = self.scopes.get(&scope) else { return "".into() };
+        let Some(frame) = &scope.frame else { return Arc::clone(&scope.prefix) };
+        if scope.prefix.is_empty() {
+            Arc::clone(&frame.state)
+        } else {
+            format!("{}{}", scope.prefix, frame.state).into()
+        }
+    }
+
+    /// The idempotency key of a step.
+    pub(super) fn key(&self, path: &str, step: u64) -> String {
+        format!("{}/{path}.{step}", self.saga)
+    }
+
+    /// A variable, as `scope` sees it.
+    pub(super) fn variable(&self, scope: u64, name: &str) -> Option<&Value> {
+        let scope = self.scopes.get(&scope)?;
+        match (scope.variables.get(name), scope.holder) {
+            (Some(value), _) => Some(value),
+            (None, Some((holder, _))) => self.variable(holder, name),
+            (None, None) => None,
+        }
+    }
+
+    pub(super) fn undo(&self, step: u64) -> Option<(u64, &Undo)> {
+        self.scopes.iter().find_map(|(number, scope)| find(&scope.stack, step).map(|undo| (*number, undo)))
+    }
+
+    pub(super) fn undo_mut(&mut self, step: u64) -> Option<&mut Undo> {
+        self.scopes.values_mut().find_map(|scope| find_mut(&mut scope.stack, step))
+    }
+
+    /// Every undo that could go on now: the last of each stack, side by side for branches.
+    pub(super) fn tops(&self, scope: u64) -> Vec<&Undo> {
+        let mut found = Vec::new();
+        if let Some(scope) = self.scopes.get(&scope) {
+            tops(&scope.stack, &mut found);
+        }
+        found
+    }
+
+    /// Every undo of every scope, last first.
+    pub(super) fn undos(&self) -> Vec<&Undo> {
+        let mut found = Vec::new();
+        for scope in self.scopes.values().rev() {
+            collect(&scope.stack, &mut found);
+        }
+        found
+    }
+}
+
+fn find(stack: &[Entry], step: u64) -> Option<&Undo> {
+    stack.iter().rev().find_map(|entry| match entry {
+        Entry::Step(undo) => (undo.step == step).then_some(&**undo),
+        Entry::Lanes(lanes) => lanes.iter().find_map(|lane| find(lane, step)),
+    })
+}
+
+fn find_mut(stack: &mut [Entry], step: u64) -> Option<&mut Undo> {
+    stack.iter_mut().rev().find_map(|entry| match entry {
+        Entry::Step(undo) => (undo.step == step).then_some(&mut **undo),
+        Entry::Lanes(lanes) => lanes.iter_mut().find_map(|lane| find_mut(lane, step)),
+    })
+}
+
+fn tops<'a>(stack: &'a [Entry], found: &mut Vec<&'a Undo>) {
+    match stack.last() {
+        None => {}
+        Some(Entry::Step(undo)) => found.push(undo),
+        Some(Entry::Lanes(lanes)) => lanes.iter().for_each(|lane| tops(lane, found)),
+    }
+}
+
+fn collect<'a>(stack: &'a [Entry], found: &mut Vec<&'a Undo>) {
+    for entry in stack.iter().rev() {
+        match entry {
+            Entry::Step(undo) => found.push(undo),
+            Entry::Lanes(lanes) => lanes.iter().rev().for_each(|lane| collect(lane, found)),
+        }
+    }
+}
+
+impl Undo {
+    /// What the undo is given.
+    pub fn given(&self) -> Value {
+        match &self.arguments {
+            Some(Datum::Is(arguments)) => Value::clone(arguments),
+            Some(Datum::Given | Datum::Input | Datum::Item) | None => {
+                let output = self.output.as_ref().map_or(Value::Null, |output| Value::clone(output));
+                serde_json::json!({ "input": &*self.input, "output": output })
+            }
+        }
+    }
+
+    /// The attempt under way.
+    pub fn attempt(&self) -> AttemptRef {
+        AttemptRef { step: self.step, attempt: self.attempts }
+    }
+}
+
+impl Frame {
+    pub fn attempt(&self) -> AttemptRef {
+        AttemptRef { step: self.step, attempt: self.attempt }
+    }
+
+    /// The timer this state waits for.
+    pub fn alarm(&self) -> Option<Alarm> {
+        match &self.doing {
+            Doing::Retry { alarm, .. } | Doing::Sleep { alarm } => Some(*alarm),
+            Doing::Signal { alarm, .. } | Doing::Human { alarm, .. } | Doing::Child { alarm, .. } => *alarm,
+            Doing::Nothing | Doing::Attempt { .. } | Doing::Fork(_) | Doing::Undo => None,
+        }
+    }
+}

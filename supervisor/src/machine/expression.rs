@@ -1,0 +1,414 @@
+//! Expressions: what stands between `{%` and `%}`, in JSONata, and templates that hold them.
+//!
+//! The query engine's values are not `Send`, so a definition keeps sources only and each thread
+//! keeps what it compiled. Constants never come here, and a plain path such as
+//! `$states.input.asset.id` is followed without the query engine: it is most of what definitions
+//! say, and costs nothing that way. The engine's clock and random source are replaced by the
+//! fact's time and seed, and `$eval` is not available, so what an expression can see is written
+//! in it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use jsonata_core::ast::AstNode;
+use jsonata_core::evaluator::{Context, Evaluator, EvaluatorOptions};
+use jsonata_core::parser;
+use jsonata_core::value::{JMap, JValue};
+use protocol::{Time, Value};
+
+use super::functions;
+
+/// Error name: an expression failed, or has no value.
+pub const QUERY_EVALUATION_ERROR: &str = "States.QueryEvaluationError";
+/// Error name: a value is larger than allowed.
+pub const DATA_LIMIT_EXCEEDED: &str = "States.DataLimitExceeded";
+/// Compiled expressions kept per thread; a node runs some tens of definitions with some tens of
+/// expressions each. When it is full it is emptied: compiling costs microseconds.
+const COMPILED_MAX: usize = 4_096;
+/// The deepest value an expression may make; serde_json reads 128 levels, and business data nests
+/// a handful.
+const VALUE_DEPTH_MAX: usize = 100;
+
+/// What one expression and one value may cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Longest evaluation of one expression, in milliseconds; a decision must not hold up its
+    /// shard.
+    pub expression_ms: u64,
+    /// Deepest evaluation of one expression: recursion beyond this is a mistake.
+    pub expression_depth: usize,
+    /// Longest list an expression may make on the way.
+    pub expression_sequence: usize,
+    /// Largest value kept (an input, a result, an output, arguments, variables of one Assign), in
+    /// bytes of JSON. The same figure as the language's best-known service, and well below the
+    /// bus's message limit.
+    pub value_bytes: usize,
+    /// States entered while deciding one fact; a loop without a pause in it ends here.
+    pub transitions: u32,
+    /// Items of one Map; each is some hundred bytes of state.
+    pub map_items: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            expression_ms: 1_000,
+            expression_depth: 2_000,
+            expression_sequence: 100_000,
+            value_bytes: 256 * 1024,
+            transitions: 1_000,
+            map_items: 10_000,
+        }
+    }
+}
+
+/// Why there is no value: an error name for Retry and Catch, and a sentence.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Trouble {
+    /// The error's name.
+    pub error: &'static str,
+    /// What went wrong, for a person.
+    pub cause: String,
+}
+
+/// What an expression can see.
+pub struct Sight<'a> {
+    /// `$states.input`
+    pub input: &'a Value,
+    /// `$states.result`, where there is one.
+    pub result: Option<&'a Value>,
+    /// `$states.errorOutput`, where there is one.
+    pub error: Option<&'a Value>,
+    /// Makes `$states.context`.
+    pub context: &'a dyn Fn() -> Value,
+    /// Finds a variable.
+    pub variable: &'a dyn Fn(&str) -> Option<&'a Value>,
+    /// The time of the fact: `$now()` and `$millis()`.
+    pub now: Time,
+    /// Where `$random()` and `$uuid()` come from.
+    pub seed: u64,
+    /// What it may cost.
+    pub limits: Limits,
+}
+
+/// One expression.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Expression {
+    source: Arc<str>,
+    path: Option<Path>,
+    /// Every `$name` in it.
+    names: Vec<String>,
+}
+
+/// A path that needs no query engine.
+#[derive(Clone, PartialEq, Debug)]
+struct Path {
+    root: Root,
+    fields: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Root {
+    Input,
+    Result,
+    ErrorOutput,
+    Variable(String),
+}
+
+impl Expression {
+    /// Checks the source between `{%` and `%}`. The error says what is wrong and where.
+    pub fn new(source: &str) -> Result<Self, String> {
+        let source = source.trim();
+        parser::parse(source).map_err(|error| explain(source, &error.to_string()))?;
+        Ok(Self { source: source.into(), path: Path::read(source), names: names(source) })
+    }
+
+    /// The source between `{%` and `%}`.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Every variable it names, `states` included.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Its value.
+    pub fn evaluate(&self, sight: &Sight<'_>) -> Result<Value, Trouble> {
+        match self.path.as_ref().and_then(|path| path.follow(sight)) {
+            Some(Found::Value(value)) => Ok(value.clone()),
+            Some(Found::Nothing) => Err(self.trouble("it has no value (undefined)")),
+            None => self.query(sight),
+        }
+    }
+
+    fn trouble(&self, why: impl std::fmt::Display) -> Trouble {
+        let shown: String = self.source.chars().take(200).collect();
+        Trouble { error: QUERY_EVALUATION_ERROR, cause: format!("{{% {shown} %}}: {why}") }
+    }
+
+    fn query(&self, sight: &Sight<'_>) -> Result<Value, Trouble> {
+        let tree = compiled(&self.source).map_err(|why| self.trouble(why))?;
+        let mut context = Context::new();
+        for name in &self.names {
+            if name == "states" {
+                context.bind("states".to_owned(), self.states(sight));
+            } else if let Some(value) = (sight.variable)(name) {
+                context.bind(name.clone(), JValue::from(value.clone()));
+            }
+        }
+        let options = EvaluatorOptions {
+            timeout_ms: Some(sight.limits.expression_ms),
+            cancel: None,
+            max_stack_depth: Some(sight.limits.expression_depth),
+            max_sequence_length: Some(sight.limits.expression_sequence),
+        };
+        let mut evaluator = Evaluator::with_options(context, options);
+        functions::register(&mut evaluator, &self.names, sight.now, sight.seed).map_err(|why| self.trouble(why))?;
+        let result = evaluator.evaluate(&tree, &JValue::Undefined).map_err(|error| self.trouble(error))?;
+        if result.is_undefined() {
+            return Err(self.trouble("it has no value (undefined)"));
+        }
+        plain(&result, 0).map_err(|why| self.trouble(why))
+    }
+
+    /// `$states` with the parts the source speaks of; converting what it does not is wasted.
+    fn states(&self, sight: &Sight<'_>) -> JValue {
+        let whole = !self.source.contains("$states.");
+        let wants = |part: &str| whole || self.source.contains(part);
+        let mut states: Vec<(String, JValue)> = Vec::with_capacity(4);
+        if wants("input") {
+            states.push(("input".into(), JValue::from(sight.input.clone())));
+        }
+        if let Some(result) = sight.result.filter(|_| wants("result")) {
+            states.push(("result".into(), JValue::from(result.clone())));
+        }
+        if let Some(error) = sight.error.filter(|_| wants("errorOutput")) {
+            states.push(("errorOutput".into(), JValue::from(error.clone())));
+        }
+        if wants("context") {
+            states.push(("context".into(), JValue::from((sight.context)())));
+        }
+        JValue::Object(Rc::new(states.into_iter().collect::<JMap>()))
+    }
+}
+
+enum Found<'a> {
+    Value(&'a Value),
+    Nothing,
+}
+
+impl Path {
+    fn read(source: &str) -> Option<Self> {
+        let rest = source.strip_prefix('$')?;
+        let mut parts = rest.split('.');
+        let plain = |part: &&str| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                // Operators and literals that are words.
+                && !matches!(*part, "and" | "or" | "in" | "true" | "false" | "null" | "function")
+        };
+        let first = parts.next().filter(plain)?;
+        let root = if first == "states" {
+            match parts.next()? {
+                "input" => Root::Input,
+                "result" => Root::Result,
+                "errorOutput" => Root::ErrorOutput,
+                _ => return None,
+            }
+        } else {
+            Root::Variable(first.to_owned())
+        };
+        let fields = parts.map(|part| Some(part).filter(plain).map(str::to_owned)).collect::<Option<Vec<_>>>()?;
+        Some(Self { root, fields })
+    }
+
+    /// `None` when the path meets a list on its way, where the query language maps over it.
+    fn follow<'a>(&self, sight: &Sight<'a>) -> Option<Found<'a>> {
+        let root = match &self.root {
+            Root::Input => Some(sight.input),
+            Root::Result => sight.result,
+            Root::ErrorOutput => sight.error,
+            Root::Variable(name) => (sight.variable)(name),
+        };
+        let Some(mut value) = root else {
+            // A variable that is not there may still name a built-in function.
+            return if matches!(self.root, Root::Variable(_)) { None } else { Some(Found::Nothing) };
+        };
+        for field in &self.fields {
+            match value {
+                Value::Object(map) => match map.get(field) {
+                    Some(next) => value = next,
+                    None => return Some(Found::Nothing),
+                },
+                Value::Array(_) => return None,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Some(Found::Nothing),
+            }
+        }
+        Some(Found::Value(value))
+    }
+}
+
+/// Every `$name` in a source; one inside a text is one too many, which does no harm.
+fn names(source: &str) -> Vec<String> {
+    let mut names: Vec<String> = source
+        .split('$')
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+thread_local! {
+    static COMPILED: RefCell<HashMap<Arc<str>, Rc<AstNode>>> = RefCell::new(HashMap::new());
+}
+
+fn compiled(source: &Arc<str>) -> Result<Rc<AstNode>, String> {
+    COMPILED.with_borrow_mut(|kept| {
+        if let Some(tree) = kept.get(source) {
+            return Ok(Rc::clone(tree));
+        }
+        let tree = Rc::new(parser::parse(source).map_err(|error| error.to_string())?);
+        if kept.len() >= COMPILED_MAX {
+            kept.clear();
+        }
+        kept.insert(Arc::clone(source), Rc::clone(&tree));
+        Ok(tree)
+    })
+}
+
+/// The parser names no position, so the shortest beginning that already cannot be continued is
+/// searched: the fault stands at its end.
+fn explain(source: &str, error: &str) -> String {
+    let ends: Vec<usize> = source.char_indices().map(|(n, c)| n + c.len_utf8()).collect();
+    let incomplete = |text: &str| match parser::parse(text) {
+        Ok(_) => true,
+        Err(parser::ParserError::UnexpectedEnd | parser::ParserError::UnclosedString) => true,
+        Err(parser::ParserError::UnclosedComment | parser::ParserError::UnclosedBacktick) => true,
+        Err(other) => other.to_string().contains("Eof") || other.to_string().contains("S0207"),
+    };
+    // Sources are short; a very long one is reported without a position.
+    let position = if ends.len() > 2_000 {
+        None
+    } else {
+        let last_good = ends.iter().rposition(|end| incomplete(&source[..*end]));
+        Some(last_good.map_or(1, |n| n + 2).min(ends.len().max(1)))
+    };
+    match position {
+        Some(position) => format!("{error} (at character {position} of the expression)"),
+        None => error.to_owned(),
+    }
+}
+
+fn plain(value: &JValue, depth: usize) -> Result<Value, String> {
+    if depth > VALUE_DEPTH_MAX {
+        return Err(format!("its value nests deeper than {VALUE_DEPTH_MAX} levels"));
+    }
+    Ok(match value {
+        JValue::Null => Value::Null,
+        JValue::Bool(yes) => Value::Bool(*yes),
+        JValue::Number(number) => plain_number(*number)?,
+        JValue::String(text) => Value::String(text.to_string()),
+        JValue::Array(items) => {
+            let items = items.iter().filter(|item| !item.is_undefined());
+            Value::Array(items.map(|item| plain(item, depth + 1)).collect::<Result<_, _>>()?)
+        }
+        JValue::Object(fields) => {
+            let mut map = serde_json::Map::new();
+            for (name, field) in fields.iter().filter(|(_, field)| !field.is_undefined()) {
+                map.insert(name.clone(), plain(field, depth + 1)?);
+            }
+            Value::Object(map)
+        }
+        JValue::Undefined => Value::Null,
+        JValue::Lambda(_) | JValue::Builtin { .. } | JValue::Regex { .. } => {
+            return Err("its value holds a function, which is not data".into());
+        }
+    })
+}
+
+#[allow(clippy::cast_possible_truncation)] // Guarded: whole and within 53 bits.
+fn plain_number(number: f64) -> Result<Value, String> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < EXACT {
+        return Ok(Value::from(number as i64));
+    }
+    serde_json::Number::from_f64(number).map(Value::Number).ok_or_else(|| "its value is not a finite number".into())
+}
+
+/// A JSON value in which texts of the form `{% … %}` are expressions.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Template {
+    /// No expression inside.
+    Constant(Value),
+    /// One expression.
+    Expression(Expression),
+    /// A list with an expression somewhere inside.
+    List(Vec<Template>),
+    /// A mapping with an expression somewhere inside.
+    Map(Vec<(String, Template)>),
+}
+
+impl Template {
+    /// Its value.
+    pub fn evaluate(&self, sight: &Sight<'_>) -> Result<Value, Trouble> {
+        Ok(match self {
+            Self::Constant(value) => value.clone(),
+            Self::Expression(expression) => expression.evaluate(sight)?,
+            Self::List(items) => Value::Array(items.iter().map(|item| item.evaluate(sight)).collect::<Result<_, _>>()?),
+            Self::Map(fields) => {
+                let mut map = serde_json::Map::new();
+                for (name, field) in fields {
+                    map.insert(name.clone(), field.evaluate(sight)?);
+                }
+                Value::Object(map)
+            }
+        })
+    }
+
+    /// Its value, within the limit for values.
+    pub fn bounded(&self, sight: &Sight<'_>, what: &str) -> Result<Value, Trouble> {
+        let value = self.evaluate(sight)?;
+        within(&value, sight.limits.value_bytes, what)?;
+        Ok(value)
+    }
+
+    /// Every expression inside.
+    pub fn expressions(&self) -> Vec<&Expression> {
+        match self {
+            Self::Constant(_) => Vec::new(),
+            Self::Expression(expression) => vec![expression],
+            Self::List(items) => items.iter().flat_map(Template::expressions).collect(),
+            Self::Map(fields) => fields.iter().flat_map(|(_, field)| field.expressions()).collect(),
+        }
+    }
+}
+
+/// Whether a value is within a limit.
+pub fn within(value: &Value, limit: usize, what: &str) -> Result<(), Trouble> {
+    let bytes = size(value);
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Trouble {
+        error: DATA_LIMIT_EXCEEDED,
+        cause: format!("{what} has {bytes} bytes, the limit is {limit}; put large data into object storage"),
+    })
+}
+
+/// About how many bytes a value has as JSON, without writing it.
+pub fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(true) => 4,
+        Value::Bool(false) => 5,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(|item| size(item) + 1).sum::<usize>(),
+        Value::Object(fields) => 2 + fields.iter().map(|(name, field)| name.len() + 4 + size(field)).sum::<usize>(),
+    }
+}

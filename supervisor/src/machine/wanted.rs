@@ -1,0 +1,123 @@
+//! What a saga asks of the world, as its state says it: the same words whether the state was just
+//! reached or is taken over by another node.
+
+use std::sync::Arc;
+
+use protocol::{Envelope, EventId, Value};
+use uuid::Uuid;
+
+use super::change::{Alarm, Change};
+use super::effect::{ActivityCall, Effect};
+use super::execution::{Doing, Execution, Frame, ROOT, Undo, Undoing};
+use super::fact::Fact;
+use super::fold::Folding;
+
+/// Ids of events are derived under this, so that no other program's ids meet them.
+const EVENT_IDS: Uuid = Uuid::from_u128(0x5ca1_d000_e7e2_4b0a_9c1f_736b_616c_6421);
+
+/// Everything that is wanted now: attempts under way, timers, children.
+pub(super) fn wanted(x: &Execution) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if x.parked.is_some() || x.outcome.is_some() {
+        return effects;
+    }
+    let timer = |alarm: Alarm| Effect::SetTimer { timer: alarm.timer, at: alarm.at };
+    effects.extend(x.alarm.map(timer));
+    for (number, scope) in &x.scopes {
+        let Some(frame) = &scope.frame else { continue };
+        effects.extend(call(x, *number, frame));
+        effects.extend(frame.alarm().map(timer));
+        effects.extend(child(frame));
+    }
+    for undo in x.undos() {
+        effects.extend(undo_call(undo));
+        if let Undoing::Retry { alarm, .. } = &undo.doing {
+            effects.push(timer(*alarm));
+        }
+    }
+    effects
+}
+
+pub(super) fn call(x: &Execution, scope: u64, frame: &Frame) -> Option<Effect> {
+    let Doing::Attempt { activity, arguments, deadline, heartbeat_ms, since: _ } = &frame.doing else { return None };
+    let path = x.path(scope);
+    Some(Effect::StartActivity(Box::new(ActivityCall {
+        attempt: frame.attempt(),
+        activity: Arc::clone(activity),
+        undo: false,
+        key: x.key(&path, frame.step),
+        state: path,
+        arguments: Value::clone(arguments),
+        deadline: *deadline,
+        heartbeat_ms: *heartbeat_ms,
+    })))
+}
+
+pub(super) fn undo_call(undo: &Undo) -> Option<Effect> {
+    let Undoing::Attempt { deadline, heartbeat_ms, since: _ } = &undo.doing else { return None };
+    Some(Effect::StartActivity(Box::new(ActivityCall {
+        attempt: undo.attempt(),
+        activity: Arc::clone(&undo.activity),
+        undo: true,
+        key: undo.key.clone(),
+        state: Arc::clone(&undo.path),
+        arguments: undo.given(),
+        deadline: *deadline,
+        heartbeat_ms: *heartbeat_ms,
+    })))
+}
+
+pub(super) fn child(frame: &Frame) -> Option<Effect> {
+    let Doing::Child { key, definition, input, alarm: _ } = &frame.doing else { return None };
+    Some(Effect::StartChild {
+        step: frame.step,
+        key: key.clone(),
+        definition: definition.to_string(),
+        input: Value::clone(input),
+    })
+}
+
+/// The event in its envelope; the same id whenever the record is folded.
+pub(super) fn envelope(x: &Execution, folding: &Folding<'_>, event: &str, payload: &Value) -> Option<Envelope> {
+    let start = x.start.as_ref()?;
+    let name = format!("{}#{}.{}", x.saga, folding.number, folding.events);
+    let id = format!("evt-{}", Uuid::new_v5(&EVENT_IDS, name.as_bytes()));
+    let text = |field: &str| payload.get(field).and_then(Value::as_str).map(str::to_owned);
+    let cause = if folding.number == 1 { start.cause.clone() } else { format!("{}#{}", x.saga, folding.number) };
+    Some(Envelope {
+        event_id: EventId::new(id).ok()?,
+        event_type: event.to_owned(),
+        tenant_id: x.saga.tenant.clone(),
+        project_id: text("projectId"),
+        module_id: text("moduleId"),
+        trace_id: start.trace.clone(),
+        correlation_id: x.saga.to_string(),
+        causation_id: cause,
+        occurred_at: folding.fact.at,
+        payload: payload.clone(),
+    })
+}
+
+/// What the relay sends again: the effects that leave the shard.
+pub(super) fn is_outbox(effect: &Effect) -> bool {
+    match effect {
+        Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } | Effect::Ended { .. } => true,
+        Effect::StartActivity(_) | Effect::StopActivity(_) | Effect::SetTimer { .. } | Effect::ClearTimer { .. } => {
+            false
+        }
+    }
+}
+
+/// The events of a record that is already folded: the relay may not have sent them.
+pub(super) fn events(x: &Execution, fact: &Fact, number: u64, changes: &[Change]) -> Vec<Effect> {
+    let mut folding = Folding::new(fact, number);
+    let mut effects = Vec::new();
+    for change in changes {
+        if let Change::Published { event, payload } = change {
+            let payload = folding.value(x, ROOT, payload);
+            folding.events += 1;
+            effects.extend(envelope(x, &folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
+        }
+    }
+    effects
+}

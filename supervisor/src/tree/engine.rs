@@ -1,0 +1,144 @@
+//! What every actor of a node shares: the ports, the settings, and nothing that changes by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use protocol::{NodeId, Time};
+
+use crate::activities::Activities;
+use crate::journal::writer;
+use crate::machine::restart::Intensity;
+use crate::ports::{Clock, Definitions, Journal, Outbox, Peers, RemoteActivities, Snapshots};
+
+/// Settings of the tree. Each names its reason; "full" is always answered with "busy".
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The journal's own.
+    pub writer: writer::Limits,
+    /// Facts that may wait for one saga while it is being woken or is busy.
+    pub facts_per_saga: usize,
+    /// A saga with nothing under way goes to sleep when nothing is due within this: waking costs
+    /// about 50 µs, an actor about 8 KB.
+    pub sleep_horizon: Duration,
+    /// How often changed sagas are written to the snapshot store and the low-water mark moves: what
+    /// a takeover has to replay, at most.
+    pub sweep_every: Duration,
+    /// Snapshots and pages on their way at once per shard; small, so that a sweep does not starve
+    /// the journal, which shares the server's disk.
+    pub sweep_in_flight: usize,
+    /// Records after which a saga that never rests is written to the snapshot store.
+    pub snapshot_every_records: u64,
+    /// Ended sagas remembered per shard for idempotent starts; beyond it the oldest are forgotten.
+    pub ended_per_shard: usize,
+    /// How long an ended saga is remembered.
+    pub ended_for: Duration,
+    /// How long the journal may be in trouble before new commands are refused with the reason
+    /// instead of waiting: longer than a lost acknowledgement or a leader's change takes to settle.
+    pub trouble_max: Duration,
+    /// Events on their way to the event stream at once per shard.
+    pub relay_in_flight: usize,
+    /// How often a failing saga actor is restarted before it is parked.
+    pub saga_restarts: Intensity,
+    /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
+    pub attempt_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            writer: writer::Limits::default(),
+            facts_per_saga: 10_000,
+            sleep_horizon: Duration::from_secs(1),
+            sweep_every: Duration::from_secs(10),
+            sweep_in_flight: 4,
+            snapshot_every_records: 64,
+            ended_per_shard: 250_000,
+            ended_for: Duration::from_secs(7 * 24 * 3600),
+            trouble_max: Duration::from_secs(3),
+            relay_in_flight: 64,
+            saga_restarts: Intensity::default(),
+            attempt_max: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Is told what happens, for figures and traces. Calls are on hot paths: they must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// A frame with this many records became durable, so long after it was asked for.
+    fn appended(&self, records: usize, took: Duration) {
+        let _ = (records, took);
+    }
+    /// An attempt of an activity ended.
+    fn attempted(&self, activity: &str, took: Duration) {
+        let _ = (activity, took);
+    }
+    /// An event was published.
+    fn published(&self) {}
+    /// A span was made for work of this trace; an exporter joins the two.
+    fn joins(&self, span: &tracing::Span, trace: &protocol::TraceId) {
+        let _ = (span, trace);
+    }
+}
+
+/// Tells nobody.
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// What every actor of a node shares.
+pub struct Engine {
+    /// This node.
+    pub node: NodeId,
+    /// Shards of the cluster.
+    pub shards: u16,
+    /// Settings.
+    pub limits: Limits,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    /// Latest states.
+    pub snapshots: Arc<dyn Snapshots>,
+    /// Events and dead letters.
+    pub outbox: Arc<dyn Outbox>,
+    /// The other sagas.
+    pub peers: Arc<dyn Peers>,
+    /// Definitions by version.
+    pub definitions: Arc<dyn Definitions>,
+    /// Activities of this process.
+    pub activities: Activities,
+    /// Activities of others.
+    pub remote: Arc<dyn RemoteActivities>,
+    /// Where seeds come from.
+    pub seeds: Seeds,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Engine {
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+}
+
+/// A source of seeds: SplitMix64 (Steele, Lea, Flood 2014) over a counter, so that a simulation
+/// with one first seed is repeatable.
+#[derive(Debug)]
+pub struct Seeds(AtomicU64);
+
+impl Seeds {
+    /// A source that begins with `first`.
+    pub const fn new(first: u64) -> Self {
+        Self(AtomicU64::new(first))
+    }
+
+    /// The next seed.
+    pub fn next(&self) -> u64 {
+        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Relaxed).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}

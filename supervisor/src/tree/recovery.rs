@@ -1,0 +1,281 @@
+//! Taking a shard over: first a frame of our own, from which moment the former owner is fenced
+//! whatever it believes; then the snapshots, the tail of the journal, and what was still to be
+//! sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use protocol::{DefinitionRef, Epoch, SagaId, ShardId, codec};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::engine::Engine;
+use super::slot::EndedEntry;
+use crate::journal::frame::{Frame, Header, Sending};
+use crate::journal::writer::frame_id;
+use crate::machine::definition::Definition;
+use crate::machine::{Driver, Execution, FactKind};
+use crate::ports::{AppendError, Position};
+
+/// Tries of the takeover frame before the shard is given up for now.
+const TRIES_MAX: u32 = 20;
+
+/// Where a replay must start, kept in the snapshot store as `mark`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Mark {
+    /// Everything up to here is in snapshots and pages.
+    pub low_water: Position,
+    /// Everything up to here was sent.
+    pub relayed: Position,
+}
+
+/// The snapshot store's name of the mark.
+pub const MARK: &str = "mark";
+/// What the names of pages of ended sagas begin with.
+pub const PAGE_PREFIX: &str = "ended/";
+
+/// A shard, recovered.
+pub struct Recovered {
+    /// Our takeover frame.
+    pub header: Header,
+    /// Where it is.
+    pub position: Position,
+    /// Live sagas: driver, snapshot revision, whether the store has this very state.
+    pub live: Vec<(Driver, u64, bool)>,
+    /// Ended sagas that are not in a page yet, with the revision of a snapshot left behind.
+    pub ended: Vec<(EndedEntry, u64)>,
+    /// Pages of ended sagas: name, revision, entries.
+    pub pages: Vec<(String, u64, Vec<EndedEntry>)>,
+    /// What is to be sent again.
+    pub outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    /// The mark found, and its revision.
+    pub mark: (Mark, u64),
+    /// Snapshots left behind by sagas that are in a page: to be removed.
+    pub orphans: HashMap<SagaId, u64>,
+    /// Every definition that any of them runs.
+    pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    /// Records replayed.
+    pub replayed: u64,
+}
+
+/// Why a shard was not taken over.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotTaken(pub String);
+
+/// Takes `shard` over under `epoch`.
+pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<Recovered, NotTaken> {
+    let header = Header { node: engine.node.clone(), epoch, counter: 0, nonce: engine.seeds.next() };
+    let position = append_takeover(engine, shard, &header).await?;
+    let mut recovery = Recovery::read(engine, shard).await?;
+    recovery.replay(engine, shard, position).await?;
+    let recovered = recovery.finish(header, position);
+    info!(
+        %shard, epoch = epoch.0, position, live = recovered.live.len(), replayed = recovered.replayed,
+        "shard taken over"
+    );
+    Ok(recovered)
+}
+
+async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Result<Position, NotTaken> {
+    let frame = bytes::Bytes::from(Frame::write(header, Vec::new()));
+    let mut why = String::new();
+    for _ in 0..TRIES_MAX {
+        let last = match engine.journal.last(shard).await {
+            Ok(last) => last,
+            Err(error) => {
+                why = error.to_string();
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let expected = last.as_ref().map_or(0, |(position, _)| *position);
+        if let Some((position, bytes)) = &last {
+            let found = Frame::read(bytes).map_err(|error| NotTaken(format!("frame {position}: {error}")))?;
+            if found.header == *header {
+                return Ok(*position);
+            }
+            if found.header.epoch > header.epoch {
+                let (node, epoch) = (found.header.node, found.header.epoch.0);
+                return Err(NotTaken(format!("{node} owns it under the later epoch {epoch}")));
+            }
+        }
+        match engine.journal.append(shard, frame.clone(), expected, &frame_id(header)).await {
+            Ok(position) => return Ok(position),
+            // The former owner is still writing, or nobody knows: look again.
+            Err(error @ (AppendError::Conflict | AppendError::Undecided(_))) => why = error.to_string(),
+            Err(error @ AppendError::Refused(_)) => return Err(NotTaken(error.to_string())),
+        }
+    }
+    Err(NotTaken(format!("no takeover frame after {TRIES_MAX} tries: {why}")))
+}
+
+#[derive(Default)]
+struct Recovery {
+    drivers: HashMap<SagaId, (Driver, u64, bool)>,
+    in_pages: HashMap<SagaId, u64>,
+    pages: Vec<(String, u64, Vec<EndedEntry>)>,
+    definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    mark: (Mark, u64),
+    orphans: HashMap<SagaId, u64>,
+    replayed: u64,
+}
+
+impl Recovery {
+    async fn read(engine: &Engine, shard: ShardId) -> Result<Self, NotTaken> {
+        let mut recovery = Self::default();
+        let mut executions = Vec::new();
+        let mut all = engine.snapshots.all(shard);
+        while let Some(found) = all.next().await {
+            let found = found.map_err(|error| NotTaken(error.to_string()))?;
+            let damaged = |error| NotTaken(format!("snapshot {}: {error}", found.name));
+            if found.name == MARK {
+                recovery.mark = (codec::load(&found.bytes).map_err(damaged)?, found.revision);
+            } else if found.name.starts_with(PAGE_PREFIX) {
+                let entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
+                recovery.in_pages.extend(entries.iter().map(|entry| (entry.saga.clone(), entry.records)));
+                recovery.pages.push((found.name, found.revision, entries));
+            } else {
+                let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
+                executions.push((execution, found.revision));
+            }
+        }
+        let mut ran: Vec<DefinitionRef> = Vec::new();
+        for entry in recovery.pages.iter().flat_map(|(_, _, entries)| entries) {
+            if ran.last() != Some(&entry.definition) {
+                ran.push(entry.definition.clone());
+            }
+        }
+        for which in ran {
+            recovery.definition(engine, &which).await?;
+        }
+        for (execution, revision) in executions {
+            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|records| *records >= execution.records());
+            if gone {
+                recovery.orphans.insert(execution.saga().clone(), revision);
+            } else {
+                let definition = recovery.definition(engine, execution.definition()).await?;
+                let saga = execution.saga().clone();
+                recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
+            }
+        }
+        Ok(recovery)
+    }
+
+    async fn definition(&mut self, engine: &Engine, which: &DefinitionRef) -> Result<Arc<Definition>, NotTaken> {
+        if let Some(definition) = self.definitions.get(which) {
+            return Ok(definition.clone());
+        }
+        let found = engine.definitions.get(which).await.map_err(|error| NotTaken(error.to_string()))?;
+        let definition =
+            found.ok_or_else(|| NotTaken(format!("definition {which} ({}) is not stored", which.digest)))?;
+        self.definitions.insert(which.clone(), definition.clone());
+        Ok(definition)
+    }
+
+    async fn replay(&mut self, engine: &Engine, shard: ShardId, until: Position) -> Result<(), NotTaken> {
+        let Mark { low_water, relayed } = self.mark.0;
+        let mut frames = engine.journal.read(shard, low_water + 1, until);
+        while let Some(frame) = frames.next().await {
+            let (position, bytes) = frame.map_err(|error| NotTaken(error.to_string()))?;
+            let damaged = |error: &dyn std::fmt::Display| NotTaken(format!("frame {position}: {error}"));
+            let records = Frame::read(&bytes).and_then(|frame| frame.decode()).map_err(|error| damaged(&error))?;
+            let mut sendings = Vec::new();
+            for record in records {
+                self.replayed += 1;
+                if self.in_pages.get(&record.saga).is_some_and(|records| *records >= record.number) {
+                    if position > relayed {
+                        // It ended and its page is written, but what it said last may not be sent.
+                        self.send_again(engine, shard, position, &record, &mut sendings).await?;
+                    }
+                    continue;
+                }
+                if let FactKind::Started(start) = &record.fact.kind
+                    && !self.drivers.contains_key(&record.saga)
+                {
+                    let definition = self.definition(engine, &start.definition).await?;
+                    let driver = Driver::new(record.saga.clone(), definition);
+                    self.drivers.insert(record.saga.clone(), (driver, 0, false));
+                }
+                let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
+                    warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
+                    continue;
+                };
+                let fresh = record.number > driver.execution().records();
+                let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
+                *clean &= !fresh;
+                if position > relayed {
+                    sendings.extend(Sending::of(driver, effects));
+                }
+            }
+            if !sendings.is_empty() {
+                self.outbox.push((position, sendings));
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_again(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        position: Position,
+        record: &crate::machine::Record,
+        sendings: &mut Vec<Arc<Sending>>,
+    ) -> Result<(), NotTaken> {
+        let chain = super::load::chain(engine, shard, &record.saga, position, 0).await;
+        let chain = chain.map_err(|problem| NotTaken(problem.message))?;
+        let Some(FactKind::Started(start)) = chain.first().map(|(_, first)| &first.fact.kind) else { return Ok(()) };
+        let mut driver = Driver::new(record.saga.clone(), self.definition(engine, &start.definition).await?);
+        for (at, former) in &chain {
+            let effects = driver.replay(former, *at).map_err(|error| NotTaken(error.to_string()))?;
+            if former.number == record.number {
+                sendings.extend(Sending::of(&driver, effects));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, header: Header, position: Position) -> Recovered {
+        let mut live = Vec::new();
+        let mut ended = Vec::new();
+        for (_, (driver, revision, clean)) in self.drivers {
+            if driver.execution().is_final() {
+                ended.push((ended_entry(driver.execution()), revision));
+            } else if driver.execution().records() > 0 {
+                live.push((driver, revision, clean));
+            }
+        }
+        Recovered {
+            header,
+            position,
+            live,
+            ended,
+            pages: self.pages,
+            outbox: self.outbox,
+            mark: self.mark,
+            orphans: self.orphans,
+            definitions: self.definitions,
+            replayed: self.replayed,
+        }
+    }
+}
+
+/// What is kept of an execution that ended.
+pub fn ended_entry(execution: &Execution) -> EndedEntry {
+    EndedEntry {
+        saga: execution.saga().clone(),
+        definition: execution.definition().clone(),
+        status: execution.status(),
+        state: execution.state(),
+        at: execution.changed_at(),
+        records: execution.records(),
+        position: execution.position(),
+        start_digest: super::slot::start_digest(
+            &execution.definition().name,
+            execution.input().unwrap_or(&protocol::Value::Null),
+        ),
+    }
+}

@@ -1,0 +1,484 @@
+//! The root of a node's tree. It supervises the shards that the node owns and the node's services,
+//! and carries out what the membership plan says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures::future::BoxFuture;
+use protocol::{Epoch, NodeId, ShardId};
+use ractor::{ActorCell, ActorId};
+use tracing::{error, info, warn};
+
+use super::card::{Card, Life};
+use super::engine::Engine;
+use super::shard::{self, ShardActor};
+use super::shell::{self, Behaviour, Fault, Handle, Me};
+use crate::machine::membership::{Membership, Move, plan};
+use crate::machine::restart::{Failures, Intensity, Strategy, Verdict};
+use crate::ports::{Beat, Cluster, Lease};
+
+/// Settings of membership.
+#[derive(Clone, Debug)]
+pub struct ClusterLimits {
+    /// How often a node says that it is alive, and looks at the others.
+    pub beat_every: Duration,
+    /// A node whose beat stays the same for this long is taken for dead. Several beats, so that one
+    /// slow fsync is no death; under two seconds, so that a takeover makes progress within three.
+    pub dead_after: Duration,
+    /// How often a failing shard or service is started again.
+    pub restarts: Intensity,
+}
+
+impl Default for ClusterLimits {
+    fn default() -> Self {
+        Self {
+            beat_every: Duration::from_millis(250),
+            dead_after: Duration::from_millis(1_250),
+            restarts: Intensity { restarts: 10, ..Intensity::default() },
+        }
+    }
+}
+
+/// Where every shard is, for whoever routes to it. Kept by the root.
+#[derive(Default)]
+pub struct Shards {
+    local: DashMap<ShardId, Handle<shard::Message>>,
+    owners: DashMap<ShardId, NodeId>,
+    live: std::sync::Mutex<BTreeSet<NodeId>>,
+}
+
+impl Shards {
+    /// The shard, if this node runs it.
+    pub fn local(&self, shard: ShardId) -> Option<Handle<shard::Message>> {
+        self.local.get(&shard).map(|handle| handle.clone())
+    }
+
+    /// Every shard that this node runs.
+    pub fn all_local(&self) -> Vec<(ShardId, Handle<shard::Message>)> {
+        let mut all: Vec<_> = self.local.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
+        all.sort_by_key(|(shard, _)| *shard);
+        all
+    }
+
+    /// Who owns the shard by its lease, when that node is alive.
+    pub fn owner(&self, shard: ShardId) -> Option<NodeId> {
+        self.owners.get(&shard).map(|owner| owner.clone())
+    }
+
+    /// Who is alive.
+    pub fn live(&self) -> BTreeSet<NodeId> {
+        self.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// Makes a service's future, anew at each start. It runs until the service ends.
+pub type StartService = Arc<dyn Fn(Arc<Card>) -> BoxFuture<'static, Result<(), Fault>> + Send + Sync>;
+
+/// A service of the node that the root keeps running: the command service, the debug endpoint.
+#[derive(Clone)]
+pub struct Service {
+    /// Its name in the tree.
+    pub name: &'static str,
+    /// Makes it run.
+    pub start: StartService,
+}
+
+/// What the root is told.
+pub enum Message {
+    /// Time to beat and look.
+    Tick,
+    /// What was seen.
+    Looked(Result<(Vec<Beat>, Vec<Lease>), String>),
+    /// A claim was answered.
+    Claimed(ShardId, Result<Option<Epoch>, String>),
+    /// A shard's takeover ended.
+    Started(ShardId, Epoch, Result<Handle<shard::Message>, String>),
+    /// A shard that gave up may be tried again.
+    Forgive(ShardId),
+    /// Start a service again.
+    StartService(usize),
+    /// Hand everything over and tell when that is done. The root then only looks where shards are,
+    /// for commands that are still on their way through this node, until it is stopped.
+    Drain(tokio::sync::oneshot::Sender<()>),
+}
+
+/// The root actor.
+pub struct RootActor {
+    /// What everyone shares.
+    pub engine: Arc<Engine>,
+    /// Who is alive and who owns what.
+    pub cluster: Arc<dyn Cluster>,
+    /// Settings.
+    pub limits: ClusterLimits,
+    /// What this node tells the others about itself.
+    pub info: Bytes,
+    /// Where shards are; shared with those who route.
+    pub shards: Arc<Shards>,
+    /// What is to run besides shards.
+    pub services: Vec<Service>,
+    /// Told the last word when the root gives up.
+    pub last_word: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+struct Owned {
+    epoch: Epoch,
+    handle: Option<Handle<shard::Message>>,
+    handing_over: bool,
+}
+
+/// What changes.
+pub struct State {
+    membership: Membership,
+    began: tokio::time::Instant,
+    shards: BTreeMap<ShardId, Owned>,
+    shard_of: BTreeMap<u64, ShardId>,
+    claiming: BTreeSet<ShardId>,
+    sitting_out: BTreeSet<ShardId>,
+    failures: BTreeMap<ShardId, Failures>,
+    services: Vec<(Option<ActorId>, Failures)>,
+    looking: bool,
+    trouble: bool,
+    draining: Option<tokio::sync::oneshot::Sender<()>>,
+    /// Set for good by `Drain`: this node takes nothing any more.
+    leaving: bool,
+    ticker: tokio::task::JoinHandle<()>,
+}
+
+impl Behaviour for RootActor {
+    type Message = Message;
+    type State = State;
+
+    async fn start(&self, me: &Me<Message>) -> Result<State, Fault> {
+        let (every, to) = (self.limits.beat_every, me.clone());
+        let ticker = tokio::spawn(async move {
+            let mut interval = tokio::time::interval(every);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                interval.tick().await;
+                if !to.tell(Message::Tick) {
+                    return;
+                }
+            }
+        });
+        let mut state = State {
+            membership: Membership::new(self.limits.dead_after),
+            began: tokio::time::Instant::now(),
+            shards: BTreeMap::new(),
+            shard_of: BTreeMap::new(),
+            claiming: BTreeSet::new(),
+            sitting_out: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            services: self.services.iter().map(|_| (None, Failures::default())).collect(),
+            looking: false,
+            trouble: false,
+            draining: None,
+            leaving: false,
+            ticker,
+        };
+        for index in 0..self.services.len() {
+            self.start_service(me, index, &mut state).await?;
+        }
+        Ok(state)
+    }
+
+    async fn handle(&self, me: &Me<Message>, message: Message, state: &mut State) -> Result<(), Fault> {
+        match message {
+            Message::Tick => self.look(me, state),
+            Message::Looked(seen) => {
+                state.looking = false;
+                match seen {
+                    Ok((beats, leases)) => self.act(me, &beats, &leases, state),
+                    Err(why) => {
+                        if !state.trouble {
+                            warn!(why, "the cluster cannot be seen, going on with what this node owns");
+                        }
+                        state.trouble = true;
+                        me.card().doing(format!("cannot see the cluster: {why}"));
+                    }
+                }
+            }
+            Message::Claimed(shard, answer) => self.claimed(me, shard, answer, state),
+            Message::Started(shard, epoch, started) => self.shard_started(me, shard, epoch, started, state),
+            Message::Forgive(shard) => {
+                state.sitting_out.remove(&shard);
+            }
+            Message::StartService(index) => self.start_service(me, index, state).await?,
+            Message::Drain(tell) => {
+                info!(node = %self.engine.node, "draining");
+                state.draining = Some(tell);
+                state.leaving = true;
+                let running: Vec<ShardId> = state.shards.keys().copied().collect();
+                for shard in running {
+                    self.hand_over(shard, state);
+                }
+                self.maybe_leave(me, state);
+            }
+        }
+        Ok(())
+    }
+
+    async fn child_ended(
+        &self,
+        me: &Me<Message>,
+        child: ActorCell,
+        failure: Option<String>,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        if let Some(shard) = state.shard_of.remove(&child.get_id().pid()) {
+            self.shard_ended(me, shard, failure, state);
+            return Ok(());
+        }
+        let service = state.services.iter().position(|(id, _)| *id == Some(child.get_id()));
+        let Some(index) = service else { return Ok(()) };
+        state.services[index].0 = None;
+        let why = failure.unwrap_or_else(|| "it ended".into());
+        let name = self.services[index].name;
+        match state.services[index].1.failed(self.engine.now(), &self.limits.restarts) {
+            Verdict::Again(pause) => {
+                warn!(service = name, why, "service ended, will be started again");
+                let me = me.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    me.tell(Message::StartService(index));
+                });
+            }
+            Verdict::GiveUp => {
+                error!(service = name, why, "service fails again and again, the node ends");
+                // Nobody listens any more: the process is ending anyway.
+                let _ = self.last_word.send(format!("service {name} fails again and again: {why}"));
+                me.stop();
+            }
+        }
+        Ok(())
+    }
+
+    async fn stopped(&self, state: &mut State) {
+        state.ticker.abort();
+    }
+}
+
+impl RootActor {
+    fn look(&self, me: &Me<Message>, state: &mut State) {
+        if state.looking {
+            return;
+        }
+        state.looking = true;
+        let (cluster, node, info, me) = (self.cluster.clone(), self.engine.node.clone(), self.info.clone(), me.clone());
+        let draining = state.leaving;
+        tokio::spawn(async move {
+            let look = async {
+                if !draining {
+                    cluster.announce(&node, info).await?;
+                }
+                Ok::<_, crate::ports::Unavailable>((cluster.beats().await?, cluster.leases().await?))
+            };
+            let seen = look.await.map_err(|error| error.to_string());
+            me.tell(Message::Looked(seen));
+        });
+    }
+
+    fn act(&self, me: &Me<Message>, beats: &[Beat], leases: &[Lease], state: &mut State) {
+        if std::mem::take(&mut state.trouble) {
+            info!("the cluster can be seen again");
+            me.card().doing("");
+        }
+        let live = state.membership.observe(beats, state.began.elapsed());
+        for lease in leases {
+            match lease.owner.as_ref().filter(|owner| live.contains(*owner)) {
+                Some(owner) => {
+                    self.shards.owners.insert(lease.shard, owner.clone());
+                }
+                None => {
+                    self.shards.owners.remove(&lease.shard);
+                }
+            }
+        }
+        *self.shards.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = live.clone();
+        if state.leaving {
+            return;
+        }
+        let running = state.shards.iter().map(|(shard, owned)| (*shard, owned.epoch)).collect();
+        for step in plan(&self.engine.node, self.engine.shards, &live, leases, &running) {
+            match step {
+                Move::Claim(shard, over) => self.claim(me, shard, over, state),
+                Move::HandOver(shard) => self.hand_over(shard, state),
+                Move::Stop(shard) => {
+                    if let Some(handle) = state.shards.get(&shard).and_then(|owned| owned.handle.as_ref()) {
+                        warn!(%shard, "another node holds the lease, stopping");
+                        handle.stop();
+                    }
+                }
+            }
+        }
+    }
+
+    fn claim(&self, me: &Me<Message>, shard: ShardId, over: Epoch, state: &mut State) {
+        if state.sitting_out.contains(&shard) || !state.claiming.insert(shard) {
+            return;
+        }
+        let (cluster, node, me) = (self.cluster.clone(), self.engine.node.clone(), me.clone());
+        tokio::spawn(async move {
+            let claimed = cluster.claim(shard, &node, over).await.map_err(|error| error.to_string());
+            me.tell(Message::Claimed(shard, claimed));
+        });
+    }
+
+    fn claimed(&self, me: &Me<Message>, shard: ShardId, answer: Result<Option<Epoch>, String>, state: &mut State) {
+        match answer {
+            Ok(Some(epoch)) => {
+                state.shards.insert(shard, Owned { epoch, handle: None, handing_over: false });
+                let card = Card::supervising(
+                    format!("shard {shard}"),
+                    "shard",
+                    Some(Strategy::RestForOne.word()),
+                    self.engine.now(),
+                );
+                me.card().adopt(card.clone());
+                let actor = ShardActor { engine: self.engine.clone(), shard, epoch };
+                let me = me.clone();
+                tokio::spawn(async move {
+                    let started = shell::start(actor, card, Some(me.cell())).await;
+                    me.tell(Message::Started(shard, epoch, started.map_err(|error| error.to_string())));
+                });
+            }
+            Ok(None) => {
+                state.claiming.remove(&shard);
+            }
+            Err(why) => {
+                warn!(%shard, why, "claim not answered, will try again");
+                state.claiming.remove(&shard);
+            }
+        }
+    }
+
+    fn shard_started(
+        &self,
+        me: &Me<Message>,
+        shard: ShardId,
+        epoch: Epoch,
+        started: Result<Handle<shard::Message>, String>,
+        state: &mut State,
+    ) {
+        state.claiming.remove(&shard);
+        match started {
+            Ok(handle) if handle.cell().get_status() < ractor::ActorStatus::Stopping => {
+                state.shard_of.insert(handle.cell().get_id().pid(), shard);
+                self.shards.local.insert(shard, handle.clone());
+                self.shards.owners.insert(shard, self.engine.node.clone());
+                state.shards.insert(shard, Owned { epoch, handle: Some(handle), handing_over: false });
+                if state.leaving {
+                    self.hand_over(shard, state);
+                }
+            }
+            Ok(_) => self.shard_ended(me, shard, Some("it ended while it started".into()), state),
+            Err(why) => self.shard_ended(me, shard, Some(why), state),
+        }
+    }
+
+    fn hand_over(&self, shard: ShardId, state: &mut State) {
+        let Some(owned) = state.shards.get_mut(&shard) else { return };
+        if let Some(handle) = &owned.handle
+            && !owned.handing_over
+        {
+            owned.handing_over = true;
+            // From here on commands wait for the next owner instead of being refused.
+            self.shards.local.remove(&shard);
+            handle.tell(shard::Message::Drain);
+        }
+    }
+
+    fn shard_ended(&self, me: &Me<Message>, shard: ShardId, failure: Option<String>, state: &mut State) {
+        self.shards.local.remove(&shard);
+        me.card().forget(&format!("shard {shard}"));
+        let Some(owned) = state.shards.remove(&shard) else { return };
+        if let Some(why) = failure {
+            warn!(%shard, why, "shard ended");
+            me.card().note_failure(format!("shard {shard}: {why}"));
+            let failures = state.failures.entry(shard).or_default();
+            let pause = match failures.failed(self.engine.now(), &self.limits.restarts) {
+                Verdict::Again(pause) => pause,
+                // Another node may have better luck; this one sits out for the window.
+                Verdict::GiveUp => {
+                    error!(%shard, "shard fails again and again here, giving it back");
+                    self.release(shard, owned.epoch);
+                    self.limits.restarts.within
+                }
+            };
+            state.sitting_out.insert(shard);
+            let me = me.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                me.tell(Message::Forgive(shard));
+            });
+        } else if owned.handing_over {
+            info!(%shard, "shard handed over");
+            self.release(shard, owned.epoch);
+        }
+        self.maybe_leave(me, state);
+    }
+
+    fn release(&self, shard: ShardId, epoch: Epoch) {
+        let cluster = self.cluster.clone();
+        tokio::spawn(async move {
+            if let Err(error) = cluster.release(shard, epoch).await {
+                warn!(%shard, %error, "lease not given back; the others see it when this node is gone");
+            }
+        });
+    }
+
+    fn maybe_leave(&self, me: &Me<Message>, state: &mut State) {
+        if state.shards.is_empty()
+            && let Some(tell) = state.draining.take()
+        {
+            let (cluster, node) = (self.cluster.clone(), self.engine.node.clone());
+            me.card().doing("has handed everything over");
+            tokio::spawn(async move {
+                if let Err(error) = cluster.leave(&node).await {
+                    warn!(%error, "did not say goodbye; the others will notice");
+                }
+                // Whoever asked may be gone.
+                let _ = tell.send(());
+            });
+        }
+    }
+
+    async fn start_service(&self, me: &Me<Message>, index: usize, state: &mut State) -> Result<(), Fault> {
+        let service = self.services[index].clone();
+        let card = Card::new(service.name, "service", self.engine.now());
+        me.card().adopt(card.clone());
+        let handle = shell::start(ServiceActor { service }, card, Some(me.cell())).await?;
+        state.services[index].0 = Some(handle.cell().get_id());
+        Ok(())
+    }
+}
+
+/// Runs one service.
+struct ServiceActor {
+    service: Service,
+}
+
+impl Behaviour for ServiceActor {
+    type Message = ();
+    type State = ();
+
+    async fn start(&self, me: &Me<()>) -> Result<(), Fault> {
+        me.tell(());
+        Ok(())
+    }
+
+    async fn handle(&self, me: &Me<()>, (): (), (): &mut ()) -> Result<(), Fault> {
+        me.card().set_life(Life::Running);
+        (self.service.start)(me.card().clone()).await?;
+        Err("it ended by itself".into())
+    }
+}
+
+/// Starts a node's tree.
+pub async fn start(root: RootActor) -> Result<Handle<Message>, ractor::SpawnErr> {
+    let card =
+        Card::supervising(root.engine.node.to_string(), "node", Some(Strategy::OneForOne.word()), root.engine.now());
+    shell::start(root, card, None).await
+}

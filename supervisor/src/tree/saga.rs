@@ -1,0 +1,399 @@
+//! One saga: facts come in, the machine decides, the journal makes it durable, and only then does
+//! anything happen. Everything decided here is decided by the driver; this actor only carries it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocol::view::{Outcome, Status};
+use protocol::{Code, Problem, SagaId, Time, Value, codec};
+use ractor::{ActorCell, ActorId};
+use tracing::warn;
+
+use super::card::Card;
+use super::engine::Engine;
+use super::journal::{self, Ticket};
+use super::reply::{Answer, Reply};
+use super::shard;
+use super::shell::{self, Behaviour, Fault, Handle, Me};
+use super::step::{self, StepActor};
+use super::timers;
+use crate::activity::Heartbeat;
+use crate::journal::frame::{Batch, Sending};
+use crate::machine::{ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError};
+use crate::ports::Position;
+
+/// What a saga is told.
+pub enum Message {
+    /// Something came from outside, through the shard.
+    Offer(FactKind, Reply),
+    /// A step of ours answered.
+    StepDone(AttemptRef, Result<Value, StepError>),
+    /// A remote worker is alive.
+    Beat(AttemptRef, Reply),
+    /// Our last batch is durable.
+    Committed(Position),
+    /// Our last batch can never be made durable.
+    TooLarge,
+    /// Describe yourself, as of what is durable.
+    Describe(Reply),
+    /// Give a snapshot, as of what is durable, to the shard.
+    Snapshot,
+    /// Begin with what is still wanted after a recovery.
+    Resume,
+}
+
+/// What the shard may look at without asking.
+#[derive(Debug)]
+pub struct Glance {
+    /// Journal position of the last durable batch.
+    pub position: Arc<AtomicU64>,
+    seen: Mutex<Seen>,
+}
+
+/// Where a saga stands.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its status.
+    pub status: Status,
+    /// The state the outermost scope is in.
+    pub state: String,
+    /// The last change.
+    pub changed_at: Time,
+    /// Records so far.
+    pub records: u64,
+}
+
+impl Glance {
+    /// Of a saga as it is now.
+    pub fn new(execution: &Execution) -> Arc<Self> {
+        Arc::new(Self {
+            position: Arc::new(AtomicU64::new(execution.position())),
+            seen: Mutex::new(Seen::of(execution)),
+        })
+    }
+
+    /// Where it stands.
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn update(&self, execution: &Execution) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::of(execution);
+    }
+}
+
+impl Seen {
+    /// Of an execution.
+    pub fn of(execution: &Execution) -> Self {
+        Self {
+            status: execution.status(),
+            state: execution.state(),
+            changed_at: execution.changed_at(),
+            records: execution.records(),
+        }
+    }
+}
+
+/// The saga actor.
+pub struct SagaActor {
+    /// What everyone shares.
+    pub engine: Arc<Engine>,
+    /// Which saga.
+    pub saga: Arc<SagaId>,
+    /// Where it begins; taken by the first start.
+    pub driver: Mutex<Option<Driver>>,
+    /// The shard.
+    pub owner: Handle<shard::Message>,
+    /// The shard's journal.
+    pub journal: Handle<journal::Message>,
+    /// The shard's timers.
+    pub timers: Handle<timers::Message>,
+    /// Shared with the shard.
+    pub glance: Arc<Glance>,
+}
+
+/// What changes.
+pub struct State {
+    driver: Driver,
+    /// Decided on what is not durable yet: who is to be told what once it is.
+    pending: Vec<(Reply, Answer)>,
+    /// In the journal's hands.
+    appending: bool,
+    /// Came while the journal was busy with us.
+    queue: VecDeque<(FactKind, Reply)>,
+    /// Questions about durable state that wait for the journal.
+    questions: Vec<Question>,
+    steps: HashMap<AttemptRef, Step>,
+    step_of: HashMap<ActorId, AttemptRef>,
+    /// Facts taken from the shard: it lets us sleep only if it sent no more than these.
+    taken: u64,
+    snapshot_at: u64,
+    told_end: bool,
+}
+
+enum Question {
+    Describe(Reply),
+    Snapshot,
+}
+
+struct Step {
+    handle: Handle<step::Message>,
+    heartbeat: Heartbeat,
+}
+
+impl Behaviour for SagaActor {
+    type Message = Message;
+    type State = State;
+
+    async fn start(&self, _me: &Me<Message>) -> Result<State, Fault> {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let driver = driver.ok_or("a saga actor is started once; the shard makes a new one from the journal")?;
+        let snapshot_at = driver.execution().records();
+        Ok(State {
+            driver,
+            pending: Vec::new(),
+            appending: false,
+            queue: VecDeque::new(),
+            questions: Vec::new(),
+            steps: HashMap::new(),
+            step_of: HashMap::new(),
+            taken: 0,
+            snapshot_at,
+            told_end: false,
+        })
+    }
+
+    async fn handle(&self, me: &Me<Message>, message: Message, state: &mut State) -> Result<(), Fault> {
+        match message {
+            Message::Offer(fact, reply) => {
+                state.taken += 1;
+                self.take(me, fact, reply, state);
+            }
+            Message::StepDone(attempt, answer) => {
+                self.forget_step(me, attempt, state);
+                let fact = match answer {
+                    Ok(output) => FactKind::StepSucceeded { attempt, output },
+                    Err(error) => FactKind::StepFailed { attempt, error },
+                };
+                self.take(me, fact, Reply::nobody(), state);
+            }
+            Message::Beat(attempt, reply) => match state.steps.get(&attempt) {
+                Some(step) => {
+                    step.heartbeat.beat();
+                    reply.ok(&serde_json::json!({}));
+                }
+                None => reply
+                    .refuse(Problem::new(Code::NotNow, "the attempt is not under way any more").mend("stop the work")),
+            },
+            Message::Committed(position) => self.committed(me, position, state).await?,
+            Message::TooLarge => return Err("a decision is larger than a frame of the journal may be".into()),
+            Message::Describe(reply) => {
+                state.taken += 1;
+                state.questions.push(Question::Describe(reply));
+            }
+            Message::Snapshot => state.questions.push(Question::Snapshot),
+            Message::Resume => {
+                for effect in state.driver.resume() {
+                    self.begin(me, effect, state).await?;
+                }
+                self.tell_end(state);
+            }
+        }
+        self.answer_questions(state);
+        self.rest(state);
+        Ok(())
+    }
+
+    async fn child_ended(
+        &self,
+        me: &Me<Message>,
+        child: ActorCell,
+        failure: Option<String>,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        // One that stopped in order has told us its answer; that message may still be behind this
+        // event, which comes first.
+        let Some(cause) = failure else { return Ok(()) };
+        let Some(attempt) = state.step_of.get(&child.get_id()).copied() else { return Ok(()) };
+        self.forget_step(me, attempt, state);
+        warn!(saga = %self.saga, step = attempt.step, attempt = attempt.attempt, cause, "attempt died");
+        let error = StepError { error: "States.TaskFailed".into(), cause, permanent: false };
+        self.take(me, FactKind::StepFailed { attempt, error }, Reply::nobody(), state);
+        Ok(())
+    }
+}
+
+impl SagaActor {
+    fn take(&self, me: &Me<Message>, fact: FactKind, reply: Reply, state: &mut State) {
+        if state.queue.len() >= self.engine.limits.facts_per_saga {
+            return reply.refuse(
+                Problem::new(Code::Busy, format!("{} has too many facts waiting", self.saga)).retry_after_ms(200),
+            );
+        }
+        state.queue.push_back((fact, reply));
+        if !state.appending {
+            self.decide(me, state);
+        }
+    }
+
+    /// Offers everything that waits, and hands the records to the journal as one batch.
+    fn decide(&self, me: &Me<Message>, state: &mut State) {
+        let mut batch = Batch::default();
+        while let Some((kind, reply)) = state.queue.pop_front() {
+            let fact = Fact { at: self.engine.now(), seed: self.engine.seeds.next(), kind };
+            match state.driver.offer(fact) {
+                Offer::Recorded(record) => {
+                    batch.records.push(codec::store(&record));
+                    state.pending.push((reply, Ok(serde_json::json!({}))));
+                }
+                // What is ignored or refused because of a fact in this very batch is so only once
+                // that fact is durable.
+                Offer::Ignored(why) => state.pending.push((reply, Ok(serde_json::json!({ "ignored": why })))),
+                Offer::Refused(problem) => state.pending.push((reply, Err(problem))),
+            }
+        }
+        if batch.records.is_empty() {
+            state.pending.drain(..).for_each(|(reply, answer)| reply.send(answer));
+        }
+        if !batch.records.is_empty() {
+            batch.outbox = Sending::of(&state.driver, state.driver.outbox().cloned());
+            state.appending = true;
+            let ticket = Ticket::Saga(me.clone(), self.glance.position.clone());
+            self.journal.tell(journal::Message::Append(batch, ticket));
+        }
+    }
+
+    async fn committed(&self, me: &Me<Message>, position: Position, state: &mut State) -> Result<(), Fault> {
+        state.appending = false;
+        let effects = state.driver.confirm(position);
+        self.glance.update(state.driver.execution());
+        for (reply, answer) in state.pending.drain(..) {
+            reply.send(answer);
+        }
+        for effect in effects {
+            self.begin(me, effect, state).await?;
+        }
+        self.answer_questions(state);
+        self.tell_end(state);
+        if state.driver.execution().records() >= state.snapshot_at + self.engine.limits.snapshot_every_records {
+            self.give_snapshot(state);
+        }
+        if !state.queue.is_empty() {
+            self.decide(me, state);
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, me: &Me<Message>, effect: Effect, state: &mut State) -> Result<(), Fault> {
+        match effect {
+            Effect::StartActivity(call) => self.start_step(me, call, state).await?,
+            Effect::StopActivity(attempt) => {
+                if let Some(step) = self.forget_step(me, attempt, state) {
+                    step.handle.kill();
+                }
+            }
+            Effect::SetTimer { timer, at } => {
+                self.timers.tell(timers::Message::Set { saga: self.saga.clone(), timer, at });
+            }
+            Effect::ClearTimer { timer } => {
+                self.timers.tell(timers::Message::Clear { saga: self.saga.clone(), timer });
+            }
+            // The relay sends these: it got them with the batch.
+            Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } | Effect::Ended { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn start_step(&self, me: &Me<Message>, call: Box<ActivityCall>, state: &mut State) -> Result<(), Fault> {
+        let attempt = call.attempt;
+        let (name, kind) = (step_name(&call), if call.undo { "undo" } else { "step" });
+        let card = Card::new(name, kind, self.engine.now());
+        me.card().adopt(card.clone());
+        let heartbeat = Heartbeat::default();
+        let execution = state.driver.execution();
+        let (Some(by), Some(trace)) = (execution.started_by(), execution.trace()) else {
+            return Err("an activity before the start".into());
+        };
+        let actor = StepActor {
+            engine: self.engine.clone(),
+            saga: self.saga.clone(),
+            by: by.clone(),
+            trace: trace.clone(),
+            call,
+            heartbeat: heartbeat.clone(),
+            owner: me.clone(),
+        };
+        let handle = shell::start(actor, card, Some(me.cell())).await?;
+        state.step_of.insert(handle.cell().get_id(), attempt);
+        state.steps.insert(attempt, Step { handle, heartbeat });
+        Ok(())
+    }
+
+    fn forget_step(&self, me: &Me<Message>, attempt: AttemptRef, state: &mut State) -> Option<Step> {
+        let step = state.steps.remove(&attempt)?;
+        state.step_of.remove(&step.handle.cell().get_id());
+        me.card().forget(step.handle.card().name());
+        Some(step)
+    }
+
+    fn answer_questions(&self, state: &mut State) {
+        if state.appending {
+            return;
+        }
+        for question in std::mem::take(&mut state.questions) {
+            match question {
+                Question::Describe(reply) => reply.ok(&state.driver.execution().view()),
+                Question::Snapshot => self.give_snapshot(state),
+            }
+        }
+    }
+
+    fn give_snapshot(&self, state: &mut State) {
+        if state.appending {
+            return state.questions.push(Question::Snapshot);
+        }
+        let execution = state.driver.execution();
+        state.snapshot_at = execution.records();
+        self.owner.tell(shard::Message::Snapshot {
+            saga: self.saga.clone(),
+            bytes: codec::store(execution).into(),
+            records: execution.records(),
+        });
+    }
+
+    fn tell_end(&self, state: &mut State) {
+        if state.told_end || state.appending {
+            return;
+        }
+        let execution = state.driver.execution();
+        let Some(outcome) = execution.outcome() else { return };
+        state.told_end = true;
+        let outcome: Box<Outcome> = Box::new(outcome.clone());
+        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), outcome, taken: state.taken });
+    }
+
+    /// Asks to be put to sleep when nothing is under way and nothing is due soon.
+    fn rest(&self, state: &mut State) {
+        let execution = state.driver.execution();
+        let busy = state.appending || !state.queue.is_empty() || !state.steps.is_empty() || state.told_end;
+        if busy || execution.records() == 0 || !execution.is_idle() {
+            return;
+        }
+        let horizon = self.engine.now().after(self.engine.limits.sleep_horizon);
+        if execution.next_timer().is_some_and(|due| due < horizon) {
+            return;
+        }
+        self.owner.tell(shard::Message::Sleep {
+            saga: self.saga.clone(),
+            taken: state.taken,
+            bytes: codec::store(execution).into(),
+            seen: Seen::of(execution),
+        });
+    }
+}
+
+fn step_name(call: &ActivityCall) -> String {
+    let kind = if call.undo { "undo" } else { "step" };
+    format!("{kind} {} #{}", call.state, call.attempt.attempt)
+}

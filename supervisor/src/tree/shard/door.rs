@@ -1,0 +1,166 @@
+//! What comes in: starts, and the right to ask for anything else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use protocol::command::Started;
+use protocol::{Code, Principal, Problem, SagaId};
+
+use super::{Message, Right, ShardActor, Shown, State};
+use crate::journal::frame::Frame;
+use crate::machine::definition::{Access, Definition};
+use crate::machine::{Driver, FactKind, Start};
+use crate::tree::reply::{Reply, moved};
+use crate::tree::shell::{Fault, Me};
+use crate::tree::slot::{Life, Slot, Told, start_digest};
+
+impl ShardActor {
+    pub(super) async fn begin(
+        &self,
+        me: &Me<Message>,
+        saga: SagaId,
+        start: Box<Start>,
+        definition: Arc<Definition>,
+        (accepted, outcome): (Reply, Option<Reply>),
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        if let Some(problem) = self.closed(state) {
+            accepted.refuse(problem);
+            return Ok(());
+        }
+        let digest = start_digest(&start.definition.name, &start.input);
+        let saga = Arc::new(saga);
+        if let Some(slot) = state.slots.get(&saga) {
+            if slot.start_digest != digest {
+                let runs = &slot.definition.reference().name;
+                let message = format!("{saga} already exists: it runs {runs} with another definition or input");
+                accepted.refuse(Problem::new(Code::Conflict, message).mend("use another key"));
+                return Ok(());
+            }
+            let ended = matches!(slot.life, Life::Ended(_));
+            if ended && let Some((parent, step)) = start.parent.clone() {
+                // The parent asks again because it did not hear: tell it once more.
+                self.tell_parent(&saga, parent, step, state);
+            }
+            let (durable, told) = (slot.is_durable(), started(&saga, slot.definition.reference(), false));
+            if let Some(outcome) = outcome {
+                if ended {
+                    self.describe_stored(&saga, Shown::Outcome, outcome, state);
+                } else {
+                    state.waiters.entry(saga.clone()).or_default().push((Shown::Outcome, outcome));
+                }
+            }
+            if durable {
+                accepted.ok(&told);
+                return Ok(());
+            }
+            // The first start is still on its way to the journal. A description waits for that.
+            let reply = Reply::new(move |answer| match answer {
+                Ok(view) if view["records"].as_u64().is_some_and(|records| records > 0) => accepted.ok(&told),
+                Ok(_) => accepted.refuse(moved()),
+                Err(problem) => accepted.refuse(problem),
+            });
+            return self.tell(me, saga, Told::Describe(reply), state).await;
+        }
+        let driver = Driver::new((*saga).clone(), definition.clone());
+        let life = self.wake(me, &saga, driver, state).await?;
+        let told = started(&saga, &start.definition, true);
+        let (owner, refused) = (me.clone(), saga.clone());
+        let reply = Reply::new(move |answer| match answer {
+            Ok(_) => accepted.ok(&told),
+            Err(problem) => {
+                // "Unavailable" leaves open whether it is in the journal; a refusal does not.
+                if problem.code != Code::Unavailable {
+                    owner.tell(Message::Discard(refused));
+                }
+                accepted.refuse(problem);
+            }
+        });
+        state.slots.insert(saga.clone(), Slot { definition, start_digest: digest, revision: 0, failures: None, life });
+        if let Some(outcome) = outcome {
+            state.waiters.entry(saga.clone()).or_default().push((Shown::Outcome, outcome));
+        }
+        self.tell(me, saga, Told::Fact(FactKind::Started(start), reply), state).await
+    }
+
+    /// Why nothing new is taken now, if so.
+    pub(super) fn closed(&self, state: &State) -> Option<Problem> {
+        if state.draining {
+            return Some(moved());
+        }
+        if let Some((why, since)) = &state.trouble
+            && self.engine.now().since(*since) > self.engine.limits.trouble_max
+        {
+            let message = format!("shard {} cannot write its journal: {why}", self.shard);
+            return Some(
+                Problem::new(Code::Unavailable, message)
+                    .mend("see to the NATS server (its disk, its connection); nothing accepted is lost")
+                    .retry_after_ms(1_000),
+            );
+        }
+        let backlog = state.meters.backlog.load(Relaxed);
+        if backlog >= self.engine.limits.writer.queue_max as u64 {
+            let message = format!("shard {} is full: its journal is slower than what comes in", self.shard);
+            return Some(Problem::new(Code::Busy, message).retry_after_ms(500));
+        }
+        None
+    }
+
+    /// The saga's key in the index if it exists and the principal may; else the reply is used up.
+    pub(super) fn allowed(
+        &self,
+        saga: SagaId,
+        by: &Principal,
+        right: Right,
+        reply: Reply,
+        state: &State,
+    ) -> Option<(Arc<SagaId>, Reply)> {
+        if let Some(problem) = self.closed(state) {
+            reply.refuse(problem);
+            return None;
+        }
+        let Some((saga, slot)) = state.slots.get_key_value(&saga) else {
+            self.not_here(saga, reply);
+            return None;
+        };
+        let access = &slot.definition.header().access;
+        let may = match right {
+            Right::View => Access::allows(&access.view, by.as_str()),
+            Right::Signal => Access::allows(&access.signal, by.as_str()),
+            Right::Cancel => Access::allows(&access.cancel, by.as_str()),
+            Right::Internal => true,
+        };
+        if !may {
+            let what = format!("{by} may not {right:?} sagas of {}", slot.definition.reference().name);
+            reply.refuse(Problem::new(Code::Forbidden, what.to_lowercase()).mend("ask whom its `access` names"));
+            return None;
+        }
+        Some((saga.clone(), reply))
+    }
+
+    /// Says that there is no such saga, after a look at the journal: a shard that was taken over and
+    /// has not noticed yet knows nothing of what its new owner started since.
+    pub(super) fn not_here(&self, saga: SagaId, reply: Reply) {
+        let (engine, shard, epoch) = (self.engine.clone(), self.shard, self.epoch);
+        tokio::spawn(async move {
+            let last = engine.journal.last(shard).await;
+            let ours = last.map(|last| {
+                let header = last.and_then(|(_, bytes)| Frame::read(&bytes).ok()).map(|frame| frame.header);
+                header.is_some_and(|header| header.epoch == epoch && header.node == engine.node)
+            });
+            match ours {
+                Ok(true) => {
+                    let problem = Problem::new(Code::NotFound, format!("there is no saga {saga}"));
+                    reply.refuse(
+                        problem.mend("`skald list` shows what exists; ended sagas are forgotten after a while"),
+                    );
+                }
+                Ok(false) | Err(_) => reply.refuse(moved()),
+            }
+        });
+    }
+}
+
+pub(super) fn started(saga: &SagaId, definition: &protocol::DefinitionRef, created: bool) -> Started {
+    Started { saga: saga.to_string(), key: saga.key.clone(), created, definition: definition.to_string() }
+}

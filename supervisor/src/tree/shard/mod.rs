@@ -1,0 +1,427 @@
+//! One shard: the owner of its journal and the supervisor of its sagas. Every message for a saga
+//! comes through here; a saga is woken by the first and put to sleep when it rests.
+//!
+//! This file routes. `recovered` moves in after a takeover, `door` lets in, `life` wakes, stops and
+//! restarts sagas, `shown` describes.
+
+mod door;
+mod life;
+mod recovered;
+mod shown;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use protocol::command::List;
+use protocol::query::ShardView;
+use protocol::view::{Outcome, SagaRow};
+use protocol::{Code, Epoch, NodeId, Principal, Problem, SagaId, ShardId, Tenant, Time};
+use ractor::{ActorCell, ActorId};
+use tracing::info;
+
+use crate::machine::definition::Definition;
+use crate::machine::{AttemptRef, Driver, FactKind, Start};
+use crate::tree::card::Card;
+use crate::tree::engine::Engine;
+use crate::tree::journal::{self, JournalActor, Meters};
+use crate::tree::recovery;
+use crate::tree::relay::{self, RelayActor};
+use crate::tree::reply::Reply;
+use crate::tree::saga::{self, Seen};
+use crate::tree::shell::{self, Behaviour, Fault, Handle, Me};
+use crate::tree::slot::{Life, Slot, Told};
+use crate::tree::sweep::{Sweeper, Swept};
+use crate::tree::timers::{self, TimersActor};
+
+/// Rows a list answers with unless asked for another number.
+const LIST_DEFAULT: usize = 100;
+/// Most rows a list answers with.
+const LIST_MAX: usize = 10_000;
+
+/// Which right a principal needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Right {
+    /// To see it.
+    View,
+    /// To signal it or decide its tasks.
+    Signal,
+    /// To cancel it or release it.
+    Cancel,
+    /// The runtime itself: timers, children, workers that answer by token.
+    Internal,
+}
+
+/// What a shard is told.
+pub enum Message {
+    /// Start a saga. `outcome` is told how it ended.
+    Start {
+        /// Which saga.
+        saga: SagaId,
+        /// What starts it.
+        start: Box<Start>,
+        /// The version it runs.
+        definition: Arc<Definition>,
+        /// Told once the start is durable.
+        accepted: Reply,
+        /// Told once it ended.
+        outcome: Option<Reply>,
+    },
+    /// Something happened to a saga.
+    Fact {
+        /// Which saga.
+        saga: SagaId,
+        /// What happened.
+        fact: FactKind,
+        /// Who says so, and what they need to be allowed.
+        by: (Principal, Right),
+        /// Told once it is durable.
+        reply: Reply,
+    },
+    /// A remote worker is alive.
+    Beat {
+        /// Which saga.
+        saga: SagaId,
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// Told whether the attempt is still wanted.
+        reply: Reply,
+    },
+    /// Describe a saga once it has ended.
+    Wait(SagaId, Principal, Reply),
+    /// Describe a saga.
+    Describe(SagaId, Principal, Reply),
+    /// Show a saga's history.
+    History(SagaId, Principal, Reply),
+    /// List the tenant's sagas; with a principal, those that it may view.
+    List(Tenant, Option<Principal>, List, tokio::sync::oneshot::Sender<Vec<SagaRow>>),
+    /// Describe the shard.
+    View(tokio::sync::oneshot::Sender<ShardView>),
+    /// Finish what is on its way, write everything down and stop.
+    Drain,
+
+    /// From a timer that is due.
+    Due {
+        /// Whose.
+        saga: Arc<SagaId>,
+        /// Its number.
+        timer: u64,
+    },
+    /// From a saga that rests.
+    Sleep {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// How many of our messages it has seen.
+        taken: u64,
+        /// Its state.
+        bytes: Bytes,
+        /// Where it stands.
+        seen: Seen,
+    },
+    /// From a saga that was asked, or has many records.
+    Snapshot {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// Its state.
+        bytes: Bytes,
+        /// How many records are in it.
+        records: u64,
+    },
+    /// From a saga that ended.
+    Ended {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// How.
+        outcome: Box<Outcome>,
+        /// How many of our messages it has seen.
+        taken: u64,
+    },
+    /// A saga whose first fact was refused never was.
+    Discard(Arc<SagaId>),
+    /// From a task that fetched a saga's state.
+    Loaded {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// Its state.
+        driver: Result<Box<Driver>, Problem>,
+        /// Set when its actor failed too often: the last failure.
+        park: Option<String>,
+    },
+    /// Take back what was asked for a saga that could not be loaded, and try again.
+    LoadAgain(Arc<SagaId>),
+    /// From the journal: something is wrong with it, or not any more.
+    Trouble(Option<String>),
+    /// From the journal: another node owns the shard.
+    Fenced {
+        /// Who.
+        by: NodeId,
+    },
+    /// Time to write changed sagas to the snapshot store.
+    Sweep,
+    /// The sweep is done.
+    Swept(Swept),
+}
+
+/// The shard actor.
+pub struct ShardActor {
+    /// What everyone shares.
+    pub engine: Arc<Engine>,
+    /// Which shard.
+    pub shard: ShardId,
+    /// Under which epoch it was taken.
+    pub epoch: Epoch,
+}
+
+/// What changes.
+pub struct State {
+    pub(super) slots: HashMap<Arc<SagaId>, Slot>,
+    actors: HashMap<ActorId, Arc<SagaId>>,
+    waiters: HashMap<Arc<SagaId>, Vec<(Shown, Reply)>>,
+    words: Words,
+    journal: Handle<journal::Message>,
+    timers: Handle<timers::Message>,
+    relay: Handle<relay::Message>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) relayed: Arc<AtomicU64>,
+    pub(super) sweeper: Sweeper,
+    /// What is wrong with the journal, and since when.
+    trouble: Option<(String, Time)>,
+    draining: bool,
+    awake: u64,
+    asleep: u64,
+    sweep_alarm: tokio::task::JoinHandle<()>,
+}
+
+/// Words said again and again, kept once.
+#[derive(Default)]
+struct Words(std::collections::HashSet<Arc<str>>);
+
+impl Words {
+    fn one(&mut self, word: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(word) {
+            return known.clone();
+        }
+        let word: Arc<str> = word.into();
+        self.0.insert(word.clone());
+        word
+    }
+}
+
+impl Behaviour for ShardActor {
+    type Message = Message;
+    type State = State;
+
+    async fn start(&self, me: &Me<Message>) -> Result<State, Fault> {
+        me.card().doing(format!("taking over under epoch {}", self.epoch.0));
+        let recovered = recovery::take_over(&self.engine, self.shard, self.epoch).await?;
+        let (meters, relayed) = (Arc::new(Meters::default()), Arc::new(AtomicU64::new(recovered.mark.0.relayed)));
+        let now = self.engine.now();
+        let cell = Some(me.cell());
+
+        let card = Card::new("relay", "relay", now);
+        me.card().adopt(card.clone());
+        let relay = RelayActor { engine: self.engine.clone(), shard: self.shard, relayed: relayed.clone() };
+        let relay = shell::start(relay, card, cell.clone()).await?;
+
+        let card = Card::new("journal", "journal", now);
+        me.card().adopt(card.clone());
+        let journal = JournalActor {
+            engine: self.engine.clone(),
+            shard: self.shard,
+            header: recovered.header.clone(),
+            position: recovered.position,
+            relay: relay.clone(),
+            owner: me.clone(),
+            meters: meters.clone(),
+        };
+        let journal = shell::start(journal, card, cell.clone()).await?;
+
+        let card = Card::new("timers", "timers", now);
+        me.card().adopt(card.clone());
+        let timers = TimersActor { engine: self.engine.clone(), owner: me.clone() };
+        let timers = shell::start(timers, card, cell).await?;
+
+        let (every, alarm) = (self.engine.limits.sweep_every, me.clone());
+        let sweep_alarm = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                if !alarm.tell(Message::Sweep) {
+                    return;
+                }
+            }
+        });
+        let mut state = State {
+            slots: HashMap::new(),
+            actors: HashMap::new(),
+            waiters: HashMap::new(),
+            words: Words::default(),
+            journal,
+            timers,
+            relay,
+            meters,
+            relayed,
+            sweeper: Sweeper::new(recovered.mark),
+            trouble: None,
+            draining: false,
+            awake: 0,
+            asleep: 0,
+            sweep_alarm,
+        };
+        self.settle_in(me, recovered, &mut state).await?;
+        me.card().doing(format!("owned under epoch {}", self.epoch.0));
+        Ok(state)
+    }
+
+    async fn handle(&self, me: &Me<Message>, message: Message, state: &mut State) -> Result<(), Fault> {
+        match message {
+            Message::Start { saga, start, definition, accepted, outcome } => {
+                self.begin(me, saga, start, definition, (accepted, outcome), state).await?;
+            }
+            Message::Fact { saga, fact, by, reply } => {
+                if let Some((saga, reply)) = self.allowed(saga, &by.0, by.1, reply, state) {
+                    self.tell(me, saga, Told::Fact(fact, reply), state).await?;
+                }
+            }
+            Message::Beat { saga, attempt, reply } => match state.slots.get_mut(&saga).map(|slot| &mut slot.life) {
+                Some(Life::Awake { handle, .. }) => {
+                    handle.tell(saga::Message::Beat(attempt, reply));
+                }
+                Some(Life::Loading { .. } | Life::Asleep(_) | Life::Ended(_)) | None => {
+                    reply.refuse(Problem::new(Code::NotNow, "the attempt is not under way any more"));
+                }
+            },
+            Message::Wait(saga, by, reply) => {
+                if let Some((saga, reply)) = self.allowed(saga, &by, Right::View, reply, state) {
+                    if matches!(state.slots[&saga].life, Life::Ended(_)) {
+                        self.describe_stored(&saga, Shown::View, reply, state);
+                    } else {
+                        let waiters = state.waiters.entry(saga).or_default();
+                        waiters.retain(|(_, waiter)| !waiter.is_gone());
+                        waiters.push((Shown::View, reply));
+                    }
+                }
+            }
+            Message::Describe(saga, by, reply) => {
+                if let Some((saga, reply)) = self.allowed(saga, &by, Right::View, reply, state) {
+                    match &state.slots[&saga].life {
+                        Life::Awake { .. } | Life::Loading { .. } => {
+                            let reply = self.located(true, reply);
+                            self.tell(me, saga, Told::Describe(reply), state).await?;
+                        }
+                        Life::Asleep(_) | Life::Ended(_) => self.describe_stored(&saga, Shown::View, reply, state),
+                    }
+                }
+            }
+            Message::History(saga, by, reply) => {
+                if let Some((saga, reply)) = self.allowed(saga, &by, Right::View, reply, state) {
+                    self.history(&saga, reply, state);
+                }
+            }
+            Message::List(tenant, by, list, tell) => {
+                // Whoever asked may be gone.
+                let _ = tell.send(self.list(&tenant, by.as_ref(), &list, state));
+            }
+            Message::View(tell) => {
+                let _ = tell.send(self.view(state));
+            }
+            Message::Drain => {
+                info!(shard = %self.shard, "draining");
+                state.draining = true;
+                me.card().doing("handing over");
+                let (tell, told) = tokio::sync::oneshot::channel();
+                state.journal.tell(journal::Message::Barrier(tell));
+                let me = me.clone();
+                tokio::spawn(async move {
+                    if told.await.is_ok() {
+                        me.tell(Message::Sweep);
+                    }
+                });
+            }
+            Message::Due { saga, timer } => {
+                if state.slots.contains_key(&saga) {
+                    let told = Told::Fact(FactKind::TimerFired { timer }, Reply::nobody());
+                    self.tell(me, saga, told, state).await?;
+                }
+            }
+            Message::Sleep { saga, taken, bytes, seen } => self.put_to_sleep(me, &saga, taken, bytes, &seen, state),
+            Message::Snapshot { saga, bytes, records } => {
+                if let Some(slot) = state.slots.get(&saga) {
+                    let revision = slot.revision;
+                    state.sweeper.give(saga, bytes, records, revision);
+                    self.go_on_sweeping(me, state);
+                }
+            }
+            Message::Ended { saga, outcome, taken } => self.ended(me, &saga, &outcome, taken, state),
+            Message::Discard(saga) => {
+                // Whoever would have waited for its end is told of the refusal instead.
+                state.waiters.remove(&saga);
+                if let Some(slot) = state.slots.remove(&saga)
+                    && let Life::Awake { handle, .. } = slot.life
+                {
+                    self.dismiss(me, &handle, state);
+                }
+            }
+            Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
+            Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
+            Message::Trouble(trouble) => {
+                let since = state.trouble.take().map_or_else(|| self.engine.now(), |(_, since)| since);
+                state.trouble = trouble.map(|why| (why, since));
+            }
+            Message::Fenced { by } => return Err(format!("fenced: {by} owns the shard now").into()),
+            Message::Sweep => {
+                self.sweep(me, state);
+            }
+            Message::Swept(swept) => {
+                self.swept(swept, state);
+                if state.draining && !state.sweeper.is_busy() {
+                    me.stop();
+                } else {
+                    self.go_on_sweeping(me, state);
+                }
+            }
+        }
+        me.card().fold("sagas asleep", state.asleep);
+        Ok(())
+    }
+
+    async fn child_ended(
+        &self,
+        me: &Me<Message>,
+        child: ActorCell,
+        failure: Option<String>,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        let id = child.get_id();
+        if let Some(saga) = state.actors.remove(&id) {
+            if let Some(failure) = failure {
+                self.saga_failed(me, &saga, failure, state);
+            }
+            return Ok(());
+        }
+        let services = [state.journal.cell(), state.timers.cell(), state.relay.cell()];
+        if services.iter().any(|service| service.get_id() == id) {
+            // Rest for one: everything in the shard builds on these three.
+            return Err(format!("a service of the shard ended: {}", failure.unwrap_or_default()).into());
+        }
+        Ok(())
+    }
+
+    async fn stopped(&self, state: &mut State) {
+        state.sweep_alarm.abort();
+    }
+}
+
+/// What somebody wants to know of a saga.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    View,
+    Outcome,
+}
+
+impl State {
+    /// Whether the shard is being handed over.
+    pub(super) const fn is_draining(&self) -> bool {
+        self.draining
+    }
+}

@@ -1,0 +1,108 @@
+//! Moving into a shard that was taken over: what was recovered becomes slots, actors and timers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::codec;
+
+use super::life::asleep_of;
+use super::{Message, ShardActor, State};
+use crate::journal::frame::Sending;
+use crate::machine::{Driver, Effect};
+use crate::tree::recovery::Recovered;
+use crate::tree::saga::{self, Seen};
+use crate::tree::shell::{Fault, Me};
+use crate::tree::slot::{Ended, Life, Slot, start_digest};
+use crate::tree::{relay, timers};
+
+impl ShardActor {
+    pub(super) async fn settle_in(
+        &self,
+        me: &Me<Message>,
+        recovered: Recovered,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        for (position, outbox) in recovered.outbox {
+            state.relay.tell(relay::Message::Committed { position, outbox });
+        }
+        state.relay.tell(relay::Message::Committed { position: recovered.position, outbox: Vec::new() });
+        let remember = |entry: crate::tree::slot::EndedEntry, revision: u64, state: &mut State| {
+            let definition = recovered.definitions.get(&entry.definition)?;
+            let saga = Arc::new(entry.saga);
+            let ended = Ended {
+                status: entry.status,
+                state: state.words.one(&entry.state),
+                at: entry.at,
+                records: entry.records,
+                position: entry.position,
+            };
+            let slot = Slot {
+                definition: definition.clone(),
+                start_digest: entry.start_digest,
+                revision,
+                failures: None,
+                life: Life::Ended(ended),
+            };
+            state.slots.insert(saga.clone(), slot);
+            Some(saga)
+        };
+        for (name, revision, entries) in recovered.pages {
+            let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
+            let mut sagas = Vec::with_capacity(entries.len());
+            for entry in entries {
+                let left_behind = recovered.orphans.get(&entry.saga).copied().unwrap_or(0);
+                let Some(saga) = remember(entry, left_behind, state) else { continue };
+                if left_behind > 0 {
+                    state.sweeper.note_ended(saga.clone());
+                }
+                sagas.push(saga);
+            }
+            state.sweeper.know_page(name, revision, newest, sagas);
+        }
+        for (entry, revision) in recovered.ended {
+            if let Some(saga) = remember(entry, revision, state) {
+                state.sweeper.note_ended(saga);
+            }
+        }
+        for (driver, revision, clean) in recovered.live {
+            self.settle_saga(me, driver, revision, clean, state).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn settle_saga(
+        &self,
+        me: &Me<Message>,
+        driver: Driver,
+        revision: u64,
+        clean: bool,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        let execution = driver.execution();
+        let saga = Arc::new(execution.saga().clone());
+        // A child's start may have been on its way; starting it twice is starting it once.
+        let children = driver.resume().into_iter().filter(|effect| matches!(effect, Effect::StartChild { .. }));
+        let outbox = Sending::of(&driver, children);
+        state.relay.tell(relay::Message::Committed { position: execution.position(), outbox });
+        let digest = start_digest(&execution.definition().name, execution.input().unwrap_or(&protocol::Value::Null));
+        let definition = driver.definition().clone();
+        if execution.is_idle() {
+            for (timer, at) in execution.timers() {
+                state.timers.tell(timers::Message::Set { saga: saga.clone(), timer, at });
+            }
+            let seen = Seen::of(execution);
+            let bytes = (!clean).then(|| Bytes::from(codec::store(execution)));
+            let asleep = asleep_of(&mut state.words, &seen, execution.position(), bytes);
+            let slot = Slot { definition, start_digest: digest, revision, failures: None, life: Life::Asleep(asleep) };
+            state.slots.insert(saga, slot);
+            state.asleep += 1;
+        } else {
+            let life = self.wake(me, &saga, driver, state).await?;
+            if let Life::Awake { handle, .. } = &life {
+                handle.tell(saga::Message::Resume);
+            }
+            state.slots.insert(saga, Slot { definition, start_digest: digest, revision, failures: None, life });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! What a shard shows of its sagas and of itself, without waking anybody.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use protocol::command::List;
+use protocol::query::ShardView;
+use protocol::view::SagaRow;
+use protocol::{Principal, SagaId, Tenant};
+use tracing::warn;
+
+use super::{LIST_DEFAULT, LIST_MAX, ShardActor, Shown, State};
+use crate::machine::definition::Access;
+use crate::ports::Parcel;
+use crate::tree::load;
+use crate::tree::reply::Reply;
+use crate::tree::slot::Life;
+
+impl ShardActor {
+    pub(super) fn located(&self, awake: bool, reply: Reply) -> Reply {
+        let (shard, node) = (self.shard.0, self.engine.node.to_string());
+        Reply::new(move |answer| {
+            reply.send(answer.map(|mut view| {
+                if let Some(view) = view.as_object_mut() {
+                    view.insert("shard".into(), shard.into());
+                    view.insert("node".into(), node.into());
+                    view.insert("awake".into(), awake.into());
+                }
+                view
+            }));
+        })
+    }
+
+    /// Describes a saga that has no actor, without waking it.
+    pub(super) fn describe_stored(&self, saga: &Arc<SagaId>, shown: Shown, reply: Reply, state: &State) {
+        let Some(slot) = state.slots.get(saga) else { return };
+        let reply = match shown {
+            Shown::View => self.located(false, reply),
+            Shown::Outcome => reply,
+        };
+        let bytes = match &slot.life {
+            Life::Asleep(asleep) => asleep.bytes.clone(),
+            Life::Awake { .. } | Life::Loading { .. } | Life::Ended(_) => None,
+        };
+        let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
+        let (definition, position) = (slot.definition.clone(), slot.position());
+        tokio::spawn(async move {
+            match (load::load(&engine, shard, &saga, definition, position, bytes).await, shown) {
+                (Ok(driver), Shown::View) => reply.ok(&driver.execution().view()),
+                (Ok(driver), Shown::Outcome) => reply.ok(&driver.execution().outcome()),
+                (Err(problem), Shown::View | Shown::Outcome) => reply.refuse(problem),
+            }
+        });
+    }
+
+    /// Tells a parent saga how its child ended, from the journal.
+    pub(super) fn tell_parent(&self, saga: &Arc<SagaId>, parent: protocol::SagaKey, step: u64, state: &State) {
+        let (reply, told) = Reply::channel();
+        self.describe_stored(saga, Shown::Outcome, reply, state);
+        let (engine, home) = (self.engine.clone(), SagaId::new(saga.tenant.clone(), parent));
+        tokio::spawn(async move {
+            let outcome = told.await.ok().and_then(Result::ok).and_then(|outcome| serde_json::from_value(outcome).ok());
+            let Some(outcome) = outcome else { return };
+            if let Err(error) = engine.peers.deliver(&home, &Parcel::ChildEnded { step, outcome }).await {
+                warn!(parent = %home, %error, "a child's end was not delivered; the parent asks again when it wakes");
+            }
+        });
+    }
+
+    pub(super) fn history(&self, saga: &Arc<SagaId>, reply: Reply, state: &State) {
+        let Some(slot) = state.slots.get(saga) else { return };
+        let (engine, shard, saga, position) = (self.engine.clone(), self.shard, saga.clone(), slot.position());
+        tokio::spawn(async move {
+            match load::chain(&engine, shard, &saga, position, 0).await {
+                Ok(chain) => {
+                    let cut = chain.first().is_none_or(|(_, record)| record.number > 1);
+                    let entries = chain.iter().map(|(at, record)| crate::machine::describe(record, *at)).collect();
+                    reply.ok(&protocol::view::History { saga: (*saga).clone(), entries, cut });
+                }
+                Err(problem) => reply.refuse(problem),
+            }
+        });
+    }
+
+    pub(super) fn list(&self, tenant: &Tenant, by: Option<&Principal>, list: &List, state: &State) -> Vec<SagaRow> {
+        let limit = list.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
+        let mut rows: Vec<SagaRow> = Vec::new();
+        for (saga, slot) in &state.slots {
+            if saga.tenant != *tenant {
+                continue;
+            }
+            if by.is_some_and(|by| !Access::allows(&slot.definition.header().access.view, by.as_str())) {
+                continue;
+            }
+            let reference = slot.definition.reference();
+            if list.definition.as_deref().is_some_and(|wanted| *wanted != *reference.name) {
+                continue;
+            }
+            let seen = slot.seen();
+            if list.status.as_deref().is_some_and(|wanted| wanted != seen.status.word()) {
+                continue;
+            }
+            rows.push(SagaRow {
+                saga: saga.to_string(),
+                definition: reference.to_string(),
+                status: seen.status,
+                state: seen.state,
+                changed_at: seen.changed_at,
+                node: self.engine.node.to_string(),
+            });
+        }
+        rows.sort_by(|a, b| b.changed_at.cmp(&a.changed_at).then_with(|| a.saga.cmp(&b.saga)));
+        rows.truncate(limit);
+        rows
+    }
+
+    pub(super) fn view(&self, state: &State) -> ShardView {
+        ShardView {
+            shard: self.shard.0,
+            state: match (&state.trouble, state.draining) {
+                (_, true) => "handing over".into(),
+                (Some((trouble, _)), false) => format!("owned, but the journal is in trouble: {trouble}"),
+                (None, false) => "owned".into(),
+            },
+            epoch: self.epoch.0,
+            position: state.meters.position.load(Relaxed),
+            low_water: state.sweeper.mark().low_water,
+            relayed: state.relayed.load(Relaxed),
+            awake: state.awake,
+            asleep: state.asleep,
+            frames: state.meters.frames.load(Relaxed),
+            records: state.meters.records.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a shard knows of each of its sagas. Small, because a hundred thousand of them sleep here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::view::Status;
+use protocol::{DefinitionRef, SagaId, Time};
+use serde::{Deserialize, Serialize};
+
+use super::reply::Reply;
+use super::saga::{self, Glance, Seen};
+use super::shell::Handle;
+use crate::machine::FactKind;
+use crate::machine::definition::Definition;
+use crate::machine::restart::Failures;
+use crate::ports::Position;
+
+/// One saga, as its shard knows it.
+pub struct Slot {
+    /// The version it runs.
+    pub definition: Arc<Definition>,
+    /// Tells a repeated start from a different one under the same key.
+    pub start_digest: u64,
+    /// Revision of its snapshot in the store; 0 when there is none.
+    pub revision: u64,
+    /// Failures of its actor; made when the first one happens.
+    pub failures: Option<Box<Failures>>,
+    /// Where it is.
+    pub life: Life,
+}
+
+/// Where a saga is.
+pub enum Life {
+    /// It has an actor.
+    Awake {
+        /// Its actor.
+        handle: Handle<saga::Message>,
+        /// Messages sent to it that it counts.
+        sent: u64,
+        /// Where it stands.
+        glance: Arc<Glance>,
+    },
+    /// Its state is being fetched; this waits meanwhile.
+    Loading {
+        /// Where its journal chain ends.
+        position: Position,
+        /// What it will be told.
+        queue: VecDeque<Told>,
+    },
+    /// It waits for something and has no actor.
+    Asleep(Asleep),
+    /// It ended.
+    Ended(Ended),
+}
+
+/// Something that will be told to a saga once it is awake.
+pub enum Told {
+    /// A fact.
+    Fact(FactKind, Reply),
+    /// A question.
+    Describe(Reply),
+}
+
+/// A saga without an actor.
+pub struct Asleep {
+    /// Its status.
+    pub status: Status,
+    /// The state the outermost scope is in; shared with its definition's other sleepers.
+    pub state: Arc<str>,
+    /// The last change.
+    pub changed_at: Time,
+    /// Its records.
+    pub records: u64,
+    /// Position of its last batch.
+    pub position: Position,
+    /// Its state, until the snapshot store has it.
+    pub bytes: Option<Bytes>,
+}
+
+/// A saga that ended: what is kept to answer a repeated start, and to find its history.
+#[derive(Clone)]
+pub struct Ended {
+    /// How.
+    pub status: Status,
+    /// The last state of the outermost scope.
+    pub state: Arc<str>,
+    /// When.
+    pub at: Time,
+    /// Its records.
+    pub records: u64,
+    /// Position of its last batch.
+    pub position: Position,
+}
+
+/// An ended saga as it is kept in the snapshot store, in pages.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EndedEntry {
+    /// Which saga.
+    pub saga: SagaId,
+    /// The version it ran.
+    pub definition: DefinitionRef,
+    /// How it ended.
+    pub status: Status,
+    /// The last state of the outermost scope.
+    pub state: String,
+    /// When.
+    pub at: Time,
+    /// Its records.
+    pub records: u64,
+    /// Position of its last batch.
+    pub position: Position,
+    /// Tells a repeated start from a different one.
+    pub start_digest: u64,
+}
+
+impl Slot {
+    /// Where the saga stands, without asking it.
+    pub fn seen(&self) -> Seen {
+        let seen = |status, state: &str, changed_at, records| Seen { status, state: state.into(), changed_at, records };
+        match &self.life {
+            Life::Awake { glance, .. } => glance.seen(),
+            Life::Asleep(asleep) => seen(asleep.status, &asleep.state, asleep.changed_at, asleep.records),
+            Life::Ended(ended) => seen(ended.status, &ended.state, ended.at, ended.records),
+            Life::Loading { .. } => seen(Status::Running, "(loading)", Time::default(), 0),
+        }
+    }
+
+    /// Whether its start is in the journal. Until then nothing about it may be promised.
+    pub fn is_durable(&self) -> bool {
+        self.position() > 0
+    }
+
+    /// Position of its last durable batch.
+    pub fn position(&self) -> Position {
+        match &self.life {
+            Life::Awake { glance, .. } => glance.position.load(std::sync::atomic::Ordering::Relaxed),
+            Life::Asleep(asleep) => asleep.position,
+            Life::Ended(ended) => ended.position,
+            Life::Loading { position, .. } => *position,
+        }
+    }
+}
+
+/// A digest of what a start asks for: FNV-1a of definition name and input. It only tells a
+/// repetition from a mistake, so 64 bits are plenty.
+pub fn start_digest(definition: &str, input: &protocol::Value) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut feed = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    feed(definition.as_bytes());
+    feed(&[0]);
+    feed(&serde_json::to_vec(input).unwrap_or_default());
+    hash
+}

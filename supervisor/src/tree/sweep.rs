@@ -1,0 +1,441 @@
+//! Writing down what changed, now and then, so that a takeover has little to replay: snapshots of
+//! live sagas, pages of ended ones, and at last the mark from which a replay must start.
+//!
+//! A sweep begins at a journal position. When everything that was changed up to there is in the
+//! store, the mark moves to it. Nothing here is needed for correctness: a sweep that fails leaves
+//! the old mark, and the next takeover replays more.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use protocol::{SagaId, ShardId, Time, codec};
+use tracing::{debug, warn};
+
+use super::engine::Engine;
+use super::load::snapshot_name;
+use super::recovery::{MARK, Mark, PAGE_PREFIX};
+use super::saga;
+use super::shard::{Message, ShardActor, State};
+use super::shell::Me;
+use super::slot::{EndedEntry, Life};
+use crate::machine::Execution;
+use crate::ports::{Position, PutError};
+
+/// Ended sagas per page: a page stays near 200 KB, far below what the bus carries.
+const PAGE_ENTRIES_MAX: usize = 1_000;
+
+/// The sweeping side of a shard's state.
+pub struct Sweeper {
+    mark: (Mark, u64),
+    /// Snapshots to write: state, records, revision to expect.
+    given: HashMap<Arc<SagaId>, (Bytes, u64, u64)>,
+    /// Sagas that were asked for their state and have not answered.
+    asked: HashSet<Arc<SagaId>>,
+    /// Ended since the last page.
+    ended: Vec<Arc<SagaId>>,
+    pages: Vec<Page>,
+    under_way: Option<UnderWay>,
+    writing: bool,
+}
+
+struct UnderWay {
+    at: Position,
+    failed: bool,
+}
+
+struct Page {
+    name: String,
+    revision: u64,
+    newest: Time,
+    sagas: Vec<Arc<SagaId>>,
+}
+
+/// What a sweep's task did.
+pub struct Swept {
+    snapshots: Vec<(Arc<SagaId>, u64, Result<u64, PutError>)>,
+    pages: Vec<Result<PageWritten, PageLost>>,
+    removed: Vec<Arc<SagaId>>,
+    mark: Option<Result<(Mark, u64), PutError>>,
+}
+
+/// A page that was not written: its sagas go into the next one.
+type PageLost = (Vec<Arc<SagaId>>, PutError);
+
+struct PageWritten {
+    name: String,
+    revision: u64,
+    newest: Time,
+    sagas: Vec<Arc<SagaId>>,
+}
+
+struct Work {
+    snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
+    pages: Vec<(String, Vec<EndedEntry>, Vec<Arc<SagaId>>)>,
+    /// Snapshots of ended sagas and pages that are too old.
+    remove: Vec<(Option<Arc<SagaId>>, String, u64)>,
+    mark: Option<(Mark, u64)>,
+}
+
+impl Sweeper {
+    /// Begins with the mark that the takeover found.
+    pub fn new(mark: (Mark, u64)) -> Self {
+        Self {
+            mark,
+            given: HashMap::new(),
+            asked: HashSet::new(),
+            ended: Vec::new(),
+            pages: Vec::new(),
+            under_way: None,
+            writing: false,
+        }
+    }
+
+    /// The mark as last written.
+    pub const fn mark(&self) -> Mark {
+        self.mark.0
+    }
+
+    /// Whether a sweep waits for this saga's state.
+    pub fn waits_for(&self, saga: &Arc<SagaId>) -> bool {
+        self.asked.contains(saga)
+    }
+
+    /// Whether a sweep is under way.
+    pub const fn is_busy(&self) -> bool {
+        self.under_way.is_some() || self.writing
+    }
+
+    /// A page that the store holds.
+    pub fn know_page(&mut self, name: String, revision: u64, newest: Time, sagas: Vec<Arc<SagaId>>) {
+        self.pages.push(Page { name, revision, newest, sagas });
+        self.pages.sort_by_key(|page| page.newest);
+    }
+
+    /// A saga that ended and is in no page yet.
+    pub fn note_ended(&mut self, saga: Arc<SagaId>) {
+        self.asked.remove(&saga);
+        self.given.remove(&saga);
+        self.ended.push(saga);
+    }
+
+    /// A saga's state, to be written.
+    pub fn give(&mut self, saga: Arc<SagaId>, bytes: Bytes, records: u64, revision: u64) {
+        self.asked.remove(&saga);
+        self.given.insert(saga, (bytes, records, revision));
+    }
+}
+
+impl ShardActor {
+    /// Begins a sweep, unless one is under way.
+    pub(super) fn sweep(&self, me: &Me<Message>, state: &mut State) {
+        if state.sweeper.under_way.is_some() {
+            // A saga that was asked and put to sleep before it read the question never answers, and
+            // nothing else may come that goes on with the sweep.
+            self.go_on_sweeping(me, state);
+            return;
+        }
+        let at = state.meters.position.load(Relaxed);
+        if at == state.sweeper.mark.0.low_water && state.relayed.load(Relaxed) == state.sweeper.mark.0.relayed {
+            if state.is_draining() {
+                me.stop();
+            }
+            return;
+        }
+        let mut failed = false;
+        for (saga, slot) in &state.slots {
+            match &slot.life {
+                Life::Awake { handle, .. } => {
+                    if handle.tell(saga::Message::Snapshot) {
+                        state.sweeper.asked.insert(saga.clone());
+                    } else {
+                        // It died a moment ago: nobody knows its state until it is loaded again.
+                        failed = true;
+                    }
+                }
+                Life::Asleep(asleep) => {
+                    if let Some(bytes) = &asleep.bytes {
+                        let given = (bytes.clone(), asleep.records, slot.revision);
+                        state.sweeper.given.insert(saga.clone(), given);
+                    }
+                }
+                // Its state is on its way between here and its actor: the mark waits for the next
+                // sweep.
+                Life::Loading { .. } => failed = true,
+                Life::Ended(_) => {}
+            }
+        }
+        state.sweeper.under_way = Some(UnderWay { at, failed });
+        self.go_on_sweeping(me, state);
+    }
+
+    /// Writes what is there to write, when nothing is being written.
+    pub(super) fn go_on_sweeping(&self, me: &Me<Message>, state: &mut State) {
+        if state.sweeper.writing {
+            return;
+        }
+        // A saga that fell asleep or ended meanwhile does not answer; its slot has its state.
+        let asked: Vec<_> = state.sweeper.asked.iter().cloned().collect();
+        for saga in asked {
+            match state.slots.get(&saga).map(|slot| (&slot.life, slot.revision)) {
+                Some((Life::Awake { .. }, _)) => {}
+                Some((Life::Asleep(asleep), revision)) => {
+                    if let Some(bytes) = &asleep.bytes {
+                        let given = (bytes.clone(), asleep.records, revision);
+                        state.sweeper.given.insert(saga.clone(), given);
+                    }
+                    state.sweeper.asked.remove(&saga);
+                }
+                Some((Life::Loading { .. }, _)) => {
+                    state.sweeper.asked.remove(&saga);
+                    if let Some(under_way) = &mut state.sweeper.under_way {
+                        under_way.failed = true;
+                    }
+                }
+                Some((Life::Ended(_), _)) | None => {
+                    state.sweeper.asked.remove(&saga);
+                }
+            }
+        }
+        let sweeping = state.sweeper.under_way.is_some();
+        if state.sweeper.given.is_empty() && !(sweeping && state.sweeper.asked.is_empty()) {
+            return;
+        }
+        let work = self.work(state);
+        state.sweeper.writing = true;
+        let (engine, shard, me) = (self.engine.clone(), self.shard, me.clone());
+        tokio::spawn(async move {
+            me.tell(Message::Swept(write(&engine, shard, work).await));
+        });
+    }
+
+    fn work(&self, state: &mut State) -> Work {
+        let last = state.sweeper.under_way.is_some() && state.sweeper.asked.is_empty();
+        let snapshots = state
+            .sweeper
+            .given
+            .drain()
+            .map(|(saga, (bytes, records, revision))| (saga, bytes, records, revision))
+            .collect();
+        let (mut pages, mut remove, mut mark) = (Vec::new(), Vec::new(), None);
+        let under_way = state.sweeper.under_way.as_ref().map(|under_way| (under_way.at, under_way.failed));
+        if last && let Some((at, failed)) = under_way {
+            let ended = std::mem::take(&mut state.sweeper.ended);
+            for (number, sagas) in ended.chunks(PAGE_ENTRIES_MAX).enumerate() {
+                let name = format!("{PAGE_PREFIX}{:020}.{number}", state.meters.position.load(Relaxed));
+                let entries = sagas.iter().filter_map(|saga| entry(saga, state)).collect();
+                pages.push((name, entries, sagas.to_vec()));
+            }
+            for saga in &ended {
+                if let Some(slot) = state.slots.get(saga)
+                    && slot.revision > 0
+                {
+                    remove.push((Some(saga.clone()), snapshot_name(saga), slot.revision));
+                }
+            }
+            self.old_pages(state, &mut remove);
+            if !failed {
+                let relayed = state.relayed.load(Relaxed);
+                // The relay reads its frames again from the journal, so the replay starts no later.
+                let low_water = at.min(relayed);
+                mark = Some((Mark { low_water, relayed }, state.sweeper.mark.1));
+            }
+        }
+        Work { snapshots, pages, remove, mark }
+    }
+
+    /// Pages that are too old or too many, with their sagas forgotten. A page goes only after the
+    /// snapshots of its sagas: a snapshot that outlived it would bring an ended saga back to life.
+    fn old_pages(&self, state: &mut State, remove: &mut Vec<(Option<Arc<SagaId>>, String, u64)>) {
+        let limits = &self.engine.limits;
+        let now = self.engine.now();
+        let mut kept: usize = state.sweeper.pages.iter().map(|page| page.sagas.len()).sum();
+        while let Some(page) = state.sweeper.pages.first() {
+            if kept <= limits.ended_per_shard && now.since(page.newest) <= limits.ended_for {
+                break;
+            }
+            let before = remove.len();
+            for saga in &page.sagas {
+                if let Some(slot) = state.slots.get(saga)
+                    && slot.revision > 0
+                {
+                    remove.push((Some(saga.clone()), snapshot_name(saga), slot.revision));
+                }
+            }
+            if remove.len() > before {
+                break;
+            }
+            let page = state.sweeper.pages.remove(0);
+            kept -= page.sagas.len();
+            for saga in &page.sagas {
+                state.slots.remove(saga);
+            }
+            remove.push((None, page.name, page.revision));
+        }
+    }
+
+    /// Takes in what a sweep's task did.
+    pub(super) fn swept(&self, swept: Swept, state: &mut State) {
+        state.sweeper.writing = false;
+        for (saga, records, result) in swept.snapshots {
+            match result {
+                Ok(revision) => {
+                    let Some(slot) = state.slots.get_mut(&saga) else { continue };
+                    slot.revision = revision;
+                    match &mut slot.life {
+                        Life::Asleep(asleep) if asleep.records == records => asleep.bytes = None,
+                        Life::Ended(_) => state.sweeper.ended_with_snapshot(&saga),
+                        Life::Asleep(_) | Life::Awake { .. } | Life::Loading { .. } => {}
+                    }
+                }
+                Err(error) => {
+                    debug!(shard = %self.shard, %saga, %error, "snapshot not written");
+                    if let Some(under_way) = &mut state.sweeper.under_way {
+                        under_way.failed = true;
+                    }
+                }
+            }
+        }
+        for page in swept.pages {
+            match page {
+                Ok(PageWritten { name, revision, newest, sagas }) => {
+                    state.sweeper.know_page(name, revision, newest, sagas);
+                }
+                Err((sagas, error)) => {
+                    warn!(shard = %self.shard, %error, "a page of ended sagas was not written, will try again");
+                    state.sweeper.ended.extend(sagas);
+                }
+            }
+        }
+        for saga in swept.removed {
+            if let Some(slot) = state.slots.get_mut(&saga) {
+                slot.revision = 0;
+            }
+        }
+        match swept.mark {
+            Some(Ok(mark)) => {
+                state.sweeper.mark = mark;
+                state.sweeper.under_way = None;
+            }
+            Some(Err(error)) => {
+                warn!(shard = %self.shard, %error, "the low-water mark was not moved");
+                state.sweeper.under_way = None;
+            }
+            None => {
+                let sweeper = &mut state.sweeper;
+                let failed = sweeper.under_way.as_ref().is_some_and(|under_way| under_way.failed);
+                if failed && sweeper.asked.is_empty() && sweeper.given.is_empty() {
+                    sweeper.under_way = None;
+                }
+            }
+        }
+    }
+}
+
+impl Sweeper {
+    /// A snapshot landed after its saga ended: the next sweep removes it.
+    fn ended_with_snapshot(&mut self, saga: &Arc<SagaId>) {
+        if !self.ended.contains(saga) {
+            self.ended.push(saga.clone());
+        }
+    }
+}
+
+fn entry(saga: &Arc<SagaId>, state: &State) -> Option<EndedEntry> {
+    let slot = state.slots.get(saga)?;
+    let Life::Ended(ended) = &slot.life else { return None };
+    Some(EndedEntry {
+        saga: (**saga).clone(),
+        definition: slot.definition.reference().clone(),
+        status: ended.status,
+        state: ended.state.to_string(),
+        at: ended.at,
+        records: ended.records,
+        position: ended.position,
+        start_digest: slot.start_digest,
+    })
+}
+
+async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept {
+    let at_once = engine.limits.sweep_in_flight;
+    let snapshots: Vec<_> = futures::stream::iter(work.snapshots)
+        .map(|(saga, bytes, records, revision)| async move {
+            let put = put_snapshot(engine, shard, &saga, bytes, records, revision).await;
+            (saga, records, put)
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let snapshots_fine = snapshots.iter().all(|(_, _, result)| result.is_ok());
+    let pages: Vec<_> = futures::stream::iter(work.pages)
+        .map(|(name, entries, sagas)| async move {
+            let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
+            match engine.snapshots.put(shard, &name, codec::store(&entries).into(), 0).await {
+                Ok(revision) => Ok(PageWritten { name, revision, newest, sagas }),
+                Err(error) => Err((sagas, error)),
+            }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let fine = snapshots_fine && pages.iter().all(|page: &Result<_, PageLost>| page.is_ok());
+    let mut removed = Vec::new();
+    if fine {
+        for (saga, name, revision) in work.remove {
+            match engine.snapshots.remove(shard, &name, revision).await {
+                Ok(()) => removed.extend(saga),
+                Err(error) => debug!(%shard, name, %error, "not removed, harmless"),
+            }
+        }
+    }
+    let mark = match work.mark {
+        Some((mark, expected)) if fine => {
+            let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
+            Some(match put {
+                Err(PutError::Stale) => put_mark_again(engine, shard, mark).await,
+                other => other.map(|revision| (mark, revision)),
+            })
+        }
+        Some(_) => Some(Err(PutError::Stale)),
+        None => None,
+    };
+    Swept { snapshots, pages, removed, mark }
+}
+
+/// Puts a snapshot. Where another revision is in the way, what it holds decides: an older state of
+/// the same saga, left by a former owner, is replaced; a newer one means that we are the former
+/// owner.
+async fn put_snapshot(
+    engine: &Engine,
+    shard: ShardId,
+    saga: &SagaId,
+    bytes: Bytes,
+    records: u64,
+    revision: u64,
+) -> Result<u64, PutError> {
+    let name = snapshot_name(saga);
+    match engine.snapshots.put(shard, &name, bytes.clone(), revision).await {
+        Err(PutError::Stale) => {}
+        other => return other,
+    }
+    match engine.snapshots.get(shard, &name).await? {
+        Some(found) => match codec::load::<Execution>(&found.bytes) {
+            Ok(theirs) if theirs.records() > records => Err(PutError::Stale),
+            Ok(_) | Err(_) => engine.snapshots.put(shard, &name, bytes, found.revision).await,
+        },
+        None => engine.snapshots.put(shard, &name, bytes, 0).await,
+    }
+}
+
+async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark) -> Result<(Mark, u64), PutError> {
+    let found = engine.snapshots.get(shard, MARK).await?;
+    let revision = found.as_ref().map_or(0, |found| found.revision);
+    let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
+    if theirs.low_water > mark.low_water {
+        return Err(PutError::Stale);
+    }
+    let revision = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await?;
+    Ok((mark, revision))
+}
