@@ -1,1 +1,8 @@
 //! The work: activities, built-in definitions and the ports they need.
+
+pub mod marketplace;
+
+/// The definitions that come with the product, as file names and sources.
+pub fn definitions() -> &'static [(&'static str, &'static str)] {
+    &[("installation.yaml", include_str!("../definitions/installation.yaml"))]
+}

@@ -1,0 +1,50 @@
+//! `target.verify`: nothing that this saga did is left in the target. `RolledBack` is reached only
+//! behind it (H09).
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use supervisor::activity::{Attempt, Failure, Typed};
+
+use super::blocking::blocking;
+use super::restore::{self, Undone};
+
+/// The activity.
+pub struct Verify {
+    /// Which installations were taken back.
+    pub undone: Undone,
+}
+
+/// Which target.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Input {
+    /// The directory of the project.
+    pub target: PathBuf,
+}
+
+/// The target is clean.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Output {
+    /// Always true: a target that is not clean is a failure.
+    pub clean: bool,
+}
+
+#[async_trait]
+impl Typed for Verify {
+    type Input = Input;
+    type Output = Output;
+    const NAME: &'static str = "target.verify";
+
+    async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
+        let (undone, saga) = (self.undone.clone(), attempt.saga.to_string());
+        blocking(attempt, move |_| {
+            // A target that never was has nothing left in it.
+            if let Ok(target) = std::fs::canonicalize(&input.target) {
+                restore::verify(&target, &undone, &saga, None)?;
+            }
+            Ok(Output { clean: true })
+        })
+        .await
+    }
+}
