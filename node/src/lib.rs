@@ -1,1 +1,12 @@
 //! The product: the binary skald, NATS, configuration, the command service and the debug endpoint.
+
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod debug;
+pub mod nats;
+pub mod node;
+pub mod server;
+pub mod service;
+pub mod telemetry;

@@ -1,0 +1,299 @@
+//! The checks, from the machine to the cluster. A check that another one makes pointless is left
+//! out: without a server nobody asks for its streams.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use protocol::query::{Answer, Body, HealthView, Query};
+use serde::Deserialize;
+
+use crate::cli::context::Ctx;
+use crate::cli::{parts, state};
+use crate::client::{Client, EVENT_STREAM};
+use crate::nats::DEFAULT_SHARDS;
+
+use super::Finding;
+
+/// Below this a warning is due: a JetStream that cannot write refuses every append.
+const DISK_WARN_BYTES: u64 = 2 << 30;
+const DISK_FAIL_BYTES: u64 = 200 << 20;
+/// Clocks further apart than this make times in histories and the order of events confusing.
+const SKEW_WARN_MS: i64 = 500;
+/// The stream of dead letters.
+const DEAD_STREAM: &str = "SKALD_DEAD";
+
+pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
+    found(server_program().await);
+    found(disk(ctx));
+    let client = match ctx.connect().await {
+        Ok(client) => client,
+        Err(fault) => return found(Finding::fail("server", fault.what, fault.mend.unwrap_or_default())),
+    };
+    let info = client.nats().server_info();
+    found(Finding::ok("server", format!("nats-server {} at {}", info.version, ctx.servers().join(", "))));
+    let jetstream = jetstream(&client).await;
+    let usable = jetstream.verdict == super::Verdict::Ok;
+    found(jetstream);
+    if usable {
+        found(clock(&client).await);
+    }
+    let answers = match client.query(&Query::Health).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            let mend = error.mend().unwrap_or_else(|| "start one with `skald up` or `skald node`".into());
+            return found(Finding::fail("nodes", error.to_string(), mend));
+        }
+    };
+    let health = healths(&answers);
+    nodes(&health, found);
+    durability(&health, found);
+    let shards = ctx.config().map_or(DEFAULT_SHARDS, |config| config.shards);
+    match client.query(&Query::Owners).await {
+        Ok(owners) => found(owned(&owners, shards)),
+        Err(error) => found(Finding::fail("shards", error.to_string(), "see the nodes above")),
+    }
+    found(dead_letters(&client).await);
+}
+
+async fn server_program() -> Finding {
+    match parts::find_server().await {
+        Ok(which) => Finding::ok("nats-server", which),
+        Err(error) => match python().await {
+            Some(python) => Finding::warn(
+                "nats-server",
+                format!("{error:#}"),
+                format!("nothing, if {python} may fetch it once at `skald up`; else install it and put it on the path"),
+            ),
+            None => Finding::warn(
+                "nats-server",
+                format!("{error:#}; and there is no python3 with pip to fetch it with"),
+                "install nats-server and put it on the path; only `skald up` and `skald demo` need it",
+            ),
+        },
+    }
+}
+
+async fn python() -> Option<String> {
+    let mut command = tokio::process::Command::new("python3");
+    command.args(["-m", "pip", "--version"]).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(10), command.output()).await.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    output.status.success().then(|| text.split(" from").next().unwrap_or_default().trim().to_owned())
+}
+
+fn disk(ctx: &Ctx) -> Finding {
+    let dir = state::running().map(|state| state.data).or_else(|| ctx.config().ok().map(|config| config.data_dir));
+    let Some(dir) = dir else {
+        return Finding::warn("disk", "the settings cannot be read", "skald node --print-config says why");
+    };
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(existing) {
+        Ok(space) => room(space.f_bavail.saturating_mul(space.f_frsize), existing),
+        Err(error) => Finding::warn("disk", format!("{}: {error}", existing.display()), "look whether it is mounted"),
+    }
+}
+
+fn room(free: u64, dir: &Path) -> Finding {
+    let found = format!("{:.1} GiB free in {}", free as f64 / f64::from(1 << 30), dir.display());
+    let mend = "make room: when the disk is full every append is refused and sagas stand still";
+    if free < DISK_FAIL_BYTES {
+        Finding::fail("disk", found, mend)
+    } else if free < DISK_WARN_BYTES {
+        Finding::warn("disk", found, mend)
+    } else {
+        Finding::ok("disk", found)
+    }
+}
+
+async fn jetstream(client: &Client) -> Finding {
+    match async_nats::jetstream::new(client.nats().clone()).query_account().await {
+        Ok(account) => Finding::ok("jetstream", format!("on, {} streams", account.streams)),
+        Err(error) => Finding::fail(
+            "jetstream",
+            format!("it does not answer: {error}"),
+            "start nats-server with -js or a jetstream block; the account may lack it",
+        ),
+    }
+}
+
+#[derive(Deserialize)]
+struct StreamInfo {
+    ts: Option<protocol::Time>,
+    state: Option<StreamState>,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    messages: u64,
+}
+
+/// What the server says of a stream, with the server's time; `None` when there is no such stream.
+async fn stream(client: &Client, name: &str) -> Option<StreamInfo> {
+    let subject = format!("$JS.API.STREAM.INFO.{name}");
+    let answer = client.nats().request(subject, Default::default()).await.ok()?;
+    serde_json::from_slice(&answer.payload).ok()
+}
+
+async fn clock(client: &Client) -> Finding {
+    let before = jiff::Timestamp::now();
+    let info = stream(client, EVENT_STREAM).await;
+    let after = jiff::Timestamp::now();
+    match info.and_then(|info| info.ts) {
+        Some(theirs) => skew(before.as_millisecond(), theirs.as_millis(), after.as_millisecond()),
+        None => Finding::ok("clock", "the server does not tell its time yet"),
+    }
+}
+
+/// The server's time against ours, which passed from `before` to `after` meanwhile.
+fn skew(before: i64, theirs: i64, after: i64) -> Finding {
+    let off = if theirs < before { theirs - before } else { (theirs - after).max(0) };
+    if off.abs() > SKEW_WARN_MS {
+        let found = format!("the server's clock is {off} ms from this machine's");
+        return Finding::warn("clock", found, "run a time service (chrony, systemd-timesyncd) on every machine");
+    }
+    Finding::ok("clock", format!("within {SKEW_WARN_MS} ms of the server's"))
+}
+
+fn healths(answers: &[Answer]) -> BTreeMap<String, &HealthView> {
+    let health = answers.iter().filter_map(|answer| match &answer.body {
+        Body::Health(health) => Some((answer.node.to_string(), health)),
+        Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => None,
+    });
+    health.collect()
+}
+
+fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)) {
+    let names: Vec<_> = health.keys().map(String::as_str).collect();
+    let mut silent: Vec<_> = health
+        .values()
+        .flat_map(|view| view.members.iter())
+        .filter(|member| !health.contains_key(member.as_str()))
+        .map(String::as_str)
+        .collect();
+    silent.sort_unstable();
+    silent.dedup();
+    let unready: Vec<_> = health.iter().filter(|(_, view)| !view.ready).map(|(name, _)| name.as_str()).collect();
+    found(if !silent.is_empty() {
+        let mend = "a node that died leaves within its lease; one that hangs is to be ended";
+        Finding::warn("nodes", format!("{} answer; silent: {}", names.join(", "), silent.join(", ")), mend)
+    } else if !unready.is_empty() {
+        let mend = "a node that starts is ready soon; look at its troubles below and at its log";
+        Finding::fail("nodes", format!("not ready: {}", unready.join(", ")), mend)
+    } else {
+        Finding::ok("nodes", format!("{} ready: {}", names.len(), names.join(", ")))
+    });
+    let mut versions: Vec<_> = health.values().map(|view| view.version.as_str()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    if versions.len() > 1 {
+        let mend = "finish the upgrade: nodes of different releases should not stay together";
+        found(Finding::warn("versions", versions.join(", "), mend));
+    }
+    for (name, view) in health {
+        for trouble in &view.troubles {
+            found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
+        }
+    }
+}
+
+fn durability(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)) {
+    let Some(view) = health.values().next() else { return };
+    found(sync(&view.sync));
+    found(match view.replicas {
+        1 => Finding::ok("replicas", "1: safe against crashes, not against the loss of the disk"),
+        many => Finding::ok("replicas", many.to_string()),
+    });
+}
+
+/// `said` is how a node puts it: `always`, `unknown: …`, or how often.
+fn sync(said: &str) -> Finding {
+    if said.starts_with("always") {
+        Finding::ok("sync", "every acknowledged write is on the disk")
+    } else if said.starts_with("unknown") {
+        let mend = "set monitors, so that nodes can ask; see that the server has sync_interval: always";
+        Finding::warn("sync", format!("when the server writes through to the disk is {said}"), mend)
+    } else {
+        let found = format!("the server writes through {said}; a power cut can lose what was acknowledged");
+        Finding::warn("sync", found, "set sync_interval: always in the server's jetstream block")
+    }
+}
+
+/// Every shard has exactly one owner.
+fn owned(answers: &[Answer], configured: u16) -> Finding {
+    let mut owners: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for answer in answers {
+        if let Body::Owners(shards) = &answer.body {
+            for shard in shards.iter().filter(|shard| shard.state == "owned") {
+                owners.entry(shard.shard).or_default().push(answer.node.as_str());
+            }
+        }
+    }
+    let count = owners.keys().next_back().map_or(configured, |last| configured.max(last + 1));
+    let free: Vec<_> = (0..count).filter(|shard| !owners.contains_key(shard)).map(|shard| shard.to_string()).collect();
+    let twice: Vec<_> = owners
+        .iter()
+        .filter(|(_, nodes)| nodes.len() > 1)
+        .map(|(shard, nodes)| format!("{shard} ({})", nodes.join(", ")))
+        .collect();
+    if !twice.is_empty() {
+        // Harmless for the journal, which takes frames of one of them only; the other will learn it.
+        let mend = "wait for the next lease; if it stays, a node does not see the others: compare its server";
+        return Finding::warn("shards", format!("claimed by two: {}", twice.join("; ")), mend);
+    }
+    if !free.is_empty() {
+        let mend = "a takeover takes seconds; if it stays, look at the nodes above and at skald tree --owners";
+        return Finding::fail("shards", format!("nobody owns {} of {count}: {}", free.len(), free.join(" ")), mend);
+    }
+    Finding::ok("shards", format!("all {count} owned"))
+}
+
+async fn dead_letters(client: &Client) -> Finding {
+    match stream(client, DEAD_STREAM).await.and_then(|info| info.state) {
+        None => Finding::ok("dead letters", "none"),
+        Some(state) if state.messages == 0 => Finding::ok("dead letters", "none"),
+        Some(state) => Finding::warn(
+            "dead letters",
+            format!("{} messages could not be understood", state.messages),
+            format!("read them whole: nats stream view {DEAD_STREAM}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_clock_is_judged_by_what_the_question_cannot_explain() {
+        assert_eq!(skew(1_000, 1_005, 1_010).verdict, Verdict::Ok);
+        assert_eq!(skew(1_000, 1_900, 2_000).verdict, Verdict::Ok, "a slow answer is no skew");
+        let late = skew(10_000, 9_000, 10_010);
+        assert!(late.verdict == Verdict::Warn && late.found.contains("-1000 ms"), "{late:?}");
+    }
+
+    #[test]
+    fn every_shard_has_one_owner_or_it_is_said() {
+        let answer = |node: &str, shards: &[u16]| {
+            let shards: Vec<_> = shards
+                .iter()
+                .map(|shard| {
+                    serde_json::json!({"shard": shard, "state": "owned", "epoch": 1, "position": 0, "lowWater": 0,
+                        "relayed": 0, "awake": 0, "asleep": 0, "frames": 0, "records": 0})
+                })
+                .collect();
+            serde_json::from_value::<Answer>(serde_json::json!({"node": node, "body": {"owners": shards}})).unwrap()
+        };
+        assert_eq!(owned(&[answer("n1", &[0, 1]), answer("n2", &[2])], 3).verdict, Verdict::Ok);
+        let free = owned(&[answer("n1", &[0])], 3);
+        assert!(free.verdict == Verdict::Fail && free.found.ends_with("1 2"), "{free:?}");
+        assert!(owned(&[answer("n1", &[0]), answer("n2", &[0])], 1).found.contains("0 (n1, n2)"));
+    }
+
+    #[test]
+    fn a_full_disk_fails_before_it_is_full() {
+        let verdict = |free| room(free, Path::new("/")).verdict;
+        assert_eq!([verdict(1), verdict(1 << 30), verdict(8 << 30)], [Verdict::Fail, Verdict::Warn, Verdict::Ok]);
+    }
+}

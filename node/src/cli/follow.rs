@@ -1,0 +1,93 @@
+//! Watching one saga until it ends.
+
+use std::time::Duration;
+
+use protocol::SagaKey;
+use protocol::view::{SagaView, Status};
+
+use crate::client::{Client, Error};
+use crate::debug;
+
+use super::context::Ctx;
+use super::fault::Fault;
+use super::{Ended, Ending};
+
+/// How often a watched saga is looked at: each look is one request to one node.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a cluster that does not answer is asked again: a takeover lasts a few seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Watches `key` until it ended or `patience` is over, showing the states it goes through.
+pub(super) async fn until_end(
+    client: &Client,
+    key: &SagaKey,
+    patience: Option<Duration>,
+    ctx: &Ctx,
+) -> Result<SagaView, Fault> {
+    let progress = ctx.out.progress();
+    let begun = tokio::time::Instant::now();
+    let mut heard = begun;
+    let mut shown = String::new();
+    loop {
+        match client.describe(key).await {
+            Ok(view) => {
+                heard = tokio::time::Instant::now();
+                let now = path(&view);
+                if now != shown && ctx.out.is_watched() && !shown.is_empty() {
+                    progress.println(format!("  {shown}"));
+                }
+                progress.set_message(now.clone());
+                shown = now;
+                if view.status.is_final() || patience.is_some_and(|patience| begun.elapsed() >= patience) {
+                    progress.finish_and_clear();
+                    return Ok(view);
+                }
+            }
+            // It was accepted, so it is in the journal: whoever takes over will answer.
+            Err(error @ (Error::NoNode { .. } | Error::Timeout { .. })) if heard.elapsed() < SILENCE_MAX => {
+                progress.set_message(format!("{error}; asking again"));
+            }
+            Err(error) => {
+                progress.finish_and_clear();
+                return Err(error.into());
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => {
+                progress.finish_and_clear();
+                return Err(Fault::interrupted().mend(format!("the saga goes on; see it with `skald show {key}`")));
+            }
+        }
+    }
+}
+
+/// The present state with what it does.
+fn path(view: &SagaView) -> String {
+    match view.waiting.first() {
+        Some(reason) => format!("{} {} · {}", view.status.word(), reason.state, reason.what),
+        None => format!("{} {}", view.status.word(), view.state),
+    }
+}
+
+/// Shows a saga that was watched, and ends as it ended.
+pub(super) fn conclude(view: &SagaView, ctx: &Ctx) -> Ended {
+    ctx.out.answer(view, debug::render_saga);
+    let key = view.saga.split_once('/').map_or(view.saga.as_str(), |(_, key)| key);
+    let ending = ending(view.status);
+    match ending {
+        Ending::Done => {}
+        Ending::Bad => ctx.out.next(&format!("next: skald history {key}")),
+        Ending::Unended => ctx.out.next(&format!("it goes on. next: skald wait {key}, or skald show {key}")),
+    }
+    Ok(ending)
+}
+
+/// How a command ends that asked for the end of a saga in `status`.
+pub(super) fn ending(status: Status) -> Ending {
+    match status {
+        Status::Succeeded => Ending::Done,
+        Status::Failed | Status::Cancelled | Status::Abandoned => Ending::Bad,
+        Status::Running | Status::Waiting | Status::Undoing | Status::Stuck => Ending::Unended,
+    }
+}

@@ -1,0 +1,43 @@
+use clap::Args;
+use protocol::command;
+use protocol::view::Status;
+
+use crate::debug;
+
+use super::context::Ctx;
+use super::{Ended, Ending};
+
+/// Lists the tenant's sagas, newest first
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  skald list --status stuck
+  skald list --definition installation --limit 20 --json
+
+Next: skald show KEY")]
+pub(super) struct List {
+    /// Only sagas in this status
+    #[arg(long, value_parser = Status::ALL.map(Status::word))]
+    status: Option<String>,
+    /// Only sagas of this definition
+    #[arg(long, value_name = "NAME")]
+    definition: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+pub(super) async fn run(args: List, ctx: &Ctx) -> Ended {
+    let list = command::List { status: args.status, definition: args.definition, limit: Some(args.limit) };
+    let rows = ctx.connect().await?.list(&list).await?;
+    ctx.out.answer(
+        &rows,
+        |rows, paint| {
+            if rows.is_empty() { "no sagas\n".to_owned() } else { debug::render_rows(rows, paint) }
+        },
+    );
+    if rows.len() == args.limit {
+        ctx.out.next(&format!("there may be more than {0}: --limit {0}0", args.limit));
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,185 @@
+//! A client of a cluster: every command as a typed call, questions to all nodes, the event tail.
+//!
+//! It repeats a call only when the refusal says that nothing happened and the call is the same when
+//! it happens twice. It keeps no state besides its connection.
+
+mod answers;
+mod cluster;
+mod commands;
+mod error;
+mod events;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use async_nats::header::HeaderMap;
+use async_nats::{ConnectErrorKind, ConnectOptions};
+use protocol::codec::{CONTENT_TYPE, Format};
+use protocol::command::Refused;
+use protocol::{Principal, Problem, Tenant, subjects};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use answers::{Deployed, Rows, Source, StartAnswer};
+pub use error::Error;
+pub use events::{EVENT_STREAM, EventTail, Since};
+
+/// How long a call waits for its answer unless told otherwise: a takeover takes a few seconds, and
+/// a person waits no longer than this without a word.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take to accept the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Tries of one call that is safe to repeat, the first included.
+const TRIES: u32 = 6;
+/// The first pause between tries; it doubles: 100, 200, 400, 800, 1600 ms outlast a takeover.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to reach a cluster, and as whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Addresses of NATS servers.
+    pub servers: Vec<String>,
+    /// A credentials file, if the server wants one.
+    pub credentials: Option<PathBuf>,
+    /// Whose data the commands touch.
+    pub tenant: Tenant,
+    /// Who gives them.
+    pub principal: Principal,
+    /// How long a call waits for its answer.
+    pub timeout: Duration,
+}
+
+impl Settings {
+    /// Settings for one server, as `principal` of `tenant`.
+    pub fn new(server: impl Into<String>, tenant: Tenant, principal: Principal) -> Self {
+        Self { servers: vec![server.into()], credentials: None, tenant, principal, timeout: REQUEST_TIMEOUT }
+    }
+}
+
+/// Whether a call may be sent again after a refusal that will pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Repeat {
+    /// The same call twice is one call.
+    Safe,
+    /// The caller decides.
+    Never,
+}
+
+/// A connection to a cluster. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    nats: async_nats::Client,
+    settings: Settings,
+}
+
+impl Client {
+    /// Connects to the first server that answers.
+    pub async fn connect(settings: Settings) -> Result<Self, Error> {
+        let server = settings.servers.join(", ");
+        let mut options = ConnectOptions::new().name("skald client").connection_timeout(CONNECT_TIMEOUT);
+        if let Some(file) = &settings.credentials {
+            options = options.credentials_file(file).await.map_err(|error| Error::Unauthorized {
+                server: server.clone(),
+                why: format!("{}: {error}", file.display()),
+            })?;
+        }
+        let nats = options.connect(&settings.servers[..]).await.map_err(|error| {
+            let why = error.to_string();
+            match error.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    Error::Unauthorized { server, why }
+                }
+                _ => Error::Unreachable { server, why },
+            }
+        })?;
+        Ok(Self { nats, settings })
+    }
+
+    /// The connection underneath, for what is not a command.
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+
+    /// How this client was connected.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn server(&self) -> String {
+        self.settings.servers.join(", ")
+    }
+
+    /// Gives one command and reads its answer; `extra` is time the command itself spends waiting.
+    async fn call<B: Serialize, R: DeserializeOwned>(
+        &self,
+        command: &str,
+        body: &B,
+        repeat: Repeat,
+        extra: Duration,
+    ) -> Result<R, Error> {
+        let body = Format::Json.write(body);
+        let mut pause = FIRST_PAUSE;
+        for tries_left in (0..TRIES).rev() {
+            let error = match self.call_once(command, body.clone(), extra).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match error.passing() {
+                Some(at_least_ms) if repeat == Repeat::Safe && tries_left > 0 => {
+                    tokio::time::sleep(pause.max(Duration::from_millis(at_least_ms.min(5_000)))).await;
+                    pause *= 2;
+                }
+                _ => return Err(error),
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    async fn call_once<R: DeserializeOwned>(&self, command: &str, body: Vec<u8>, extra: Duration) -> Result<R, Error> {
+        let subject = subjects::command(&self.settings.tenant, &self.settings.principal, command);
+        let message = self.request(command, subject, body, self.settings.timeout + extra).await?;
+        read(command, message.headers.as_ref(), &message.payload)
+    }
+
+    async fn request(
+        &self,
+        what: &str,
+        subject: String,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<async_nats::Message, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, Format::Json.content_type());
+        let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(timeout));
+        self.nats.send_request(subject, request).await.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => Error::NoNode { what: what.to_owned(), server: self.server() },
+            RequestErrorKind::TimedOut => {
+                Error::Timeout { what: what.to_owned(), waited_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX) }
+            }
+            RequestErrorKind::MaxPayloadExceeded => Error::Refused(
+                Problem::new(protocol::Code::TooLarge, "the body is larger than the server carries")
+                    .mend("put large data into object storage and pass its address"),
+            ),
+            RequestErrorKind::InvalidSubject | RequestErrorKind::Other => Error::Connection(error.to_string()),
+        })
+    }
+}
+
+/// Reads an answer: a refusal is `{"error": {…}}`, also told by the micro service's error headers.
+fn read<R: DeserializeOwned>(what: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Result<R, Error> {
+    if let Ok(refused) = serde_json::from_slice::<Refused>(body) {
+        return Err(Error::Refused(refused.error));
+    }
+    let header = |name| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
+    if let Some(said) = header("Nats-Service-Error") {
+        let code = header("Nats-Service-Error-Code").unwrap_or_default();
+        return Err(Error::Unreadable { what: what.to_owned(), why: format!("refused with {code}: {said}") });
+    }
+    serde_json::from_slice(body).map_err(|error| Error::Unreadable { what: what.to_owned(), why: error.to_string() })
+}
+
+#[cfg(test)]
+mod on_a_server;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! The client against a real server, with a node played by the test.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use protocol::command::{Release, ReleaseDecision, Start, Started};
+use protocol::query::{Answer, Body, HealthView, Query};
+use protocol::{Code, Envelope, NodeId, SagaKey, Time};
+
+use super::*;
+use crate::server::{Finder, Server, ServerConfig};
+
+struct Stage {
+    server: Server,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let found = Finder::new(None).find(|_| ()).await.expect("a nats-server");
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(&found.path, ServerConfig::new(dir.path())).await.unwrap();
+        Self { server, _dir: dir }
+    }
+
+    async fn client(&self) -> Client {
+        let (tenant, principal) = (Tenant::new("acme").unwrap(), Principal::new("ann").unwrap());
+        Client::connect(Settings::new(self.server.url(), tenant, principal)).await.unwrap()
+    }
+
+    /// Answers everything on `subject` with what `answer` makes of it, in a task of its own.
+    async fn play(&self, subject: &str, answer: impl Fn(&async_nats::Message) -> Option<Vec<u8>> + Send + 'static) {
+        let nats = async_nats::connect(self.server.url()).await.unwrap();
+        let mut asked = nats.subscribe(subject.to_owned()).await.unwrap();
+        // The server reads a connection in order: what comes back was sent after the subscription.
+        let inbox = nats.new_inbox();
+        let mut back = nats.subscribe(inbox.clone()).await.unwrap();
+        nats.publish(inbox, "".into()).await.unwrap();
+        back.next().await.unwrap();
+        tokio::spawn(async move {
+            while let Some(message) = asked.next().await {
+                if let (Some(bytes), Some(reply)) = (answer(&message), message.reply.clone()) {
+                    nats.publish(reply, bytes.into()).await.unwrap();
+                }
+            }
+        });
+    }
+}
+
+fn start(key: Option<&str>) -> Start {
+    let key = key.map(|key| SagaKey::new(key).unwrap());
+    Start { definition: "order".into(), version: None, key, input: serde_json::Value::Null, wait_ms: None }
+}
+
+fn json<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    Some(serde_json::to_vec(value).unwrap())
+}
+
+fn health(node: &str, members: &[&str]) -> Answer {
+    let body = Body::Health(HealthView {
+        ready: true,
+        version: "0.1.0".into(),
+        server: "2.12".into(),
+        sync: "always".into(),
+        replicas: 1,
+        members: members.iter().map(|member| (*member).to_owned()).collect(),
+        shards: Vec::new(),
+        troubles: Vec::new(),
+        since: Time::from_micros(0),
+    });
+    Answer { node: NodeId::new(node).unwrap(), body }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_cluster_is_asked_again_when_that_is_safe() {
+    let stage = Stage::set().await;
+    let client = stage.client().await;
+    // A server without a node: nobody hears the command, and that is said.
+    let alone = client.release(&release()).await.unwrap_err();
+    assert!(matches!(alone, Error::NoNode { .. }), "{alone}");
+
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    stage
+        .play(subjects::COMMANDS, move |message| {
+            assert!(message.subject.starts_with("skald.cmd.acme.ann."), "{}", message.subject);
+            if count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+                return json(&Refused { error: Problem::new(Code::Busy, "busy").retry_after_ms(1) });
+            }
+            let key = SagaKey::new("order-7").unwrap();
+            json(&Started { saga: "acme/order-7".into(), key, created: true, definition: "order v1".into() })
+        })
+        .await;
+    let answer = client.start(&start(Some("order-7"))).await.unwrap();
+    assert!(matches!(answer, StartAnswer::Started(started) if started.created));
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    let refused = client.start(&start(None)).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Busy), "a start without a key could start twice");
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    stage.server.stop().await;
+}
+
+fn release() -> Release {
+    let key = SagaKey::new("order-7").unwrap();
+    Release { key, decision: ReleaseDecision::Retry, reason: String::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_is_heard_and_a_silent_one_is_not_waited_for_long() {
+    let stage = Stage::set().await;
+    let client = stage.client().await;
+    assert!(matches!(client.query(&Query::Health).await.unwrap_err(), Error::NoNode { .. }));
+    for node in ["n1", "n2"] {
+        stage.play(subjects::CLUSTER_QUERY, move |_| json(&health(node, &["n1", "n2"]))).await;
+    }
+    let names = |answers: Vec<Answer>| answers.into_iter().map(|answer| answer.node.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(client.query(&Query::Health).await.unwrap()), ["n1", "n2"]);
+    let gone = BTreeSet::from([NodeId::new("gone").unwrap()]);
+    let begun = Instant::now();
+    assert_eq!(names(client.query_expecting(&Query::Health, &gone).await.unwrap()), ["n1", "n2"]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let node = NodeId::new("n1").unwrap();
+    stage.play(&subjects::node(&node), |_| json(&health("n1", &["n1"]))).await;
+    assert_eq!(client.query_node(&node, &Query::Health).await.unwrap().node, node);
+    stage.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_followed_from_where_one_asks() {
+    let stage = Stage::set().await;
+    let client = stage.client().await;
+    let jetstream = async_nats::jetstream::new(client.nats().clone());
+    let stream = async_nats::jetstream::stream::Config {
+        name: EVENT_STREAM.into(),
+        subjects: vec![subjects::EVENTS.into()],
+        ..Default::default()
+    };
+    jetstream.create_stream(stream).await.unwrap();
+    let publish = async |tenant: &str, id: &str| {
+        let event: Envelope = serde_json::from_value(serde_json::json!({
+            "eventId": id, "eventType": "OrderPlaced", "tenantId": tenant, "traceId": "t1",
+            "correlationId": "acme/order-7", "causationId": "c", "occurredAt": "2026-01-01T00:00:00Z", "payload": {}
+        }))
+        .unwrap();
+        let subject = subjects::event(&event.tenant_id, &event.event_type);
+        jetstream.publish(subject, serde_json::to_vec(&event).unwrap().into()).await.unwrap().await.unwrap();
+    };
+    publish("acme", "e1").await;
+    publish("other", "e2").await;
+    let mut all = client.events(Since::Beginning, None).await.unwrap();
+    let mut new = client.events(Since::Now, Some("OrderPlaced")).await.unwrap();
+    assert_eq!((all.backlog, new.backlog), (1, 0), "another tenant's events are not ours");
+    publish("acme", "e3").await;
+    let mut ids = Vec::new();
+    for tail in [&mut all, &mut new] {
+        ids.push(tail.next().await.unwrap().unwrap().event_id.to_string());
+    }
+    ids.push(all.next().await.unwrap().unwrap().event_id.to_string());
+    assert_eq!(ids, ["e1", "e3", "e3"]);
+    stage.server.stop().await;
+}

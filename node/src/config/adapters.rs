@@ -1,0 +1,97 @@
+//! The settings in the words of the adapters that they are for.
+
+use std::time::Duration;
+
+use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
+
+use super::{Config, Streams};
+
+const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours.saturating_mul(3_600))
+}
+
+impl Config {
+    /// How to reach NATS.
+    pub fn connect_config(&self) -> ConnectConfig {
+        let nats = &self.nats;
+        let auth = match (&self.credentials, &nats.user, &nats.token, &nats.nkey_seed) {
+            (Some(file), _, _, _) => Auth::Credentials(file.clone()),
+            (None, Some(user), _, _) => {
+                Auth::User { user: user.clone(), password: nats.password.clone().unwrap_or_default() }
+            }
+            (None, None, Some(token), _) => Auth::Token(token.clone()),
+            (None, None, None, Some(seed)) => Auth::Nkey(seed.clone()),
+            (None, None, None, None) => Auth::None,
+        };
+        let tls = Tls {
+            required: nats.tls_required,
+            authorities: nats.tls_authorities.clone(),
+            identity: nats.tls_certificate.clone().zip(nats.tls_key.clone()),
+        };
+        ConnectConfig {
+            auth,
+            tls,
+            name: self.node.as_ref().map_or_else(|| "skald".to_owned(), |node| format!("skald {node}")),
+            start_within: Duration::from_millis(nats.start_within_ms),
+            request_within: Duration::from_millis(self.journal.append_timeout_ms),
+            ..ConnectConfig::new(self.servers.clone())
+        }
+    }
+
+    /// The journal's streams.
+    pub fn journal_config(&self) -> JournalConfig {
+        JournalConfig {
+            shards: Some(self.shards),
+            streams: match self.journal.streams {
+                Streams::Auto => None,
+                Streams::One => Some(1),
+                Streams::PerShard => Some(self.shards),
+            },
+            replicas: self.replicas(),
+            retention: hours(self.journal.retention_hours),
+        }
+    }
+
+    /// The streams of events and dead letters.
+    pub fn outbox_config(&self) -> OutboxConfig {
+        OutboxConfig {
+            replicas: self.replicas(),
+            events_kept: hours(self.events.kept_hours),
+            dead_kept: hours(self.events.dead_kept_hours),
+            dedupe_window: Duration::from_millis(self.events.dedupe_window_ms),
+            events_synced: self.events.synced,
+        }
+    }
+
+    /// On how many servers everything is kept; [`Config::check`] lets no other number through.
+    pub fn replicas(&self) -> Replicas {
+        match self.journal.replicas {
+            0..=2 => Replicas::One,
+            3 | 4 => Replicas::Three,
+            5.. => Replicas::Five,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Nats;
+
+    #[test]
+    fn a_node_says_who_it_is_in_the_one_way_that_is_set() {
+        let auth = |nats| Config { nats, ..Config::default() }.connect_config().auth;
+        assert_eq!(auth(Nats::default()), Auth::None);
+        assert_eq!(auth(Nats { token: Some("t".into()), ..Nats::default() }), Auth::Token("t".into()));
+        let user = Nats { user: Some("ann".into()), password: Some("p".into()), ..Nats::default() };
+        assert_eq!(auth(user), Auth::User { user: "ann".into(), password: "p".into() });
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_adapters() {
+        let config = Config::default();
+        assert_eq!(config.journal_config().retention, JournalConfig::default().retention);
+        assert_eq!(config.shards, crate::nats::DEFAULT_SHARDS);
+        assert_eq!(config.outbox_config(), OutboxConfig::default());
+    }
+}

@@ -1,0 +1,378 @@
+//! What can be set on a node, and why each default is what it is.
+//!
+//! A setting is written once, with its reason: the same words are the documentation, the comments
+//! of `skald node --print-config` and the list from which a misspelt name is corrected. Values come
+//! from a TOML file, then from `SKALD_…` variables (two underscores between section and name), then
+//! from flags. There is deliberately no reading of settings anywhere else.
+
+mod adapters;
+mod load;
+mod print;
+mod servers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use protocol::NodeId;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Fault, load};
+
+/// Variables that belong to the command line, not to the node's settings.
+pub const CLI_VARIABLES: &[&str] = &["server", "tenant", "as", "creds", "color", "state", "nats_server"];
+
+/// A named setting with the lines of its documentation.
+pub type Described = (&'static str, &'static [&'static str]);
+
+macro_rules! settings {
+    ($(#[doc = $about:literal])+ pub struct $name:ident { $(
+        $(#[doc = $doc:literal])+ $(#[serde($($attr:tt)*)])? $field:ident : $type:ty = $default:expr,
+    )+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $( $(#[doc = $doc])+ $(#[serde($($attr)*)])? pub $field: $type, )+ }
+
+        impl $name {
+            /// Every setting of this section, with its documentation.
+            pub const SETTINGS: &'static [Described] = &[ $( (stringify!($field), &[$($doc),+]), )+ ];
+        }
+
+        impl Default for $name {
+            fn default() -> Self { Self { $( $field: $default, )+ } }
+        }
+    };
+}
+
+settings! {
+    /// One node.
+    pub struct Config {
+        /// The node's name, unique in its cluster. When it is not set, the host's name and a short
+        /// random suffix are chosen once and kept in `data_dir`, so that a restart is the same node.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node: Option<NodeId> = None,
+        /// Addresses of the NATS servers; any one that answers is enough to find the others.
+        #[serde(deserialize_with = "servers::read")]
+        servers: Vec<String> = vec![DEFAULT_SERVER.to_owned()],
+        /// Monitoring addresses of all servers (`http://host:8222`): the only place where a server
+        /// says when it writes through to the disk.
+        #[serde(deserialize_with = "servers::read")]
+        monitors: Vec<String> = Vec::new(),
+        /// A NATS credentials file. Without any way to say who it is, the node connects as the
+        /// server's default user.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credentials: Option<PathBuf> = None,
+        /// Where the node keeps what belongs to this machine: its name, its logs. Nothing here is
+        /// needed to recover a saga.
+        data_dir: PathBuf = default_data_dir(),
+        /// Shards of the cluster. Fixed when the cluster is created: it decides which journal a saga
+        /// is in. Few busy writers fill larger frames than many idle ones: with 64 clients, 4 finish a
+        /// third more sagas than 8 on one disk. At least as many as there will be nodes.
+        shards: u16 = 4,
+        /// The connection to NATS, beyond its address.
+        nats: Nats = Nats::default(),
+        /// The journal.
+        journal: Journal = Journal::default(),
+        /// Events and dead letters.
+        events: Events = Events::default(),
+        /// Limits: a full queue answers "busy", it never grows in silence.
+        limits: Limits = Limits::default(),
+        /// Sagas in memory.
+        sagas: Sagas = Sagas::default(),
+        /// Membership and ownership.
+        cluster: Cluster = Cluster::default(),
+        /// The debug endpoint.
+        debug: Debug = Debug::default(),
+        /// Logs and traces.
+        telemetry: Telemetry = Telemetry::default(),
+        /// The marketplace's catalogue.
+        catalog: Catalog = Catalog::default(),
+    }
+}
+
+settings! {
+    /// The connection to NATS, beyond its address.
+    pub struct Nats {
+        /// A user; needs `password`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<String> = None,
+        /// The user's password.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        password: Option<String> = None,
+        /// A token.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<String> = None,
+        /// The seed of an nkey.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        nkey_seed: Option<String> = None,
+        /// Refuse a connection that is not encrypted.
+        tls_required: bool = false,
+        /// A file with certificates to trust besides the system's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls_authorities: Option<PathBuf> = None,
+        /// The node's own certificate; needs `tls_key`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls_certificate: Option<PathBuf> = None,
+        /// The key of the node's certificate.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls_key: Option<PathBuf> = None,
+        /// How long to try before giving up at the start, in milliseconds.
+        start_within_ms: u64 = 30_000,
+    }
+}
+
+settings! {
+    /// The journal.
+    pub struct Journal {
+        /// How shards are laid onto streams: `one` stream for all, or one stream `per-shard`. `auto`
+        /// takes `per-shard` on one server (faster there) and `one` on several (fewer Raft groups).
+        streams: Streams = Streams::Auto,
+        /// Copies of the journal: 1, 3 or 5. Three need three servers.
+        replicas: u32 = 1,
+        /// How long history is kept, in hours; 720 are 30 days.
+        retention_hours: u64 = 720,
+        /// How long one request to JetStream may take, in milliseconds; an append that takes longer
+        /// is undecided, and the shard looks.
+        append_timeout_ms: u64 = 5_000,
+    }
+}
+
+settings! {
+    /// Events and dead letters.
+    pub struct Events {
+        /// How long events are kept for consumers that were away, in hours; 336 are two weeks.
+        kept_hours: u64 = 336,
+        /// How long dead letters are kept, in hours: as long as the journal that explains them.
+        dead_kept_hours: u64 = 720,
+        /// How long the server remembers an event's id, in milliseconds; longer than any takeover,
+        /// after which the last events go out again.
+        dedupe_window_ms: u64 = 120_000,
+        /// Whether an event is on the disk before it counts as published. Without it one server
+        /// publishes ten times as many, and a power cut can take the last moments' events.
+        synced: bool = true,
+    }
+}
+
+settings! {
+    /// Limits.
+    pub struct Limits {
+        /// Commands a node works on at once. Beyond it a command is answered "busy" at the door.
+        commands_in_flight: usize = 4_096,
+        /// Facts that may wait for one saga; a saga that gets more signals than it can record is full.
+        facts_per_saga: usize = 10_000,
+        /// Attempts of one activity running at once on this node.
+        attempts_per_activity: usize = 1_024,
+    }
+}
+
+settings! {
+    /// Sagas in memory.
+    pub struct Sagas {
+        /// Records after which a snapshot is written: the most a takeover replays for one saga.
+        snapshot_every_records: u64 = 64,
+        /// How long a changed saga may go without a snapshot, in milliseconds.
+        snapshot_every_ms: u64 = 10_000,
+    }
+}
+
+settings! {
+    /// Membership and ownership.
+    pub struct Cluster {
+        /// How long a silent node counts as alive, in milliseconds; it beats five times as often.
+        /// Shorter takes over sooner, and takes shards from nodes that were only slow. Safety does
+        /// not depend on it.
+        dead_after_ms: u64 = 1_250,
+        /// How long a node that stops may take to hand its shards over, in milliseconds.
+        drain_ms: u64 = 15_000,
+        /// Failures of a supervised service within a minute that end the process: peers do better
+        /// with its shards than it does.
+        restarts_per_minute: u32 = 10,
+    }
+}
+
+settings! {
+    /// The debug endpoint.
+    pub struct Debug {
+        /// Whether it is served.
+        enabled: bool = true,
+        /// Where it listens; port 0 takes a free one. Off loopback a token is required.
+        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7070)),
+        /// Bearer token that every request must carry when the endpoint is not on loopback.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<String> = None,
+    }
+}
+
+settings! {
+    /// Logs and traces.
+    pub struct Telemetry {
+        /// What is logged: a `tracing` filter such as `info,node::nats=debug`.
+        log: String = "info".to_owned(),
+        /// How: `human`, `json`, or `auto` (human on a terminal, JSON elsewhere).
+        format: LogFormat = LogFormat::Auto,
+        /// An OTLP collector over HTTP, such as `http://127.0.0.1:4318`. Traces are off without it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        otlp_endpoint: Option<String> = None,
+        /// The share of traces exported, 0 to 1.
+        sample_ratio: f64 = 1.0,
+    }
+}
+
+settings! {
+    /// The marketplace's catalogue.
+    pub struct Catalog {
+        /// The directory that holds it, shared by all nodes of the cluster. `catalog` below
+        /// `data_dir` when not set.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dir: Option<PathBuf> = None,
+    }
+}
+
+/// How shards are laid onto streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Streams {
+    /// By the number of servers.
+    Auto,
+    /// One stream for all shards.
+    One,
+    /// One stream for each shard.
+    PerShard,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// Short lines for a person.
+    Human,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// Where a NATS server is looked for when nothing says otherwise.
+pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
+/// The most shards: each has a subtree, a timer wheel and a journal subject.
+pub const SHARDS_MAX: u16 = 1_024;
+/// The shortest silence that may count as death, in milliseconds: below it an ordinary pause would.
+pub const DEAD_AFTER_MIN_MS: u64 = 500;
+
+impl Config {
+    /// Every section by name, with its settings; the first is the top level.
+    pub const SECTIONS: &'static [(&'static str, &'static [Described])] = &[
+        ("", Config::SETTINGS),
+        ("nats", Nats::SETTINGS),
+        ("journal", Journal::SETTINGS),
+        ("events", Events::SETTINGS),
+        ("limits", Limits::SETTINGS),
+        ("sagas", Sagas::SETTINGS),
+        ("cluster", Cluster::SETTINGS),
+        ("debug", Debug::SETTINGS),
+        ("telemetry", Telemetry::SETTINGS),
+        ("catalog", Catalog::SETTINGS),
+    ];
+
+    /// The effective settings as TOML, each with its documentation above it.
+    pub fn to_commented_toml(&self) -> String {
+        print::commented(self)
+    }
+
+    /// The directory of the catalogue.
+    pub fn catalog_dir(&self) -> PathBuf {
+        self.catalog.dir.clone().unwrap_or_else(|| self.data_dir.join("catalog"))
+    }
+
+    /// The node's name: the one set, or the one kept in `data_dir`, made when there is none.
+    pub fn node_id(&self) -> std::io::Result<NodeId> {
+        match &self.node {
+            Some(node) => Ok(node.clone()),
+            None => kept_node_id(&self.data_dir),
+        }
+    }
+
+    /// What is wrong with values that are each readable but not usable, all at once.
+    pub fn check(&self) -> Result<(), Fault> {
+        let mut wrong = Vec::new();
+        let mut refuse = |bad: bool, why: String| {
+            if bad {
+                wrong.push(why);
+            }
+        };
+        let (shards, replicas) = (self.shards, self.journal.replicas);
+        refuse(self.servers.is_empty(), format!("servers: it is empty; name at least one, such as {DEFAULT_SERVER:?}"));
+        refuse(shards == 0 || shards > SHARDS_MAX, format!("shards: {shards} is not between 1 and {SHARDS_MAX}"));
+        refuse(
+            self.nats.user.is_some() != self.nats.password.is_some(),
+            "nats.user and nats.password go together".into(),
+        );
+        refuse(
+            self.nats.tls_certificate.is_some() != self.nats.tls_key.is_some(),
+            "nats.tls_certificate and nats.tls_key go together".into(),
+        );
+        let identities = [
+            self.credentials.is_some(),
+            self.nats.user.is_some(),
+            self.nats.token.is_some(),
+            self.nats.nkey_seed.is_some(),
+        ];
+        refuse(
+            identities.into_iter().filter(|set| *set).count() > 1,
+            "credentials, nats.user, nats.token and nats.nkey_seed say who the node is: set one of them".into(),
+        );
+        refuse(
+            ![1, 3, 5].contains(&replicas),
+            format!("journal.replicas: {replicas} is not 1, 3 or 5; an even number adds cost and no safety"),
+        );
+        for (name, value) in [
+            ("limits.commands_in_flight", self.limits.commands_in_flight),
+            ("limits.facts_per_saga", self.limits.facts_per_saga),
+            ("limits.attempts_per_activity", self.limits.attempts_per_activity),
+        ] {
+            refuse(value == 0, format!("{name}: with 0 nothing could ever run"));
+        }
+        let ttl = self.cluster.dead_after_ms;
+        refuse(
+            ttl < DEAD_AFTER_MIN_MS,
+            format!("cluster.dead_after_ms: {ttl} is shorter than an ordinary pause; at least {DEAD_AFTER_MIN_MS}"),
+        );
+        refuse(
+            self.debug.enabled && !self.debug.bind.ip().is_loopback() && self.debug.token.is_none(),
+            format!("debug.bind: {} is not loopback, so debug.token must be set", self.debug.bind),
+        );
+        refuse(
+            !(0.0..=1.0).contains(&self.telemetry.sample_ratio),
+            format!("telemetry.sample_ratio: {} is not between 0 and 1", self.telemetry.sample_ratio),
+        );
+        if wrong.is_empty() { Ok(()) } else { Err(Fault::Unusable(wrong)) }
+    }
+}
+
+/// `$XDG_DATA_HOME/skald`, or `~/.local/share/skald`, or `./skald-data` for a user without a home.
+fn default_data_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_DATA_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+        .map_or_else(|| PathBuf::from("skald-data"), |base| base.join("skald"))
+}
+
+fn kept_node_id(data_dir: &Path) -> std::io::Result<NodeId> {
+    let file = data_dir.join("node-id");
+    if let Ok(text) = std::fs::read_to_string(&file) {
+        let trimmed = text.trim();
+        return NodeId::new(trimmed).map_err(|error| std::io::Error::other(format!("{}: {error}", file.display())));
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let short: String =
+        host.split('.').next().unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).collect();
+    let short = if short.is_empty() { "node" } else { &short[..short.len().min(24)] };
+    let suffix = uuid::Uuid::now_v7().simple().to_string();
+    let name = format!("{short}-{}", &suffix[suffix.len() - 5..]);
+    std::fs::create_dir_all(data_dir)?;
+    std::fs::write(&file, format!("{name}\n"))?;
+    NodeId::new(&name).map_err(std::io::Error::other)
+}
+
+#[cfg(test)]
+mod tests;

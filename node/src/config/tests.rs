@@ -1,0 +1,74 @@
+use figment::Figment;
+use figment::providers::{Format, Toml};
+
+use super::*;
+
+fn read(text: &str) -> Result<Config, Fault> {
+    load::read(&Figment::from(Toml::string(text)))
+}
+
+#[test]
+fn an_empty_file_is_the_defaults_and_they_are_usable() {
+    let config = read("").unwrap();
+    assert_eq!(config, Config::default());
+    config.check().unwrap();
+}
+
+#[test]
+fn a_misspelt_setting_is_refused_with_the_right_one() {
+    let said = |text| read(text).unwrap_err().to_string();
+    assert!(said("server = \"nats://a\"").contains("there is no setting \"server\"; did you mean \"servers\"?"));
+    assert!(said("[journal]\nreplica = 3").contains("did you mean \"journal.replicas\"?"));
+    assert!(said("replicas = 3").contains("did you mean \"journal.replicas\"?"));
+    let strange = said("[limits]\nxyzzy = 1");
+    assert!(strange.contains("\"limits.xyzzy\"") && !strange.contains("did you mean"), "{strange}");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_names_its_setting() {
+    let said = read("[journal]\nreplicas = \"three\"").unwrap_err().to_string();
+    assert!(said.contains("journal.replicas"), "{said}");
+    assert!(read("journal = 3").is_err());
+}
+
+#[test]
+fn values_that_cannot_work_are_all_named_at_once() {
+    let config = read("shards = 0\n[journal]\nreplicas = 2\n[debug]\nbind = \"0.0.0.0:7070\"").unwrap();
+    let said = config.check().unwrap_err().to_string();
+    for part in ["shards: 0", "journal.replicas: 2", "debug.token must be set"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same_settings() {
+    let config = read("node = \"n1\"\nservers = \"nats://a, nats://b\"\n[journal]\nstreams = \"per-shard\"").unwrap();
+    assert_eq!(config.servers, ["nats://a", "nats://b"]);
+    let text = config.to_commented_toml();
+    assert_eq!(read(&text).unwrap(), config, "{text}");
+    assert!(text.contains("# Copies of the journal: 1, 3 or 5."), "{text}");
+}
+
+#[test]
+fn a_token_is_never_printed() {
+    for secret in ["debug]\ntoken", "nats]\npassword", "nats]\ntoken", "nats]\nnkey_seed"] {
+        let config = read(&format!("[{secret} = \"very-secret\"")).unwrap();
+        assert!(!config.to_commented_toml().contains("very-secret"), "{secret}");
+    }
+}
+
+#[test]
+fn a_node_keeps_the_name_it_chose() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+    assert_eq!(config.node_id().unwrap(), config.node_id().unwrap());
+}
+
+#[test]
+fn every_section_is_described() {
+    let table = toml::Table::try_from(Config::default()).unwrap();
+    for (name, value) in &table {
+        let section = Config::SECTIONS.iter().any(|(section, _)| section == name);
+        assert_eq!(value.is_table(), section, "{name}");
+    }
+}

@@ -1,0 +1,155 @@
+use axum::body::{Body as HttpBody, to_bytes};
+use axum::http::{Request, StatusCode};
+use protocol::query::{Body, HealthView};
+use protocol::{Code, NodeId, Time};
+use tower::ServiceExt as _;
+
+use super::*;
+
+struct Story {
+    troubles: Vec<String>,
+}
+
+#[async_trait]
+impl DebugSource for Story {
+    async fn query(&self, scope: Scope, query: Query) -> Vec<Answer> {
+        let body = match query {
+            Query::Tree => Body::Actor(Box::new(sample::tree())),
+            Query::Health => Body::Health(HealthView {
+                ready: true,
+                version: "0.1.0".into(),
+                server: "2.11".into(),
+                sync: "always".into(),
+                replicas: 1,
+                members: vec!["n1".into()],
+                shards: vec![0],
+                troubles: self.troubles.clone(),
+                since: Time::from_micros(0),
+            }),
+            Query::Owners => Body::Owners(Vec::new()),
+            Query::Sagas { .. } => Body::Sagas(Vec::new()),
+            Query::Actor { .. } => Body::Nothing,
+        };
+        let one = sample::answer(body);
+        match scope {
+            Scope::Node => vec![one],
+            Scope::Cluster => vec![one.clone(), Answer { node: NodeId::new("n2").unwrap(), ..one }],
+        }
+    }
+
+    async fn saga(&self, saga: SagaId) -> Result<SagaView, Problem> {
+        Err(Problem::new(Code::NotFound, format!("there is no saga {saga}")).mend("skald list"))
+    }
+
+    async fn history(&self, saga: SagaId) -> Result<History, Problem> {
+        Ok(History { saga, entries: Vec::new(), cut: false })
+    }
+
+    async fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+}
+
+async fn get(access: &Access, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String, String) {
+    let source = Arc::new(Story { troubles: Vec::new() });
+    ask(router(source, access.clone()), path, headers).await
+}
+
+async fn ask(router: axum::Router, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String, String) {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = router.oneshot(request.body(HttpBody::empty()).unwrap()).await.unwrap();
+    let kind = response.headers().get("content-type").map_or("", |value| value.to_str().unwrap()).to_owned();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, kind, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn open() -> Access {
+    Access::new("127.0.0.1:7070".parse().unwrap(), None).unwrap()
+}
+
+const LOCAL: (&str, &str) = ("host", "localhost:7070");
+
+#[tokio::test]
+async fn a_tree_comes_as_json_or_as_text() {
+    let (status, kind, body) = get(&open(), "/tree", &[LOCAL]).await;
+    assert_eq!((status, kind.as_str()), (StatusCode::OK, "application/json"));
+    assert_eq!(serde_json::from_str::<Vec<Answer>>(&body).unwrap().len(), 1);
+    let (_, kind, body) = get(&open(), "/tree?scope=cluster&format=text", &[LOCAL]).await;
+    assert!(kind.starts_with("text/plain") && body.matches("node n1").count() == 2, "{body}");
+    let (_, _, body) = get(&open(), "/tree", &[LOCAL, ("accept", "text/plain")]).await;
+    assert!(body.starts_with("node n1"), "{body}");
+    let (status, _, body) = get(&open(), "/tree?scope=galaxy", &[LOCAL]).await;
+    assert!(status == StatusCode::BAD_REQUEST && body.contains("scope=cluster"), "{body}");
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_cannot_borrow_the_name_of_loopback() {
+    for (host, expected) in [
+        ("localhost", StatusCode::OK),
+        ("127.0.0.1:7070", StatusCode::OK),
+        ("[::1]:7070", StatusCode::OK),
+        ("evil.example:7070", StatusCode::MISDIRECTED_REQUEST),
+        ("localhost.evil.example", StatusCode::MISDIRECTED_REQUEST),
+        ("192.0.2.1", StatusCode::MISDIRECTED_REQUEST),
+    ] {
+        assert_eq!(get(&open(), "/tree", &[("host", host)]).await.0, expected, "{host}");
+    }
+    assert_eq!(get(&open(), "/tree", &[]).await.0, StatusCode::MISDIRECTED_REQUEST, "no host at all");
+}
+
+#[tokio::test]
+async fn off_loopback_a_token_is_needed() {
+    let bind = "0.0.0.0:7070".parse().unwrap();
+    assert!(Access::new(bind, None).is_err());
+    assert!(Access::new(bind, Some(String::new())).is_err(), "an empty token is none");
+    let access = Access::new(bind, Some("open-sesame".into())).unwrap();
+    assert_eq!(get(&access, "/tree", &[]).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(&access, "/tree", &[("authorization", "Bearer nope")]).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get(&access, "/tree", &[("authorization", "Bearer open-sesame")]).await.0, StatusCode::OK);
+    let (status, _, body) = get(&access, "/healthz", &[]).await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, "200 OK\n"), "a probe learns the status only");
+}
+
+#[tokio::test]
+async fn what_is_not_there_says_what_is() {
+    let (status, _, body) = get(&open(), "/nowhere", &[LOCAL]).await;
+    assert!(status == StatusCode::NOT_FOUND && body.contains("GET /tree"), "{body}");
+    let (status, _, body) = get(&open(), "/saga/acme/install/7", &[LOCAL]).await;
+    assert!(status == StatusCode::NOT_FOUND && body.contains("there is no saga acme/install/7"), "{body}");
+    let (status, _, body) = get(&open(), "/saga/acme/install/7/history", &[LOCAL]).await;
+    assert!(status == StatusCode::OK && body.contains("install/7"), "{body}");
+    let (status, _, body) = get(&open(), "/actor?path=shard-9", &[LOCAL]).await;
+    assert!(status == StatusCode::NOT_FOUND && body.contains("see /tree"), "{body}");
+    let (status, _, body) = get(&open(), "/sagas", &[LOCAL]).await;
+    assert!(status == StatusCode::BAD_REQUEST && body.contains("?tenant=acme"), "{body}");
+}
+
+#[tokio::test]
+async fn trouble_is_unhealthy_and_says_which() {
+    let source = Arc::new(Story { troubles: vec!["the journal is full".into()] });
+    let (status, _, body) = ask(router(source.clone(), open()), "/healthz", &[LOCAL]).await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("the journal is full"), "{body}");
+    assert_eq!(ask(router(source, open()), "/readyz", &[LOCAL]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_carry_the_type_of_open_metrics() {
+    let (_, kind, body) = get(&open(), "/metrics", &[LOCAL]).await;
+    assert!(kind.starts_with("application/openmetrics-text; version=1.0.0") && body.ends_with("# EOF\n"), "{kind}");
+}
+
+#[tokio::test]
+async fn it_is_served_on_a_socket_and_stops() {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let source = Arc::new(Story { troubles: Vec::new() });
+    let bind = "127.0.0.1:0".parse().unwrap();
+    let (address, served) = serve(bind, None, source, async { drop(stopped.await) }).await.unwrap();
+    let page = reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap();
+    assert!(page.contains("<title>Skald</title>"));
+    stop.send(()).unwrap();
+    served.await.unwrap().unwrap();
+}

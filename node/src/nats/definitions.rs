@@ -1,0 +1,107 @@
+//! Deployed definitions: one key per name and version in the bucket `skald_definitions`. A version
+//! never changes. The source is kept as it was given; reading it is the caller's business.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use supervisor::ports::Unavailable;
+
+use super::bucket::{Bucket, Entry, Write, WriteError};
+use super::connect::Bus;
+use super::names::{decode, encode, one_line};
+use super::streams::{Replicas, SetupError};
+
+/// Header: the digest of the source.
+const DIGEST: &str = "Skald-Digest";
+/// How often a deployment that meets another one of the same name is tried again.
+const TRIES: usize = 16;
+
+/// One version of a definition, as it was deployed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredDefinition {
+    /// Its name.
+    pub name: String,
+    /// Its version, counted from 1.
+    pub version: u32,
+    /// The digest of its source.
+    pub digest: String,
+    /// Its source; empty in lists.
+    pub source: Bytes,
+}
+
+/// What a deployment led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deployed {
+    /// The version that now is the latest.
+    pub version: u32,
+    /// Whether it is new; `false` when the latest one already had this digest.
+    pub new: bool,
+}
+
+/// The store of definitions.
+#[derive(Debug)]
+pub struct KvDefinitions {
+    bucket: Bucket,
+}
+
+impl KvDefinitions {
+    /// Opens the bucket, making it if it is missing.
+    pub async fn open(bus: &Bus, replicas: Replicas) -> Result<Self, SetupError> {
+        let about = "Skald's definitions, by name and version";
+        Ok(Self { bucket: Bucket::open(bus, "skald_definitions", about, replicas, None).await? })
+    }
+
+    /// Deploys `source` as the next version of `name`, unless the latest version has the same
+    /// digest. Safe to repeat, and safe against others who deploy at the same time.
+    pub async fn deploy(&self, name: &str, source: Bytes, digest: &str) -> Result<Deployed, Unavailable> {
+        for _ in 0..TRIES {
+            let latest = self.latest(name).await?;
+            if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest) {
+                return Ok(Deployed { version: latest.version, new: false });
+            }
+            let version = latest.map_or(0, |it| it.version) + 1;
+            let mut headers = HeaderMap::new();
+            headers.insert(DIGEST, one_line(digest, 128));
+            let how = Write { expected: Some(0), headers, ..Write::default() };
+            match self.bucket.write(&key(name, version), source.clone(), how).await {
+                Ok(_) => return Ok(Deployed { version, new: true }),
+                Err(WriteError::Stale(_)) => {}
+                Err(WriteError::Unavailable(unavailable)) => return Err(unavailable),
+            }
+        }
+        Err(Unavailable(format!("{name} is being deployed by others all the time")))
+    }
+
+    /// The latest version of `name`.
+    pub async fn latest(&self, name: &str) -> Result<Option<StoredDefinition>, Unavailable> {
+        let (entries, _) = self.bucket.all(&format!("{}.*", encode(name)), true).await?;
+        let versions = entries.into_iter().filter_map(stored).map(|it| it.version);
+        match versions.max() {
+            None => Ok(None),
+            Some(version) => self.get(name, version).await,
+        }
+    }
+
+    /// Version `version` of `name`.
+    pub async fn get(&self, name: &str, version: u32) -> Result<Option<StoredDefinition>, Unavailable> {
+        let entry = self.bucket.get(&key(name, version)).await?;
+        Ok(entry.filter(|it| !it.gone).and_then(stored))
+    }
+
+    /// Every version of every definition, by name and version, without their sources.
+    pub async fn list(&self) -> Result<Vec<StoredDefinition>, Unavailable> {
+        let (entries, _) = self.bucket.all(">", true).await?;
+        let mut all: Vec<_> = entries.into_iter().filter_map(stored).collect();
+        all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+        Ok(all)
+    }
+}
+
+fn key(name: &str, version: u32) -> String {
+    format!("{}.{version}", encode(name))
+}
+
+fn stored(entry: Entry) -> Option<StoredDefinition> {
+    let (name, version) = entry.key.rsplit_once('.')?;
+    let digest = entry.headers.get(DIGEST)?.as_str().to_owned();
+    Some(StoredDefinition { name: decode(name)?, version: version.parse().ok()?, digest, source: entry.bytes })
+}

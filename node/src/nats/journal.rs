@@ -1,0 +1,145 @@
+//! The journal: one subject per shard, one message per frame, each expecting the one before it.
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use protocol::{ShardId, subjects};
+use supervisor::ports::{AppendError, Journal, Position, Unavailable};
+
+use super::cluster;
+use super::connect::Bus;
+use super::layout::{JournalConfig, Shape};
+use super::names::one_line;
+use super::publish::{Fault, publish};
+use super::scan::{self, Scan};
+use super::streams::{SetupError, ensure};
+
+/// Header: the frame's id, the same for every try of it.
+const FRAME: &str = "Skald-Frame";
+/// The longest id: node, epoch and counter take less than half of it.
+const FRAME_ID_MAX_BYTES: usize = 256;
+
+/// [`Journal`] on JetStream.
+///
+/// The fence is `Nats-Expected-Last-Subject-Sequence`. Each frame carries its id in a header of
+/// ours and not as `Nats-Msg-Id`: the fence alone already lets a frame in only once, one server
+/// looks at the fence before the window of ids and three look at them the other way round, an id
+/// whose first try is still under way is answered with yet another error (10158), and each would
+/// cost the server 215 bytes. So when the fence refuses a frame, the journal looks whether the
+/// last one is the same frame, written by a try whose acknowledgement was lost.
+#[derive(Debug)]
+pub struct JetStreamJournal {
+    bus: Bus,
+    shape: Shape,
+}
+
+impl JetStreamJournal {
+    /// Opens the journal, agreeing on its shape with the cluster and making its streams if they
+    /// are missing.
+    pub async fn open(bus: &Bus, config: &JournalConfig) -> Result<Self, SetupError> {
+        let bucket = cluster::bucket(bus, config.replicas).await?;
+        let shape = Shape::agree(&bucket, config).await?;
+        for stream in shape.streams(config) {
+            ensure(bus, stream).await?;
+        }
+        Ok(Self { bus: bus.clone(), shape })
+    }
+
+    /// How many shards there are, and over how many streams they are spread.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The largest frame the server takes, in bytes; headers count as well and are under 1 KiB.
+    pub fn frame_max_bytes(&self) -> usize {
+        self.bus.client.max_payload().saturating_sub(1024)
+    }
+}
+
+#[async_trait]
+impl Journal for JetStreamJournal {
+    async fn append(
+        &self,
+        shard: ShardId,
+        frame: Bytes,
+        expected: Position,
+        id: &str,
+    ) -> Result<Position, AppendError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        headers.insert(FRAME, one_line(id, FRAME_ID_MAX_BYTES));
+        match publish(&self.bus, subjects::journal(shard), headers, frame, self.bus.request_within).await {
+            Ok(ack) => Ok(ack.sequence),
+            Err(Fault::WrongLast) => {
+                let last = scan::last_of(&self.bus, &self.shape.stream(shard), &subjects::journal(shard)).await;
+                match last {
+                    Ok(Some(last)) if is(&last.headers, id) => Ok(last.sequence),
+                    Ok(_) => Err(AppendError::Conflict),
+                    Err(error) => Err(AppendError::Undecided(format!("refused by the fence, and then: {error}"))),
+                }
+            }
+            Err(Fault::Undecided(why)) => Err(AppendError::Undecided(why)),
+            Err(Fault::Refused(why)) => Err(AppendError::Refused(why)),
+        }
+    }
+
+    async fn last(&self, shard: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable> {
+        let last = scan::last_of(&self.bus, &self.shape.stream(shard), &subjects::journal(shard)).await?;
+        Ok(last.map(|it| (it.sequence, it.payload)))
+    }
+
+    async fn get(&self, shard: ShardId, position: Position) -> Result<Option<Bytes>, Unavailable> {
+        if position == 0 {
+            return Ok(None);
+        }
+        let stream = self.shape.stream(shard);
+        let found = match scan::at_any(&self.bus, &stream, position).await {
+            Some(found) => Some(found),
+            // A replica may lag; the leader knows whether it is kept.
+            None => scan::at(&self.bus, &stream, position).await?,
+        };
+        Ok(found.filter(|it| it.subject.as_str() == subjects::journal(shard)).map(|it| it.payload))
+    }
+
+    fn read(
+        &self,
+        shard: ShardId,
+        from: Position,
+        to: Position,
+    ) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>> {
+        enum Reading {
+            Start,
+            Under(Box<Scan>),
+            Over,
+        }
+        let step = move |reading: Reading| async move {
+            let mut scan = match reading {
+                Reading::Start if from > to => return None,
+                Reading::Start => {
+                    let policy = DeliverPolicy::ByStartSequence { start_sequence: from.max(1) };
+                    let (stream, subject) = (self.shape.stream(shard), subjects::journal(shard));
+                    match Scan::open(&self.bus, &stream, &subject, policy, false).await {
+                        Ok(scan) => Box::new(scan),
+                        Err(error) => return Some((Err(error), Reading::Over)),
+                    }
+                }
+                Reading::Under(scan) => scan,
+                Reading::Over => return None,
+            };
+            match scan.next(to).await {
+                Ok(Some(item)) => Some((Ok((item.sequence, item.payload)), Reading::Under(scan))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), Reading::Over)),
+            }
+        };
+        stream::unfold(Reading::Start, step).boxed()
+    }
+}
+
+fn is(headers: &HeaderMap, id: &str) -> bool {
+    headers.get(FRAME).is_some_and(|it| it.as_str() == one_line(id, FRAME_ID_MAX_BYTES))
+}

@@ -1,0 +1,35 @@
+//! Skald over NATS: the adapters of the engine's ports.
+//!
+//! JetStream is the only thing that must outlive a node, so every promise of the ports rests on
+//! one of its abilities: the fence and every compare-and-set on "expected last sequence of the
+//! subject", leases on per-message time to live, the order of epochs on stream sequences. No clock
+//! is asked anywhere for safety.
+//!
+//! Whatever must be true is read from a stream's leader; consumers and direct gets may be answered
+//! by a replica that lags behind and are used only where that is checked.
+
+mod activities;
+mod bucket;
+mod cluster;
+mod connect;
+mod definitions;
+mod journal;
+mod layout;
+mod names;
+mod outbox;
+mod publish;
+mod scan;
+mod snapshots;
+mod streams;
+mod sync;
+
+pub use activities::{BusActivities, NO_WORKER};
+pub use cluster::KvCluster;
+pub use connect::{Auth, Bus, ConnectConfig, ConnectError, Tls, connect};
+pub use definitions::{Deployed, KvDefinitions, StoredDefinition};
+pub use journal::JetStreamJournal;
+pub use layout::{DEFAULT_SHARDS, JournalConfig, Shape, default_streams};
+pub use outbox::{OutboxConfig, REASON, StreamOutbox, WHY};
+pub use snapshots::KvSnapshots;
+pub use streams::{Replicas, SetupError};
+pub use sync::{SyncMode, sync_mode};

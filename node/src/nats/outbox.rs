@@ -1,0 +1,109 @@
+//! Where events go, and what could not be understood: the streams `SKALD_EVENTS` and `SKALD_DEAD`.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::stream::{Config, PersistenceMode};
+use async_trait::async_trait;
+use bytes::Bytes;
+use protocol::codec::{CONTENT_TYPE, Format};
+use protocol::{Envelope, subjects};
+use supervisor::ports::{Outbox, Unavailable};
+
+use super::connect::Bus;
+use super::names::{encode, one_line};
+use super::publish::publish;
+use super::streams::{Replicas, SetupError, ensure, stream};
+
+/// Header of a dead letter: the short reason, as in its subject.
+pub const REASON: &str = "Skald-Reason";
+/// Header of a dead letter: the reason for a person.
+pub const WHY: &str = "Skald-Why";
+/// The longest reason for a person, in bytes: a header is read by eye.
+const WHY_MAX_BYTES: usize = 1_024;
+/// How long events are kept for consumers that were away: two weeks of holidays.
+const EVENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long dead letters are kept: as long as the journal that explains them.
+const DEAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long the server remembers an event's id; longer than any takeover, after which the last
+/// events go out again.
+const DEDUPE_WINDOW: Duration = Duration::from_secs(120);
+
+/// The settings of the event and dead letter streams.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutboxConfig {
+    /// On how many servers each is kept.
+    pub replicas: Replicas,
+    /// How long events are kept.
+    pub events_kept: Duration,
+    /// How long dead letters are kept.
+    pub dead_kept: Duration,
+    /// How long the server remembers an event's id.
+    pub dedupe_window: Duration,
+    /// Whether every event is on the disk before it counts as published. Synced one by one, events
+    /// are what bounds a busy node on one server; unsynced, those of the last moments before a
+    /// power cut can be missing from the stream, though never from the journal. Only for one
+    /// server, and only when the stream is first made.
+    pub events_synced: bool,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            replicas: Replicas::One,
+            events_kept: EVENTS_KEPT,
+            dead_kept: DEAD_KEPT,
+            dedupe_window: DEDUPE_WINDOW,
+            events_synced: true,
+        }
+    }
+}
+
+/// [`Outbox`] on two streams. Publish concurrently: every call waits for its own acknowledgement,
+/// and those of many calls are on their way together.
+#[derive(Debug)]
+pub struct StreamOutbox {
+    bus: Bus,
+}
+
+impl StreamOutbox {
+    /// Opens both streams, making them if they are missing.
+    pub async fn open(bus: &Bus, config: &OutboxConfig) -> Result<Self, SetupError> {
+        let events = stream("SKALD_EVENTS", vec![subjects::EVENTS.into()], config.replicas, config.events_kept);
+        let loose = !config.events_synced && config.replicas == Replicas::One;
+        let persist_mode = loose.then_some(PersistenceMode::Async);
+        ensure(bus, Config { duplicate_window: config.dedupe_window, persist_mode, ..events }).await?;
+        let dead = stream("SKALD_DEAD", vec![subjects::DEAD.into()], config.replicas, config.dead_kept);
+        // Dead letters may be removed one by one once they were dealt with.
+        let dead = Config { deny_delete: false, duplicate_window: config.dedupe_window, ..dead };
+        ensure(bus, dead).await?;
+        Ok(Self { bus: bus.clone() })
+    }
+
+    async fn send(&self, subject: String, headers: HeaderMap, body: Bytes) -> Result<(), Unavailable> {
+        let sent = publish(&self.bus, subject, headers, body, self.bus.request_within).await;
+        sent.map(drop).map_err(|fault| Unavailable(fault.to_string()))
+    }
+}
+
+#[async_trait]
+impl Outbox for StreamOutbox {
+    async fn publish(&self, event: &Envelope) -> Result<(), Unavailable> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in event.headers() {
+            headers.insert(name, one_line(&value, WHY_MAX_BYTES));
+        }
+        headers.insert(NATS_MESSAGE_ID, event.event_id.as_str());
+        headers.insert(CONTENT_TYPE, Format::Json.content_type());
+        let subject = subjects::event(&event.tenant_id, &encode(&event.event_type));
+        self.send(subject, headers, Format::Json.write(event).into()).await
+    }
+
+    async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable> {
+        let mut headers = HeaderMap::new();
+        headers.insert(REASON, one_line(reason, WHY_MAX_BYTES));
+        headers.insert(WHY, one_line(why, WHY_MAX_BYTES));
+        self.send(subjects::dead(&encode(tenant), &encode(reason)), headers, whole).await
+    }
+}

@@ -1,0 +1,209 @@
+//! Streams and buckets: made when they are missing, followed when a setting changed, and refused
+//! when they are something else.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+
+use super::connect::{Bus, chain};
+
+/// How long setting up may wait for a cluster that is still electing or not complete yet.
+const SETUP_WITHIN: Duration = Duration::from_secs(30);
+/// The pause between two tries.
+const SETUP_PAUSE: Duration = Duration::from_millis(250);
+
+/// On how many servers every message is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Replicas {
+    /// One: as durable as its disk.
+    #[default]
+    One,
+    /// Three: one server may fail.
+    Three,
+    /// Five: two servers may fail.
+    Five,
+}
+
+impl Replicas {
+    /// The number.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Three => 3,
+            Self::Five => 5,
+        }
+    }
+
+    /// The shape with `count` replicas, if it is one.
+    pub const fn of(count: usize) -> Option<Self> {
+        match count {
+            1 => Some(Self::One),
+            3 => Some(Self::Three),
+            5 => Some(Self::Five),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "R{}", self.count())
+    }
+}
+
+/// Why the streams are not as Skald needs them.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The cluster was created with another shape, which cannot change.
+    #[error(
+        "this cluster was created with {stored}, but this node is set to {wanted}: \
+         set the node to what is stored, or start with an empty cluster"
+    )]
+    OtherShape {
+        /// What is stored.
+        stored: String,
+        /// What the node is set to.
+        wanted: String,
+    },
+    /// A stream of that name is something else.
+    #[error("stream {stream} exists and is not Skald's: {why}; rename or remove it, or use another account")]
+    OtherStream {
+        /// The stream.
+        stream: String,
+        /// What differs.
+        why: String,
+    },
+    /// The setting makes no sense.
+    #[error("the setting is not usable: {0}")]
+    Setting(String),
+    /// The server does not do it.
+    #[error("{what}: {why}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What the server said.
+        why: String,
+    },
+}
+
+/// A stream of Skald's: on disk, kept until it is old, not to be deleted from.
+pub(super) fn stream(name: &str, subjects: Vec<String>, replicas: Replicas, max_age: Duration) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects,
+        num_replicas: replicas.count(),
+        max_age,
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        allow_direct: true,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
+    }
+}
+
+/// A bucket: a stream in the shape that NATS tools know as a key-value store, one value per key.
+/// `markers` lets the server leave a note for that long when a key runs out.
+pub(super) fn bucket(name: &str, about: &str, replicas: Replicas, markers: Option<Duration>) -> Config {
+    Config {
+        description: Some(about.to_owned()),
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_purge: false,
+        allow_message_ttl: true,
+        subject_delete_marker_ttl: markers,
+        // Revisions guard every write here; a window of message ids would only cost memory.
+        duplicate_window: Duration::from_secs(1),
+        ..stream(&format!("KV_{name}"), vec![format!("$KV.{name}.>")], replicas, Duration::ZERO)
+    }
+}
+
+/// Makes the stream `wanted`, or brings an existing one in line where a setting may change.
+pub(super) async fn ensure(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
+    let begun = Instant::now();
+    loop {
+        match try_ensure(bus, &wanted).await {
+            Err(SetupError::Failed { what, why }) if begun.elapsed() < SETUP_WITHIN => {
+                tracing::debug!(what, why, "not possible yet");
+                tokio::time::sleep(SETUP_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
+    let name = &wanted.name;
+    let failed = |what: &str, error: &dyn std::error::Error| SetupError::Failed {
+        what: format!("{what} stream {name} ({} replicas)", wanted.num_replicas),
+        why: chain(error),
+    };
+    let existing = match bus.jetstream.get_stream(name).await {
+        Ok(stream) => stream.cached_info().config.clone(),
+        Err(error) => {
+            let missing = matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::STREAM_NOT_FOUND);
+            if !missing {
+                return Err(failed("cannot look at", &error));
+            }
+            return match bus.jetstream.create_stream(wanted.clone()).await {
+                Ok(_) => {
+                    tracing::info!(stream = name, replicas = wanted.num_replicas, "stream created");
+                    Ok(())
+                }
+                Err(error) => match error.kind() {
+                    CreateStreamErrorKind::JetStream(said)
+                        if said.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP =>
+                    {
+                        let why = format!("another stream already takes its subjects {:?}", wanted.subjects);
+                        Err(SetupError::OtherStream { stream: name.clone(), why })
+                    }
+                    // Another node may have made it meanwhile: the next look tells.
+                    _ => Err(failed("cannot create", &error)),
+                },
+            };
+        }
+    };
+    let other = |why: String| SetupError::OtherStream { stream: name.clone(), why };
+    let sorted = |config: &Config| {
+        let mut subjects = config.subjects.clone();
+        subjects.sort();
+        subjects
+    };
+    if sorted(&existing) != sorted(wanted) {
+        return Err(other(format!("it takes {:?}, not {:?}", existing.subjects, wanted.subjects)));
+    }
+    if existing.storage != wanted.storage || existing.retention != wanted.retention {
+        return Err(other("it is not kept on disk until it is old".into()));
+    }
+    if existing.max_messages_per_subject != wanted.max_messages_per_subject {
+        return Err(other(format!("it keeps {} messages per subject", existing.max_messages_per_subject)));
+    }
+    if wanted.allow_message_ttl && !existing.allow_message_ttl {
+        return Err(other("it does not take messages with a time to live".into()));
+    }
+    if existing.max_age == wanted.max_age
+        && existing.num_replicas == wanted.num_replicas
+        && existing.duplicate_window == wanted.duplicate_window
+    {
+        return Ok(());
+    }
+    let changed = Config {
+        max_age: wanted.max_age,
+        num_replicas: wanted.num_replicas,
+        duplicate_window: wanted.duplicate_window,
+        ..existing
+    };
+    bus.jetstream.update_stream(changed).await.map_err(|error| failed("cannot change", &error))?;
+    tracing::info!(stream = name, replicas = wanted.num_replicas, max_age = ?wanted.max_age, "stream changed");
+    Ok(())
+}

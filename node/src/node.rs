@@ -1,0 +1,375 @@
+//! One node: the engine's tree with its ports on NATS, the command service and the debug endpoint.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use protocol::command::{Of, Routed, name};
+use protocol::query::{Answer, Body, Query};
+use protocol::view::{History, SagaView};
+use protocol::{Code, NodeId, Problem, SagaId, Time};
+use serde::de::DeserializeOwned;
+use supervisor::activities::Activities;
+use supervisor::activity::Activity;
+use supervisor::machine::restart::Intensity;
+use supervisor::ports::{Clock, Cluster, Outbox};
+use supervisor::tree::engine::{Engine, Limits, Seeds};
+use supervisor::tree::root::{self, ClusterLimits, RootActor, Service, Shards};
+use supervisor::tree::shell::Handle;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::debug::{self, DebugSource, Scope};
+use crate::nats::{
+    BusActivities, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, StreamOutbox, connect, sync_mode,
+};
+use crate::service::{
+    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, ServiceLimits, serve_peers,
+};
+use crate::telemetry::{Metrics, Observed};
+
+/// The principal under which a node looks at its own sagas for the debug endpoint.
+const OPERATOR: &str = "skald";
+
+/// Time from the machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Time::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// What a node is made of besides its settings.
+#[derive(Default)]
+pub struct Parts {
+    /// Activities of this process.
+    pub activities: Vec<Arc<dyn Activity>>,
+    /// Definitions deployed at start: file and source.
+    pub definitions: Vec<(String, String)>,
+}
+
+/// A running node.
+pub struct Node {
+    root: Handle<root::Message>,
+    last_word: mpsc::UnboundedReceiver<String>,
+    debug: Arc<OnceLock<SocketAddr>>,
+    dispatcher: Arc<Dispatcher>,
+    commands: Arc<CommandService>,
+    id: NodeId,
+}
+
+/// How long a node that leaves works on commands that came before it closed its door; a command
+/// that waits for a shard to settle is held no longer.
+const LAST_COMMANDS: Duration = Duration::from_secs(8);
+
+impl Node {
+    /// Starts a node and returns once it has joined its cluster and owns what it should own.
+    pub async fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
+        let id = config.node_id().context("the node's name")?;
+        let bus = connect(config.connect_config()).await?;
+        let journal_config = config.journal_config();
+        let replicas = journal_config.replicas;
+        let journal = JetStreamJournal::open(&bus, &journal_config).await?;
+        let shape = journal.shape();
+        let frame_max_bytes = journal.frame_max_bytes();
+        let outbox_config = config.outbox_config();
+        let (snapshots, cluster, outbox, definitions) = futures::try_join!(
+            KvSnapshots::open(&bus, replicas),
+            KvCluster::open(&bus, replicas),
+            StreamOutbox::open(&bus, &outbox_config),
+            KvDefinitions::open(&bus, replicas),
+        )?;
+        let mut activities = Activities::new();
+        for activity in parts.activities {
+            activities.add(activity, config.limits.attempts_per_activity)?;
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let outbox: Arc<dyn Outbox> = Arc::new(outbox);
+        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone()));
+        for (file, source) in parts.definitions {
+            let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
+            library.deploy(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
+        }
+        let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
+        let metrics = Arc::new(Metrics::new());
+        let engine = Arc::new(Engine {
+            node: id.clone(),
+            shards: shape.shards,
+            limits: limits(&config, frame_max_bytes),
+            clock: clock.clone(),
+            journal: Arc::new(journal),
+            snapshots: Arc::new(snapshots),
+            outbox: outbox.clone(),
+            peers: peers.clone(),
+            definitions: library.clone(),
+            activities,
+            remote: Arc::new(BusActivities::new(&bus)),
+            seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
+            observer: Arc::new(Observed(metrics.clone())),
+        });
+        let places = Arc::new(Shards::default());
+        let about = crate::service::About {
+            server: bus.server(),
+            sync: std::sync::Mutex::new("unknown".into()),
+            replicas: config.journal.replicas,
+            since: clock.now(),
+        };
+        let queries = Arc::new(QueryService {
+            node: id.clone(),
+            shards: shape.shards,
+            places: places.clone(),
+            root: OnceLock::new(),
+            client: bus.client.clone(),
+            about,
+        });
+        let router = Arc::new(Router {
+            node: id.clone(),
+            shards: shape.shards,
+            places: places.clone(),
+            client: bus.client.clone(),
+        });
+        let dispatcher = Arc::new(Dispatcher { router, definitions: library, queries: queries.clone() });
+        // Set once, right here.
+        let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
+        let commands = Arc::new(CommandService {
+            client: bus.client.clone(),
+            dispatcher: dispatcher.clone(),
+            outbox,
+            clock,
+            door: Door::new(ServiceLimits { in_flight: config.limits.commands_in_flight }),
+            metrics: metrics.clone(),
+        });
+        let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
+        let debug_address = Arc::new(OnceLock::new());
+        let services = services(
+            &config,
+            &bus.client,
+            commands.clone(),
+            queries.clone(),
+            dispatcher.clone(),
+            source,
+            debug_address.clone(),
+        );
+        let (last_word, last_words) = mpsc::unbounded_channel();
+        let cluster: Arc<dyn Cluster> = Arc::new(cluster);
+        let info = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
+        let root = root::start(RootActor {
+            engine,
+            cluster,
+            limits: cluster_limits(&config),
+            info: Bytes::from(info.to_string()),
+            shards: places,
+            services,
+            last_word,
+        })
+        .await?;
+        // Set once, right here.
+        let _ = queries.root.set(root.card().clone());
+        watch_sync(config.monitors.clone(), queries.clone());
+        let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, id };
+        node.joined(&queries, config.debug.enabled).await?;
+        Ok(node)
+    }
+
+    /// Waits until every shard has an owner, so that the first command finds one.
+    async fn joined(&self, queries: &QueryService, debug: bool) -> anyhow::Result<()> {
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let Body::Health(health) = queries.here(&Query::Health).await.body else { continue };
+            if health.ready && (!debug || self.debug.get().is_some()) {
+                info!(node = %self.id, shards = ?health.shards, members = ?health.members, "joined");
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > until {
+                anyhow::bail!("the node did not become ready within 30 s: {}", health.troubles.join("; "));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// Where its debug endpoint listens, if it has one.
+    pub fn debug(&self) -> Option<SocketAddr> {
+        self.debug.get().copied()
+    }
+
+    /// Carries out commands without the bus; for tools in the same process.
+    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.dispatcher
+    }
+
+    /// Waits until it ended by itself, and says why.
+    pub async fn ended(&mut self) -> String {
+        self.last_word.recv().await.unwrap_or_else(|| "its tree ended".into())
+    }
+
+    /// Ends the tree at once, as a crash would: nothing is finished, nothing handed over, and the
+    /// peers notice only when the heartbeat stays away.
+    pub fn kill(self) {
+        self.root.kill();
+    }
+
+    /// Stops taking commands, finishes its appends, hands its shards over.
+    pub async fn drain(self) -> anyhow::Result<()> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.root.tell(root::Message::Drain(tell));
+        told.await.context("the tree ended while it was handed over")?;
+        // Commands that came meanwhile are on their way to the new owners, which the root still sees.
+        self.commands.door.close(LAST_COMMANDS).await;
+        self.root.stop();
+        Ok(())
+    }
+}
+
+fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
+    let mut limits = Limits {
+        facts_per_saga: config.limits.facts_per_saga,
+        sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
+        snapshot_every_records: config.sagas.snapshot_every_records,
+        ..Limits::default()
+    };
+    limits.writer.batch_max_bytes = frame_max_bytes;
+    limits.writer.frame_max_bytes = limits.writer.frame_max_bytes.min(frame_max_bytes);
+    limits
+}
+
+fn cluster_limits(config: &Config) -> ClusterLimits {
+    ClusterLimits {
+        dead_after: Duration::from_millis(config.cluster.dead_after_ms),
+        beat_every: Duration::from_millis(config.cluster.dead_after_ms / 5),
+        restarts: Intensity { restarts: config.cluster.restarts_per_minute, ..Intensity::default() },
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "each service gets what it serves, once, here")]
+fn services(
+    config: &Config,
+    client: &async_nats::Client,
+    commands: Arc<CommandService>,
+    queries: Arc<QueryService>,
+    dispatcher: Arc<Dispatcher>,
+    source: Arc<Source>,
+    address: Arc<OnceLock<SocketAddr>>,
+) -> Vec<Service> {
+    let (bus, node) = (client.clone(), queries.node.clone());
+    let mut services = vec![
+        Service { name: "commands", start: Arc::new(move |_| commands.clone().serve().boxed()) },
+        Service {
+            name: "peers",
+            start: Arc::new(move |_| {
+                let served = serve_peers(bus.clone(), node.clone(), dispatcher.clone());
+                async move { Ok(served.await?) }.boxed()
+            }),
+        },
+        Service {
+            name: "queries",
+            start: Arc::new(move |_| {
+                let served = queries.clone().serve();
+                async move { Ok(served.await?) }.boxed()
+            }),
+        },
+    ];
+    if config.debug.enabled {
+        let (bind, token) = (config.debug.bind, config.debug.token.clone());
+        services.push(Service {
+            name: "debug",
+            start: Arc::new(move |card| {
+                let (source, token, address) = (source.clone(), token.clone(), address.clone());
+                // A restart listens where it listened before.
+                let bind = address.get().copied().unwrap_or(bind);
+                async move {
+                    // The listener stops with this service: whichever way it ends, `_alive` is dropped.
+                    let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
+                    let stop = async move { drop(ended.await) };
+                    let (at, served) = debug::serve(bind, token, source, stop).await?;
+                    // The same address at every restart.
+                    let _ = address.set(at);
+                    card.doing(format!("http://{at}"));
+                    Ok(served.await??)
+                }
+                .boxed()
+            }),
+        });
+    }
+    services
+}
+
+/// Finds out, in the background and now and then, when the server fsyncs.
+fn watch_sync(monitors: Vec<String>, queries: Arc<QueryService>) {
+    tokio::spawn(async move {
+        let mode = sync_mode(&monitors).await;
+        let text = mode.to_string();
+        if text.starts_with("always") {
+            info!(sync = text, "durability checked");
+        } else {
+            warn!(sync = text, "durability is not assured: run the server with `sync_interval: always`");
+        }
+        *queries.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = text;
+    });
+}
+
+/// What the debug endpoint shows.
+struct Source {
+    queries: Arc<QueryService>,
+    dispatcher: Arc<Dispatcher>,
+    metrics: Arc<Metrics>,
+}
+
+impl Source {
+    async fn ask<T: DeserializeOwned>(&self, command: &str, saga: SagaId) -> Result<T, Problem> {
+        let routed = Routed {
+            tenant: saga.tenant,
+            principal: OPERATOR.into(),
+            command: command.into(),
+            received_at: SystemClock.now(),
+            trace: None,
+            id: "debug".into(),
+            hops: 0,
+            content_type: protocol::codec::Format::Json.content_type().into(),
+            body: protocol::codec::Format::Json.write(&Of { key: saga.key }),
+        };
+        let answer = self.dispatcher.handle(routed).await?;
+        serde_json::from_value(answer).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+    }
+}
+
+#[async_trait]
+impl DebugSource for Source {
+    async fn query(&self, scope: Scope, query: Query) -> Vec<Answer> {
+        match scope {
+            Scope::Node => vec![self.queries.here(&query).await],
+            Scope::Cluster => self.queries.everywhere(&query).await,
+        }
+    }
+
+    async fn saga(&self, saga: SagaId) -> Result<SagaView, Problem> {
+        self.ask(name::SAGA_DESCRIBE, saga).await
+    }
+
+    async fn history(&self, saga: SagaId) -> Result<History, Problem> {
+        self.ask(name::SAGA_HISTORY, saga).await
+    }
+
+    async fn metrics(&self) -> String {
+        for query in [Query::Tree, Query::Owners, Query::Health] {
+            match self.queries.here(&query).await.body {
+                Body::Actor(root) => self.metrics.observe_tree(&root),
+                Body::Owners(shards) => self.metrics.observe_shards(&shards),
+                Body::Health(health) => self.metrics.observe_health(&health),
+                Body::Sagas(_) | Body::Nothing => {}
+            }
+        }
+        self.metrics.encode()
+    }
+}

@@ -1,0 +1,312 @@
+//! From a command's bytes to the shard and back: each command in one arm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::codec::Format;
+use protocol::command::{
+    ActivityAnswer, Cancel, Decide, Deploy, List, Of, Release, ReleaseDecision, Routed, ShowDefinition, Signal, Start,
+    Wait, name,
+};
+use protocol::envelope::trace_of;
+use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
+use supervisor::machine::definition::Access;
+use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError};
+use supervisor::ports::Parcel;
+use supervisor::tree::reply::{Reply, moved};
+use supervisor::tree::shard::{Message, Right};
+use supervisor::tree::shell::Handle;
+use supervisor::tree::step::read_token;
+
+use super::definitions::DefinitionLibrary;
+use super::query::QueryService;
+use super::routing::{AGAIN, HOLD, Place, Router};
+use super::unusable;
+
+/// A parcel between sagas travels as a command of this name; never accepted from outside.
+pub const PARCEL: &str = "internal.parcel";
+/// The longest time a `saga.start` may wait for the outcome, in milliseconds.
+const START_WAIT_MAX_MS: u64 = 10 * 60_000;
+
+/// Carries commands out.
+pub struct Dispatcher {
+    /// Where shards are.
+    pub router: Arc<Router>,
+    /// Definitions.
+    pub definitions: Arc<DefinitionLibrary>,
+    /// Questions over all nodes, for lists.
+    pub queries: Arc<QueryService>,
+}
+
+/// How long a shard may take to answer before the caller is told what it waits for: many times what
+/// an append takes, and less than a client's patience (10 s unless told otherwise).
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+type Answer = Result<Value, Problem>;
+
+impl Dispatcher {
+    /// Carries out one command and answers it. A shard that changes hands meanwhile is waited for,
+    /// unless doing the command twice would not be doing it once.
+    pub async fn handle(&self, mut routed: Routed) -> Answer {
+        if routed.command == name::SAGA_START {
+            name_the_saga(&mut routed)?;
+        }
+        // A node that is asked by a peer answers at once: the first one holds the command.
+        if routed.hops > 0 || !is_repeatable(&routed.command) {
+            return self.carry_out(routed).await;
+        }
+        let until = tokio::time::Instant::now() + HOLD;
+        loop {
+            let answer = self.carry_out(routed.clone()).await;
+            let waits = answer.as_ref().is_err_and(|problem| *problem == moved());
+            if !waits || tokio::time::Instant::now() > until {
+                return answer;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn carry_out(&self, routed: Routed) -> Answer {
+        let format = Format::of(Some(&routed.content_type))?;
+        let by = Principal::new(&routed.principal).map_err(unusable)?;
+        match routed.command.as_str() {
+            name::SAGA_START => self.start(format, routed, by).await,
+            name::SAGA_SIGNAL => {
+                let Signal { key, name, payload, id } = format.read(&routed.body)?;
+                let id = id.unwrap_or_else(|| routed.id.clone());
+                let fact = FactKind::Signalled { name, payload, by: by.to_string(), id };
+                self.fact(routed, key, fact, (by, Right::Signal)).await
+            }
+            name::SAGA_CANCEL => {
+                let Cancel { key, reason } = format.read(&routed.body)?;
+                let fact = FactKind::CancelRequested { by: by.to_string(), reason };
+                self.fact(routed, key, fact, (by, Right::Cancel)).await
+            }
+            name::SAGA_RELEASE => {
+                let Release { key, decision, reason } = format.read(&routed.body)?;
+                if reason.trim().is_empty() && decision != ReleaseDecision::Retry {
+                    let message = "skipping or abandoning what was not undone needs a reason";
+                    return Err(Problem::new(Code::BadRequest, message).mend("say why in `reason`; it is kept"));
+                }
+                let fact = FactKind::Operator(Operator { decision, by: by.to_string(), reason });
+                self.fact(routed, key, fact, (by, Right::Cancel)).await
+            }
+            name::TASK_DECIDE => {
+                let Decide { key, step, output } = format.read(&routed.body)?;
+                let fact = FactKind::TaskDecided { step, output, by: by.to_string() };
+                self.fact(routed, key, fact, (by, Right::Signal)).await
+            }
+            name::SAGA_DESCRIBE => {
+                let Of { key } = format.read(&routed.body)?;
+                self.ask(routed, key, Duration::ZERO, move |saga, reply| Message::Describe(saga, by, reply)).await
+            }
+            name::SAGA_HISTORY => {
+                let Of { key } = format.read(&routed.body)?;
+                self.ask(routed, key, Duration::ZERO, move |saga, reply| Message::History(saga, by, reply)).await
+            }
+            name::SAGA_WAIT => self.wait(format, routed, by).await,
+            name::SAGA_LIST => {
+                let list: List = format.read(&routed.body)?;
+                self.queries.list(routed.tenant, by, list).await
+            }
+            name::ACTIVITY_COMPLETE | name::ACTIVITY_FAIL | name::ACTIVITY_HEARTBEAT => {
+                self.activity(format, routed, by).await
+            }
+            name::DEFINITION_DEPLOY => self.definitions.deploy(&format.read::<Deploy>(&routed.body)?).await,
+            name::DEFINITION_CHECK => self.definitions.check(&format.read::<Deploy>(&routed.body)?),
+            name::DEFINITION_LIST => self.definitions.list().await,
+            name::DEFINITION_SHOW => self.definitions.show(&format.read::<ShowDefinition>(&routed.body)?).await,
+            PARCEL => self.parcel(routed).await,
+            other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))
+                .mend(format!("the commands are {}", name::ALL.join(", ")))),
+        }
+    }
+
+    async fn start(&self, format: Format, routed: Routed, by: Principal) -> Answer {
+        let start: Start = format.read(&routed.body)?;
+        let key = start.key.ok_or_else(|| Problem::new(Code::Internal, "a start without a key came this far"))?;
+        let saga = SagaId::new(routed.tenant.clone(), key);
+        let wait = start.wait_ms.map(|ms| Duration::from_millis(ms.min(START_WAIT_MAX_MS)));
+        let shard = match self.router.place(&saga) {
+            Place::Here(shard) => shard,
+            Place::Elsewhere => return self.router.forward(&saga, routed, wait.unwrap_or_default()).await,
+        };
+        let definition = self.definitions.pick(&start.definition, start.version).await?;
+        if !Access::allows(&definition.header().access.start, by.as_str()) {
+            let what = format!("{by} may not start {}", start.definition);
+            return Err(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"));
+        }
+        let fact = StartFact {
+            definition: definition.reference().clone(),
+            input: start.input,
+            by: by.clone(),
+            trace: trace(&routed),
+            cause: routed.id,
+            parent: None,
+        };
+        let (accepted, told) = Reply::channel();
+        let (outcome, ended) = match wait {
+            Some(_) => {
+                let (reply, ended) = Reply::channel();
+                (Some(reply), Some(ended))
+            }
+            None => (None, None),
+        };
+        shard.tell(Message::Start { saga: saga.clone(), start: Box::new(fact), definition, accepted, outcome });
+        let accepted = heard(&shard, told).await?;
+        let (Some(wait), Some(ended)) = (wait, ended) else { return Ok(accepted) };
+        match tokio::time::timeout(wait, ended).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(moved())),
+            Err(_) => Err(Problem::new(Code::Timeout, format!("{saga} has not ended within {wait:?}"))
+                .mend("it goes on; `skald wait` waits for it, `skald show` tells why it waits")),
+        }
+    }
+
+    async fn wait(&self, format: Format, routed: Routed, by: Principal) -> Answer {
+        let Wait { key, wait_ms } = format.read(&routed.body)?;
+        let patience = Duration::from_millis(wait_ms.min(Wait::MAX_MS));
+        let saga = SagaId::new(routed.tenant.clone(), key.clone());
+        let shard = match self.router.place(&saga) {
+            Place::Here(shard) => shard,
+            Place::Elsewhere => return self.router.forward(&saga, routed, patience).await,
+        };
+        let (reply, ended) = Reply::channel();
+        shard.tell(Message::Wait(saga.clone(), by.clone(), reply));
+        if let Ok(answer) = tokio::time::timeout(patience, ended).await {
+            return answer.unwrap_or_else(|_| Err(moved()));
+        }
+        let (reply, told) = Reply::channel();
+        shard.tell(Message::Describe(saga, by, reply));
+        told.await.unwrap_or_else(|_| Err(moved()))
+    }
+
+    async fn fact(&self, routed: Routed, key: SagaKey, fact: FactKind, by: (Principal, Right)) -> Answer {
+        self.ask(routed, key, Duration::ZERO, move |saga, reply| Message::Fact { saga, fact, by, reply }).await
+    }
+
+    async fn ask(
+        &self,
+        routed: Routed,
+        key: SagaKey,
+        patience: Duration,
+        message: impl FnOnce(SagaId, Reply) -> Message,
+    ) -> Answer {
+        let saga = SagaId::new(routed.tenant.clone(), key);
+        match self.router.place(&saga) {
+            Place::Here(shard) => tell(&shard, |reply| message(saga, reply)).await,
+            Place::Elsewhere => self.router.forward(&saga, routed, patience).await,
+        }
+    }
+
+    async fn activity(&self, format: Format, routed: Routed, by: Principal) -> Answer {
+        let ActivityAnswer { token, output, error, cause } = format.read(&routed.body)?;
+        let Some((saga, attempt)) = read_token(&token) else {
+            let problem = Problem::new(Code::BadRequest, "the token is not one of Skald's");
+            return Err(problem.mend("send back the `Skald-Token` header of the request as it came"));
+        };
+        if saga.tenant != routed.tenant {
+            return Err(Problem::new(
+                Code::Forbidden,
+                format!("the token belongs to another tenant than {}", routed.tenant),
+            ));
+        }
+        let shard = match self.router.place(&saga) {
+            Place::Here(shard) => shard,
+            Place::Elsewhere => return self.router.forward(&saga, routed, Duration::ZERO).await,
+        };
+        let fact = match routed.command.as_str() {
+            name::ACTIVITY_HEARTBEAT => {
+                return tell(&shard, |reply| Message::Beat { saga, attempt, reply }).await;
+            }
+            name::ACTIVITY_COMPLETE => FactKind::StepSucceeded { attempt, output },
+            _ => FactKind::StepFailed {
+                attempt,
+                error: StepError {
+                    error: error.unwrap_or_else(|| "States.TaskFailed".into()),
+                    cause: cause.unwrap_or_default(),
+                    permanent: false,
+                },
+            },
+        };
+        tell(&shard, |reply| Message::Fact { saga, fact, by: (by, Right::Internal), reply }).await
+    }
+
+    async fn parcel(&self, routed: Routed) -> Answer {
+        let (to, parcel): (SagaId, Parcel) = Format::MessagePack.read(&routed.body)?;
+        let shard = match self.router.place(&to) {
+            Place::Here(shard) => shard,
+            Place::Elsewhere => return self.router.forward(&to, routed, Duration::ZERO).await,
+        };
+        let by = Principal::new(&routed.principal).map_err(unusable)?;
+        let fact = match parcel {
+            Parcel::Child { definition, input, parent, by, trace } => {
+                let definition = self.definitions.pick(&definition, None).await?;
+                let cause = format!("{}/{}", to.tenant, parent.0);
+                let reference = definition.reference().clone();
+                let start = StartFact { definition: reference, input, by, trace, cause, parent: Some(parent) };
+                let start = Box::new(start);
+                return tell(&shard, |accepted| Message::Start {
+                    saga: to,
+                    start,
+                    definition,
+                    accepted,
+                    outcome: None,
+                })
+                .await;
+            }
+            Parcel::ChildEnded { step, outcome } => FactKind::ChildEnded { step, outcome },
+            Parcel::Cancel { by } => FactKind::CancelRequested {
+                by: by.clone(),
+                reason: format!("the parent saga {by} does not want it any more"),
+            },
+        };
+        tell(&shard, |reply| Message::Fact { saga: to, fact, by: (by, Right::Internal), reply }).await
+    }
+}
+
+/// Gives a start without a key a fresh one, before anything else: whoever carries it out, and
+/// however often, it is the same saga.
+fn name_the_saga(routed: &mut Routed) -> Result<(), Problem> {
+    let format = Format::of(Some(&routed.content_type))?;
+    let mut start: Start = format.read(&routed.body)?;
+    if start.key.is_none() {
+        start.key = Some(SagaKey::new(uuid::Uuid::now_v7().simple().to_string()).map_err(unusable)?);
+        routed.body = format.write(&start);
+    }
+    Ok(())
+}
+
+/// Whether carrying `command` out twice is the same as once. A start has its key, a signal its id,
+/// an activity's answer its attempt.
+fn is_repeatable(command: &str) -> bool {
+    !matches!(command, name::SAGA_CANCEL | name::SAGA_RELEASE | name::TASK_DECIDE)
+}
+
+async fn tell(shard: &Handle<Message>, message: impl FnOnce(Reply) -> Message) -> Answer {
+    let (reply, told) = Reply::channel();
+    shard.tell(message(reply));
+    heard(shard, told).await
+}
+
+/// The shard's answer, or after a while what it is that the shard waits for.
+async fn heard(shard: &Handle<Message>, told: tokio::sync::oneshot::Receiver<Answer>) -> Answer {
+    if let Ok(answer) = tokio::time::timeout(ANSWER_MAX, told).await {
+        return answer.unwrap_or_else(|_| Err(moved()));
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    shard.tell(Message::View(tell));
+    let state = match tokio::time::timeout(ANSWER_MAX, told).await {
+        Ok(Ok(view)) => format!("shard {}: {}", view.shard, view.state),
+        Ok(Err(_)) | Err(_) => "the shard does not answer".to_owned(),
+    };
+    Err(Problem::new(Code::Unavailable, format!("not in the journal within {ANSWER_MAX:?}: {state}"))
+        .mend("it may still get there; with a key (or a signal's id) asking again is safe")
+        .retry_after_ms(1_000))
+}
+
+/// The trace of the command, or a fresh one.
+fn trace(routed: &Routed) -> TraceId {
+    routed.trace.as_deref().and_then(trace_of).unwrap_or_else(|| {
+        TraceId::new(uuid::Uuid::new_v4().simple().to_string()).expect("32 hexadecimal digits are a trace id")
+    })
+}

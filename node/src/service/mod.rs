@@ -1,0 +1,21 @@
+//! The command service: checks what comes in over NATS, brings it to the owner of the shard, and
+//! answers. It decides nothing about sagas.
+
+mod definitions;
+mod dispatch;
+mod query;
+mod routing;
+mod serve;
+
+pub use definitions::DefinitionLibrary;
+pub use dispatch::Dispatcher;
+pub use query::{About, QueryService};
+pub use routing::{NatsPeers, Router, serve_peers};
+pub use serve::{CommandService, Door, ServiceLimits};
+
+use protocol::{Code, Problem};
+
+/// The answer to a body whose key or name is not usable.
+fn unusable(error: impl std::fmt::Display) -> Problem {
+    Problem::new(Code::BadRequest, error.to_string())
+}

@@ -1,0 +1,254 @@
+//! The NATS micro service: `nats micro ls`, `$SRV.PING` and `nats req` just work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
+use async_nats::{HeaderMap, Message};
+use futures::StreamExt;
+use protocol::codec::{CONTENT_TYPE, Format};
+use protocol::command::name;
+use protocol::command::{Refused, Routed};
+use protocol::envelope::header::TRACEPARENT;
+use protocol::envelope::trace_of;
+use protocol::{Code, Problem, Value, subjects};
+use supervisor::ports::{Clock, Outbox};
+use tokio::sync::{Notify, Semaphore};
+use tracing::{Instrument, debug, warn};
+
+use super::dispatch::{Dispatcher, PARCEL};
+use crate::telemetry::{Metrics, set_parent};
+
+/// The header that names a message; the bus uses it against duplicates, we as the cause of events.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// How often a closing door looks whether the commands behind it are done.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Limits at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    /// Commands worked on at once; one more is answered "busy".
+    pub in_flight: usize,
+}
+
+/// The door of the command service.
+pub struct Door {
+    limits: ServiceLimits,
+    room: Arc<Semaphore>,
+    closing: Notify,
+}
+
+impl Door {
+    /// An open door.
+    pub fn new(limits: ServiceLimits) -> Self {
+        Self { limits, room: Arc::new(Semaphore::new(limits.in_flight)), closing: Notify::new() }
+    }
+
+    /// Takes no more commands, and waits until those under way are answered, at most `patience`.
+    pub async fn close(&self, patience: Duration) {
+        self.closing.notify_one();
+        let until = tokio::time::Instant::now() + patience;
+        // At least once, so that what has arrived and is not begun yet is counted.
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.room.available_permits() >= self.limits.in_flight || tokio::time::Instant::now() > until {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes commands off the bus.
+pub struct CommandService {
+    /// The bus.
+    pub client: async_nats::Client,
+    /// Carries them out.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Keeps what cannot be understood.
+    pub outbox: Arc<dyn Outbox>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Limits, and what is under way.
+    pub door: Door,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl CommandService {
+    /// Serves until the connection ends.
+    pub async fn serve(self: Arc<Self>) -> Result<(), async_nats::Error> {
+        let service = self
+            .client
+            .service_builder()
+            .description("durable sagas and control loops: skald.cmd.<tenant>.<principal>.<noun>.<verb>")
+            .queue_group("skald")
+            .start("skald", env!("CARGO_PKG_VERSION"))
+            .await?;
+        let endpoint = service.endpoint_builder().name("commands").queue_group("skald");
+        let mut requests = endpoint.add(subjects::COMMANDS).await?;
+        let room = self.door.room.clone();
+        loop {
+            let request = tokio::select! {
+                request = requests.next() => request,
+                () = self.door.closing.notified() => {
+                    requests.stop().await?;
+                    // What had arrived is still worked on; the tree ends this service.
+                    return self.take_the_rest(requests).await;
+                }
+            };
+            let Some(request) = request else { return Ok(()) };
+            let this = self.clone();
+            match room.clone().try_acquire_owned() {
+                Ok(held) => {
+                    tokio::spawn(async move {
+                        this.take(request).await;
+                        drop(held);
+                    });
+                }
+                Err(_) => {
+                    let problem = Problem::new(Code::Busy, "the node works on as many commands as it may")
+                        .mend("try again, or add a node")
+                        .retry_after_ms(100);
+                    // Full is never silent: one that was only published is kept.
+                    this.bury_if_needed(&request.message, &problem).await;
+                    this.answer(&request, Format::Json, Err(problem)).await;
+                }
+            }
+        }
+    }
+
+    async fn take_the_rest(
+        self: Arc<Self>,
+        mut requests: async_nats::service::endpoint::Endpoint,
+    ) -> Result<(), async_nats::Error> {
+        while let Some(request) = requests.next().await {
+            let this = self.clone();
+            let held = self.door.room.clone().acquire_owned().await?;
+            tokio::spawn(async move {
+                this.take(request).await;
+                drop(held);
+            });
+        }
+        std::future::pending().await
+    }
+
+    async fn take(&self, request: Request) {
+        let began = std::time::Instant::now();
+        let routed = self.read(&request.message);
+        let format = Format::of(header(&request.message, CONTENT_TYPE)).unwrap_or_default();
+        let (name, answer) = match routed {
+            Ok(routed) => {
+                let span = tracing::debug_span!("command", name = routed.command, tenant = %routed.tenant);
+                if let Some(trace) = routed.trace.as_deref().and_then(trace_of)
+                    && !span.is_disabled()
+                {
+                    set_parent(&span, &trace);
+                }
+                let name = routed.command.clone();
+                let answer = self.dispatcher.handle(routed).instrument(span).await;
+                (name, answer)
+            }
+            Err(problem) => ("unknown".to_owned(), Err(problem)),
+        };
+        if let Err(problem) = &answer {
+            debug!(command = name, ?problem, "command refused");
+            self.bury_if_needed(&request.message, problem).await;
+        }
+        let code = answer.as_ref().map_or_else(|problem| problem.code.number().to_string(), |_| "ok".into());
+        self.metrics.command(&name, &code, began.elapsed());
+        self.answer(&request, format, answer).await;
+    }
+
+    fn read(&self, message: &Message) -> Result<Routed, Problem> {
+        let subject = subjects::parse_command(&message.subject).ok_or_else(|| {
+            Problem::new(Code::BadRequest, format!("{} is not the subject of a command", message.subject))
+                .mend("use skald.cmd.<tenant>.<principal>.<noun>.<verb> with letters, digits, - and _")
+        })?;
+        if subject.command == PARCEL {
+            return Err(Problem::new(Code::Forbidden, "sagas speak to each other inside the cluster only"));
+        }
+        let format = Format::of(header(message, CONTENT_TYPE))?;
+        Ok(Routed {
+            tenant: subject.tenant,
+            principal: subject.principal.to_string(),
+            command: subject.command.clone(),
+            received_at: self.clock.now(),
+            // A start without a trace begins one here, so that the command is part of it.
+            trace: header(message, TRACEPARENT)
+                .map(str::to_owned)
+                .or_else(|| (subject.command == name::SAGA_START).then(fresh_traceparent)),
+            id: header(message, MESSAGE_ID)
+                .map_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
+            hops: 0,
+            content_type: format.content_type().into(),
+            body: message.payload.to_vec(),
+        })
+    }
+
+    /// A command that was only published has nobody to hear the refusal: it is kept whole. So is
+    /// one that touched another tenant, for the audit (H24).
+    async fn bury_if_needed(&self, message: &Message, problem: &Problem) {
+        let reason = match problem.code {
+            Code::Forbidden => "forbidden",
+            Code::BadRequest | Code::UnknownCommand | Code::TooLarge | Code::BadDefinition => "not-understood",
+            Code::NotFound | Code::Conflict | Code::NotNow => "not-possible",
+            Code::Busy | Code::Unavailable | Code::Timeout | Code::Internal => "not-done",
+        };
+        if message.reply.is_some() && problem.code != Code::Forbidden {
+            return;
+        }
+        let tenant = message.subject.split('.').nth(2).unwrap_or("unknown");
+        let buried = self.outbox.bury(tenant, reason, &problem.message, whole(message)).await;
+        match buried {
+            Ok(()) => self.metrics.buried(reason),
+            Err(error) => warn!(%error, subject = %message.subject, "a dead letter could not be kept"),
+        }
+    }
+
+    async fn answer(&self, request: &Request, format: Format, answer: Result<Value, Problem>) {
+        let mut headers = HeaderMap::new();
+        let body = match answer {
+            Ok(value) => {
+                if format == Format::MessagePack {
+                    headers.insert(CONTENT_TYPE, format.content_type());
+                }
+                format.write(&value)
+            }
+            Err(problem) => {
+                headers.insert(CONTENT_TYPE, format.content_type());
+                headers.insert(NATS_SERVICE_ERROR, one_line(&problem.message).as_str());
+                headers.insert(NATS_SERVICE_ERROR_CODE, problem.code.number().to_string().as_str());
+                format.write(&Refused { error: problem })
+            }
+        };
+        // Whoever asked may be gone; a plain publish has nobody to answer.
+        let _ = request.respond_with_headers(Ok(body.into()), headers).await;
+    }
+}
+
+fn header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {
+    message.headers.as_ref()?.get(name).map(|value| value.as_str())
+}
+
+fn fresh_traceparent() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("00-{id}-{}-01", &id[16..])
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+/// A message as it came: subject and headers, an empty line, the body.
+fn whole(message: &Message) -> bytes::Bytes {
+    let mut bytes = format!("{}\r\n", message.subject).into_bytes();
+    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+        for value in values {
+            bytes.extend(format!("{name}: {value}\r\n").into_bytes());
+        }
+    }
+    bytes.extend(b"\r\n");
+    bytes.extend(&message.payload);
+    bytes.into()
+}
