@@ -63,7 +63,8 @@ async fn ranges_are_read_in_order_and_end() {
     let One { bus, server: _server, dir: _dir } = one().await;
     for streams in [1, 8] {
         let one = one().await;
-        let journal = open(&one.bus, &JournalConfig { streams: Some(streams), ..JournalConfig::default() }).await;
+        let config = JournalConfig { shards: Some(8), streams: Some(streams), ..JournalConfig::default() };
+        let journal = open(&one.bus, &config).await;
         let other = ShardId(2);
         let (mut mine, mut theirs) = (vec![], 0);
         for n in 0..200 {
