@@ -143,11 +143,6 @@ impl<T> Writer<T> {
         !self.queue.is_empty()
     }
 
-    /// Whether no more should be offered now.
-    pub fn is_full(&self) -> bool {
-        self.queue.len() >= self.limits.queue_max
-    }
-
     /// Adds a batch. A batch that could never fit into a frame is given back.
     pub fn push(&mut self, batch: Batch, ticket: T) -> Result<(), T> {
         if batch.bytes() > self.limits.batch_max_bytes {
