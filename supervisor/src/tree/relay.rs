@@ -1,8 +1,9 @@
 //! The shard's relay: sends what the journal says is to be sent, after it is durable, and knows up
-//! to which position everything was sent. After a takeover the rest goes out again under the same
-//! ids.
+//! to which position everything was sent. What one saga sends goes out one after the other, so that
+//! whoever listens sees it in order; different sagas do not wait for each other. After a takeover
+//! the rest goes out again under the same ids.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -30,8 +31,8 @@ pub enum Message {
         /// What is to be sent.
         outbox: Vec<Arc<Sending>>,
     },
-    /// Something of the frame at this position was sent.
-    Sent(Position),
+    /// What this saga was sending for the frame at this position was sent.
+    Sent(Position, SagaId),
 }
 
 /// The relay actor of one shard.
@@ -47,9 +48,10 @@ pub struct RelayActor {
 /// What changes.
 pub struct State {
     waiting: VecDeque<(Position, Arc<Sending>)>,
+    /// Sagas with something under way, and what each sends after it.
+    lanes: HashMap<SagaId, VecDeque<(Position, Arc<Sending>)>>,
     /// Positions with something unsent, and how much.
     open: BTreeMap<Position, usize>,
-    under_way: usize,
     last: Position,
 }
 
@@ -58,7 +60,12 @@ impl Behaviour for RelayActor {
     type State = State;
 
     async fn start(&self, _me: &Me<Message>) -> Result<State, Fault> {
-        Ok(State { waiting: VecDeque::new(), open: BTreeMap::new(), under_way: 0, last: self.relayed.load(Relaxed) })
+        Ok(State {
+            waiting: VecDeque::new(),
+            lanes: HashMap::new(),
+            open: BTreeMap::new(),
+            last: self.relayed.load(Relaxed),
+        })
     }
 
     async fn handle(&self, me: &Me<Message>, message: Message, state: &mut State) -> Result<(), Fault> {
@@ -70,8 +77,11 @@ impl Behaviour for RelayActor {
                     state.waiting.extend(outbox.into_iter().map(|sending| (position, sending)));
                 }
             }
-            Message::Sent(position) => {
-                state.under_way -= 1;
+            Message::Sent(position, saga) => {
+                match state.lanes.get_mut(&saga).and_then(VecDeque::pop_front) {
+                    Some((position, sending)) => self.send(me, position, sending),
+                    None => drop(state.lanes.remove(&saga)),
+                }
                 if let Some(left) = state.open.get_mut(&position) {
                     *left -= 1;
                     if *left == 0 {
@@ -80,10 +90,15 @@ impl Behaviour for RelayActor {
                 }
             }
         }
-        while state.under_way < self.engine.limits.relay_in_flight {
+        while state.lanes.len() < self.engine.limits.relay_in_flight {
             let Some((position, sending)) = state.waiting.pop_front() else { break };
-            state.under_way += 1;
-            self.send(me, position, sending);
+            match state.lanes.get_mut(&sending.saga) {
+                Some(lane) => lane.push_back((position, sending)),
+                None => {
+                    state.lanes.insert(sending.saga.clone(), VecDeque::new());
+                    self.send(me, position, sending);
+                }
+            }
         }
         let done = state.open.first_key_value().map_or(state.last, |(position, _)| position - 1);
         self.relayed.store(done, Relaxed);
@@ -106,7 +121,7 @@ impl RelayActor {
                     return;
                 }
             }
-            me.tell(Message::Sent(position));
+            me.tell(Message::Sent(position, sending.saga.clone()));
         });
     }
 }
