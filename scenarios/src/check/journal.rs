@@ -1,0 +1,146 @@
+//! The journal, read as a takeover would read it, but by nobody's snapshot: from the first record of
+//! every saga to its last.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use protocol::view::Status;
+use protocol::{Envelope, SagaId, Time};
+use supervisor::journal::frame::Frame;
+use supervisor::machine::{Change, Driver, Effect, FactKind, Record};
+use supervisor::ports::Position;
+
+use super::{Direction, History, Verdict, invariant::CHAIN};
+
+/// An attempt that the journal let begin.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Attempted {
+    /// The idempotency key.
+    pub key: String,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Which way.
+    pub direction: Direction,
+}
+
+/// What the journal tells of one saga.
+#[derive(Default)]
+pub struct Told {
+    /// Every record, with the position of its frame.
+    pub records: Vec<(Position, Record)>,
+    /// Attempts in the order in which they were let begin.
+    pub attempted: BTreeSet<Attempted>,
+    /// Keys of steps that say how they are undone and were let begin, in that order.
+    pub pushed: Vec<String>,
+    /// Keys that count as undone; `true` when an operator said so.
+    pub undone: BTreeMap<String, bool>,
+    /// Events to be published, in order.
+    pub events: Vec<Envelope>,
+    /// When each timer is due.
+    pub timers: HashMap<u64, Time>,
+    /// Where it stands at the end.
+    pub status: Option<Status>,
+    /// Why it is stuck, if it is.
+    pub why: String,
+}
+
+pub(super) fn read(history: &History, verdict: &mut Verdict) -> BTreeMap<SagaId, Told> {
+    let mut told: BTreeMap<SagaId, Told> = BTreeMap::new();
+    for (shard, frames) in &history.journal {
+        for (position, bytes) in frames {
+            let records = Frame::read(bytes).and_then(|frame| frame.decode());
+            let records = match records {
+                Ok(records) => records,
+                Err(error) => {
+                    verdict.look(CHAIN, shard, Some(format!("frame {position} cannot be read: {error}")));
+                    continue;
+                }
+            };
+            for record in records {
+                told.entry(record.saga.clone()).or_default().records.push((*position, record));
+            }
+        }
+    }
+    for (saga, told) in &mut told {
+        let wrong = chain(saga, told, history);
+        verdict.look(CHAIN, saga, wrong);
+    }
+    told
+}
+
+/// Folds a saga's records one by one and gathers what they tell. Answers what is wrong with the
+/// chain.
+fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
+    let Some((_, first)) = told.records.first() else { return Some("it has no record".into()) };
+    let FactKind::Started(start) = &first.fact.kind else {
+        return Some(format!("its first record is number {} and no start", first.number));
+    };
+    let Some(definition) = history.definitions.get(&start.definition) else {
+        return Some(format!("its definition {} is unknown", start.definition));
+    };
+    let mut driver = Driver::new(saga.clone(), definition.clone());
+    let (mut here, mut before) = (0, 0);
+    let mut undos: HashMap<u64, String> = HashMap::new();
+    for (position, record) in told.records.clone() {
+        if position != here {
+            (before, here) = (here, position);
+        }
+        // Records of one batch share their frame and so what came before it.
+        if record.previous != before {
+            return Some(format!("record {} says that {} came before it, not {before}", record.number, record.previous));
+        }
+        let effects = match driver.replay(&record, position) {
+            Ok(effects) => effects,
+            Err(error) => return Some(error.to_string()),
+        };
+        told.events.extend(effects.into_iter().filter_map(|effect| match effect {
+            Effect::Publish(event) => Some(*event),
+            Effect::StartActivity(_)
+            | Effect::StopActivity(_)
+            | Effect::SetTimer { .. }
+            | Effect::ClearTimer { .. }
+            | Effect::StartChild { .. }
+            | Effect::CancelChild { .. }
+            | Effect::Ended { .. } => None,
+        }));
+        for wanted in driver.resume() {
+            match wanted {
+                Effect::StartActivity(call) => {
+                    let direction = if call.undo { Direction::Undo } else { Direction::Run };
+                    if call.undo {
+                        undos.insert(call.attempt.step, call.key.clone());
+                    }
+                    told.attempted.insert(Attempted { key: call.key, attempt: call.attempt.attempt, direction });
+                }
+                Effect::SetTimer { timer, at } => {
+                    told.timers.insert(timer, at);
+                }
+                Effect::StopActivity(_)
+                | Effect::ClearTimer { .. }
+                | Effect::Publish(_)
+                | Effect::StartChild { .. }
+                | Effect::CancelChild { .. }
+                | Effect::Ended { .. } => {}
+            }
+        }
+        gather(&record, &driver, &undos, told);
+    }
+    let execution = driver.execution();
+    told.status = Some(execution.status());
+    told.why = execution.waiting().iter().map(|waiting| waiting.what.clone()).collect::<Vec<_>>().join("; ");
+    None
+}
+
+fn gather(record: &Record, driver: &Driver, undos: &HashMap<u64, String>, told: &mut Told) {
+    for change in &record.changes {
+        if let Change::Pushed { undo, .. } = change
+            && let Some(key) = driver.execution().undo_key(*undo)
+        {
+            told.pushed.push(key.to_owned());
+        }
+        if let Change::Undone { undo, skipped, .. } = change
+            && let Some(key) = undos.get(undo)
+        {
+            told.undone.insert(key.clone(), skipped.is_some());
+        }
+    }
+}
