@@ -84,7 +84,7 @@ impl Execution {
 
     /// The idempotency key under which undo number `undo` runs, while it is still to be done.
     pub fn undo_key(&self, undo: u64) -> Option<&str> {
-        self.undo(undo).map(|undo| undo.key.as_str())
+        self.undo(undo).map(|(_, undo)| undo.key.as_str())
     }
 
     /// How it ended, if it did.

@@ -101,7 +101,8 @@ pub(super) fn envelope(x: &Execution, folding: &Folding<'_>, event: &str, payloa
 /// What the relay sends again: the effects that leave the shard.
 pub(super) fn is_outbox(effect: &Effect) -> bool {
     match effect {
-        Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } | Effect::Ended { .. } => true,
+        Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } => true,
+        Effect::Ended { parent, .. } => parent.is_some(),
         Effect::StartActivity(_) | Effect::StopActivity(_) | Effect::SetTimer { .. } | Effect::ClearTimer { .. } => {
             false
         }

@@ -133,14 +133,6 @@ impl ShardActor {
             }
         };
         if driver.execution().records() == 0 {
-            // Its actor failed before its start was durable: it never was.
-            state.slots.remove(&saga);
-            for told in queue {
-                told.refuse(moved());
-            }
-            return Ok(());
-        }
-        if driver.execution().records() == 0 {
             // Its actor failed before the start was in the journal: it never was.
             state.slots.remove(&saga);
             for told in queue {
