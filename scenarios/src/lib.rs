@@ -1,10 +1,12 @@
 //! The proof: stories on real clusters, fault injection and benches.
 
 pub mod activities;
+pub mod check;
 pub mod cluster;
 pub mod definitions;
 pub mod dice;
 pub mod fleet;
 pub mod ledger;
 pub mod load;
+pub mod sim;
 pub mod stage;

@@ -29,7 +29,7 @@ pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &
     for (saga, told) in told {
         let steps = sagas.get(saga).unwrap_or(&nothing);
         undone(saga, told, steps, verdict);
-        reverse(saga, steps, verdict);
+        reverse(saga, told, steps, verdict);
     }
 }
 
@@ -64,12 +64,14 @@ fn undone(saga: &SagaId, told: &Told, steps: &HashMap<&str, Step<'_>>, verdict: 
     }
 }
 
-fn reverse(saga: &SagaId, steps: &HashMap<&str, Step<'_>>, verdict: &mut Verdict) {
+fn reverse(saga: &SagaId, told: &Told, steps: &HashMap<&str, Step<'_>>, verdict: &mut Verdict) {
     for (key, first) in steps {
         let (Some(began), Some(undo_began)) = (first.began, first.undo_began) else { continue };
         for (later_key, later) in steps {
             let (Some(later_began), Some(_)) = (later.began, later.undo_began) else { continue };
-            if began >= later_began || !follow_each_other(first.path, later.path) {
+            // What an operator let count as undone stands outside the order.
+            let skipped = told.undone.get(*later_key).is_some_and(|skipped| *skipped);
+            if skipped || began >= later_began || !follow_each_other(first.path, later.path) {
                 continue;
             }
             let wrong = (!later.undone.is_some_and(|undone| undone <= undo_began))

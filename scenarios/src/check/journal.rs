@@ -79,7 +79,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
     };
     let mut driver = Driver::new(saga.clone(), definition.clone());
     let (mut here, mut before) = (0, 0);
-    let mut undos: HashMap<u64, String> = HashMap::new();
+    let (mut steps, mut undos) = (HashMap::new(), HashMap::new());
     for (position, record) in told.records.clone() {
         if position != here {
             (before, here) = (here, position);
@@ -106,9 +106,6 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
             match wanted {
                 Effect::StartActivity(call) => {
                     let direction = if call.undo { Direction::Undo } else { Direction::Run };
-                    if call.undo {
-                        undos.insert(call.attempt.step, call.key.clone());
-                    }
                     told.attempted.insert(Attempted { key: call.key, attempt: call.attempt.attempt, direction });
                 }
                 Effect::SetTimer { timer, at } => {
@@ -122,7 +119,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
                 | Effect::Ended { .. } => {}
             }
         }
-        gather(&record, &driver, &undos, told);
+        gather(saga, &record, &mut steps, &mut undos, told);
     }
     let execution = driver.execution();
     told.status = Some(execution.status());
@@ -130,12 +127,23 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
     None
 }
 
-fn gather(record: &Record, driver: &Driver, undos: &HashMap<u64, String>, told: &mut Told) {
+/// Gathers what is pushed and undone. A step's key is told anew from its saga, path and number: it
+/// must be the same whoever folds.
+fn gather(
+    saga: &SagaId,
+    record: &Record,
+    steps: &mut HashMap<u64, u64>,
+    undos: &mut HashMap<u64, String>,
+    told: &mut Told,
+) {
     for change in &record.changes {
-        if let Change::Pushed { undo, .. } = change
-            && let Some(key) = driver.execution().undo_key(*undo)
-        {
-            told.pushed.push(key.to_owned());
+        if let Change::Entered { scope, step, .. } = change {
+            steps.insert(*scope, *step);
+        }
+        if let Change::Pushed { scope, state, undo, .. } = change {
+            let key = format!("{saga}/{state}.{}", steps.get(scope).copied().unwrap_or(0));
+            undos.insert(*undo, key.clone());
+            told.pushed.push(key);
         }
         if let Change::Undone { undo, skipped, .. } = change
             && let Some(key) = undos.get(undo)

@@ -82,11 +82,6 @@ impl Execution {
         self.timers().map(|(_, at)| at).min()
     }
 
-    /// The idempotency key under which undo number `undo` runs, while it is still to be done.
-    pub fn undo_key(&self, undo: u64) -> Option<&str> {
-        self.undo(undo).map(|(_, undo)| undo.key.as_str())
-    }
-
     /// How it ended, if it did.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()

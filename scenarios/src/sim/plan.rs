@@ -1,0 +1,125 @@
+//! What one seed does: how many nodes, shards and sagas, and which faults come when.
+
+use std::time::Duration;
+
+use super::link::Weather;
+use crate::dice::Dice;
+
+/// One simulated run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that everything comes from.
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: usize,
+    /// Shards.
+    pub shards: u16,
+    /// Random definitions.
+    pub definitions: usize,
+    /// Sagas.
+    pub sagas: usize,
+    /// How long faults come.
+    pub trouble: Duration,
+    /// The weather while they do.
+    pub weather: Weather,
+    /// Whether clocks are set wrong.
+    pub skewed: bool,
+    /// Faults that come, in order.
+    pub faults: Vec<Fault>,
+}
+
+/// A fault: after a pause, something happens for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// How long after the one before.
+    pub after: Duration,
+    /// What.
+    pub kind: Kind,
+    /// For how long.
+    pub long: Duration,
+    /// Which node, where it is about one.
+    pub node: usize,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// A node dies and begins again.
+    Crash,
+    /// All nodes die at once and begin again.
+    CrashAll,
+    /// For a while, nodes die in the very moment in which a frame of theirs became durable.
+    CrashOnAppend,
+    /// A node stands still and goes on, not knowing.
+    Pause,
+    /// A node is cut off from everything.
+    Cut,
+    /// A node leaves in order and begins again.
+    Drain,
+    /// The server is away.
+    Away,
+    /// The server's disk is full.
+    Full,
+    /// The server has no leader.
+    Leaderless,
+    /// A node's clock jumps.
+    ClockJump,
+}
+
+/// Every kind of fault.
+pub const KINDS: [Kind; 10] = [
+    Kind::Crash,
+    Kind::CrashAll,
+    Kind::CrashOnAppend,
+    Kind::Pause,
+    Kind::Cut,
+    Kind::Drain,
+    Kind::Away,
+    Kind::Full,
+    Kind::Leaderless,
+    Kind::ClockJump,
+];
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let nodes = 1 + dice.roll(3) as usize;
+        let skewed = dice.roll(3) == 0;
+        let stormy = dice.roll(2) == 0;
+        let weather = if stormy {
+            Weather {
+                lost: dice.roll(40),
+                unanswered: dice.roll(40),
+                late: dice.roll(20),
+                delay: Duration::from_millis(1 + dice.roll(60)),
+            }
+        } else {
+            Weather { delay: Duration::from_micros(200 + dice.roll(5_000)), ..Weather::FAIR }
+        };
+        let faults: Vec<Fault> = (0..dice.roll(10))
+            .map(|_| {
+                let kind = KINDS[dice.roll(KINDS.len() as u64) as usize];
+                Fault {
+                    after: Duration::from_millis(dice.roll(2_500)),
+                    kind,
+                    long: Duration::from_millis(50 + dice.roll(5_000)),
+                    node: dice.roll(nodes as u64) as usize,
+                }
+            })
+            .filter(|fault| skewed || fault.kind != Kind::ClockJump)
+            .collect();
+        let trouble = faults.iter().map(|fault| fault.after).sum::<Duration>() + Duration::from_secs(5);
+        Self {
+            seed,
+            nodes,
+            shards: 1 + u16::try_from(dice.roll(4)).unwrap_or(0),
+            definitions: 1 + dice.roll(4) as usize,
+            sagas: 2 + dice.roll(14) as usize,
+            trouble,
+            weather,
+            skewed,
+            faults,
+        }
+    }
+}

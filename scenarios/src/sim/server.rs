@@ -1,0 +1,179 @@
+//! The simulated server: what it acknowledged is kept, whatever happens. It numbers as JetStream
+//! does: the journal's frames of all shards share one sequence, so do the values of the snapshots.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use protocol::{Envelope, Epoch, NodeId, ShardId};
+use supervisor::ports::{AppendError, Beat, Lease, Position, Snapshot};
+
+/// The server of one run.
+#[derive(Default)]
+pub struct Server(Mutex<Inner>);
+
+/// Why the server answers nothing useful.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Trouble {
+    /// It works.
+    #[default]
+    None,
+    /// It is away: nothing is done, nothing answered.
+    Away,
+    /// Its disk is full: writes are refused.
+    Full,
+    /// Its leader changes: writes are refused for the moment.
+    Leaderless,
+}
+
+struct Value {
+    revision: u64,
+    /// `None` is the note that it was removed.
+    bytes: Option<Bytes>,
+    writer: u64,
+}
+
+/// Everything it keeps.
+#[derive(Default)]
+pub struct Inner {
+    /// What is wrong with it.
+    pub trouble: Trouble,
+    frames: BTreeMap<ShardId, Vec<(Position, Bytes)>>,
+    sequence: Position,
+    values: BTreeMap<(ShardId, String), Value>,
+    revision: u64,
+    beats: BTreeMap<NodeId, Beat>,
+    leases: BTreeMap<ShardId, Lease>,
+    epoch: u64,
+    events: Vec<Envelope>,
+    event_ids: HashSet<String>,
+    /// Appends that a fence refused.
+    pub fenced: u64,
+}
+
+impl Server {
+    /// Everything inside.
+    pub fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Appends a frame if the shard's last is at `expected`.
+    pub fn append(&mut self, shard: ShardId, frame: Bytes, expected: Position) -> Result<Position, AppendError> {
+        match self.trouble {
+            Trouble::None => {}
+            Trouble::Away | Trouble::Leaderless => return Err(AppendError::Undecided("10164".into())),
+            Trouble::Full => return Err(AppendError::Refused("no space left".into())),
+        }
+        let frames = self.frames.entry(shard).or_default();
+        if frames.last().map_or(0, |(position, _)| *position) != expected {
+            self.fenced += 1;
+            return Err(AppendError::Conflict);
+        }
+        self.sequence += 1;
+        frames.push((self.sequence, frame));
+        Ok(self.sequence)
+    }
+
+    /// A shard's frames.
+    pub fn frames(&self, shard: ShardId) -> &[(Position, Bytes)] {
+        self.frames.get(&shard).map_or(&[], Vec::as_slice)
+    }
+
+    /// All frames, and an empty list for shards that have none.
+    pub fn journal(&self, shards: u16) -> BTreeMap<ShardId, Vec<(Position, Bytes)>> {
+        (0..shards).map(ShardId).map(|shard| (shard, self.frames(shard).to_vec())).collect()
+    }
+
+    /// Writes a value over revision `expected`; `None` removes. A value may follow the note of a
+    /// removal only when `writer` wrote that note, or has read the shard up to `known` since. Answers
+    /// the new revision, or `None` when another stands there.
+    pub fn write(
+        &mut self,
+        (shard, name): (ShardId, &str),
+        bytes: Option<Bytes>,
+        expected: u64,
+        (writer, known): (u64, u64),
+    ) -> Option<u64> {
+        let key = (shard, name.to_owned());
+        let free = match self.values.get(&key) {
+            None => expected == 0,
+            Some(Value { bytes: None, .. }) if bytes.is_none() => return Some(0),
+            Some(there @ Value { bytes: None, .. }) => {
+                expected == 0 && (there.writer == writer || there.revision <= known)
+            }
+            Some(there) => there.revision == expected,
+        };
+        if !free {
+            return None;
+        }
+        self.revision += 1;
+        self.values.insert(key, Value { revision: self.revision, bytes, writer });
+        Some(self.revision)
+    }
+
+    /// The value under `name`.
+    pub fn value(&self, shard: ShardId, name: &str) -> Option<Snapshot> {
+        let there = self.values.get(&(shard, name.to_owned()))?;
+        Some(Snapshot { name: name.to_owned(), revision: there.revision, bytes: there.bytes.clone()? })
+    }
+
+    /// The first values of `shard` written after revision `after`, as an ordered consumer that keeps
+    /// the last per key reads them; `None` is the note that one was removed.
+    pub fn values_after(&self, shard: ShardId, after: u64, most: usize) -> Vec<(String, u64, Option<Bytes>)> {
+        let mut found: Vec<_> = self
+            .values
+            .iter()
+            .filter(|((of, _), value)| *of == shard && value.revision > after)
+            .map(|((_, name), value)| (name.clone(), value.revision, value.bytes.clone()))
+            .collect();
+        found.sort_by_key(|(_, revision, _)| *revision);
+        found.truncate(most);
+        found
+    }
+
+    /// A sign of life.
+    pub fn beat(&mut self, node: &NodeId, info: Bytes) {
+        self.revision += 1;
+        self.beats.insert(node.clone(), Beat { node: node.clone(), number: self.revision, info });
+    }
+
+    /// A node leaves.
+    pub fn leave(&mut self, node: &NodeId) {
+        self.beats.remove(node);
+    }
+
+    /// Signs of life.
+    pub fn beats(&self) -> Vec<Beat> {
+        self.beats.values().cloned().collect()
+    }
+
+    /// Leases.
+    pub fn leases(&self) -> Vec<Lease> {
+        self.leases.values().cloned().collect()
+    }
+
+    /// Takes or gives back a lease over epoch `over`.
+    pub fn lease(&mut self, shard: ShardId, owner: Option<NodeId>, over: Epoch) -> Option<Epoch> {
+        if self.leases.get(&shard).map_or(Epoch(0), |lease| lease.epoch) != over {
+            return None;
+        }
+        self.epoch += 1;
+        let epoch = Epoch(self.epoch);
+        self.leases.insert(shard, Lease { shard, owner, epoch });
+        Some(epoch)
+    }
+
+    /// Keeps an event unless its id is known.
+    pub fn publish(&mut self, event: Envelope) {
+        if self.event_ids.insert(event.event_id.to_string()) {
+            self.events.push(event);
+        }
+    }
+
+    /// The event stream.
+    pub fn events(&self) -> Vec<Envelope> {
+        self.events.clone()
+    }
+}
