@@ -9,4 +9,6 @@ pub mod activity;
 pub mod journal;
 pub mod machine;
 pub mod ports;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod tree;

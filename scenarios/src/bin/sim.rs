@@ -44,6 +44,10 @@ struct Args {
     /// Go on after a seed that broke something.
     #[arg(long)]
     keep_going: bool,
+    /// Plant each known bug in the engine and say how many seeds it takes until it is found.
+    #[cfg(feature = "simulation")]
+    #[arg(long)]
+    planted: bool,
     /// Play each seed twice and compare: the same seed must be the same run.
     #[arg(long)]
     twice: bool,
@@ -53,10 +57,29 @@ fn main() -> ExitCode {
     // Activities panic because their story asks for it; the trees above them answer.
     std::panic::set_hook(Box::new(|_| {}));
     let args = Args::parse();
+    #[cfg(feature = "simulation")]
+    if args.planted {
+        return planted(&args);
+    }
     match args.seed {
         Some(seed) => one(seed, &args),
         None => many(&args),
     }
+}
+
+/// Plants one bug after another; each must be found.
+#[cfg(feature = "simulation")]
+fn planted(args: &Args) -> ExitCode {
+    let mut missed = false;
+    for bug in supervisor::simulation::BUGS {
+        let found = scenarios::sim::run::find_planted(bug, args.from, args.seeds);
+        match &found {
+            Some((seeds, violation)) => println!("{bug:?}: found after {seeds} seeds: {violation}"),
+            None => println!("{bug:?}: NOT FOUND within {} seeds", args.seeds),
+        }
+        missed |= found.is_none();
+    }
+    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn one(seed: u64, args: &Args) -> ExitCode {

@@ -71,7 +71,9 @@ fn reverse(saga: &SagaId, told: &Told, steps: &HashMap<&str, Step<'_>>, verdict:
             let (Some(later_began), Some(_)) = (later.began, later.undo_began) else { continue };
             // What an operator let count as undone stands outside the order.
             let skipped = told.undone.get(*later_key).is_some_and(|skipped| *skipped);
-            if skipped || began >= later_began || !follow_each_other(first.path, later.path) {
+            // What was undone in the middle of its saga does not wait for what began after that.
+            let together = began < later_began && later_began < undo_began;
+            if skipped || !together || !follow_each_other(first.path, later.path) {
                 continue;
             }
             let wrong = (!later.undone.is_some_and(|undone| undone <= undo_began))

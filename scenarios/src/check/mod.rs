@@ -169,6 +169,8 @@ pub mod invariant {
     pub const CHAIN: &str = "one chain of records per saga";
     /// No record by a former owner after the new owner's first.
     pub const FENCE: &str = "a former owner writes nothing";
+    /// A parent hears the end of the child that it waits for.
+    pub const CHILD: &str = "a parent hears of its own child";
     /// Timers are never early, and lateness is bounded.
     pub const TIMERS: &str = "timers are never early";
     /// Each event is published, under one id, and none without its record.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use protocol::SagaId;
 use protocol::view::Status;
-use supervisor::machine::{Change, FactKind};
+use protocol::SagaKey;
+use supervisor::machine::{Awaited, Change, FactKind};
 
-use super::invariant::{ENDS, KEPT};
+use super::invariant::{CHILD, ENDS, KEPT};
 use super::{Command, History, Told, Verdict};
 
-pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &mut Verdict) {
+pub(super) fn check(history: &History, all: &BTreeMap<SagaId, Told>, verdict: &mut Verdict) {
     for command in &history.acknowledged {
-        let saga = told.get(&command.saga);
+        let saga = all.get(&command.saga);
         let wrong = match (saga, &command.what) {
             (None, _) => Some("it was accepted and is not in the journal".to_owned()),
             (Some(_), Command::Start) => None,
@@ -28,7 +29,7 @@ pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &
         };
         verdict.look(KEPT, &command.saga, wrong);
     }
-    for (saga, told) in told {
+    for (saga, told) in all {
         let wrong = match told.status {
             Some(Status::Stuck) if told.why.is_empty() => Some("it is stuck without a reason".to_owned()),
             Some(Status::Stuck) => {
@@ -41,5 +42,33 @@ pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &
             None => None,
         };
         verdict.look(ENDS, saga, wrong);
+        children(saga, told, all, verdict);
+    }
+}
+
+/// Whoever waits for a child hears how that child ended, not how another did.
+fn children(saga: &SagaId, told: &Told, all: &BTreeMap<SagaId, Told>, verdict: &mut Verdict) {
+    let (mut steps, mut awaited): (BTreeMap<u64, u64>, BTreeMap<u64, &SagaKey>) = Default::default();
+    for (_, record) in &told.records {
+        if let FactKind::ChildEnded { step, outcome, .. } = &record.fact.kind
+            && let Some(key) = awaited.get(step)
+        {
+            let child = SagaId::new(saga.tenant.clone(), (*key).clone());
+            let really = all.get(&child).and_then(|child| child.status);
+            let wrong = (really != Some(outcome.status)).then(|| {
+                format!("it heard that {child} is {}, which is {:?}", outcome.status.word(), really.map(Status::word))
+            });
+            verdict.look(CHILD, saga, wrong);
+        }
+        for change in &record.changes {
+            if let Change::Entered { scope, step, .. } = change {
+                steps.insert(*scope, *step);
+            }
+            if let Change::Awaits { scope, what: Awaited::Child { key, .. }, .. } = change
+                && let Some(step) = steps.get(scope)
+            {
+                awaited.insert(*step, key);
+            }
+        }
     }
 }

@@ -30,6 +30,8 @@ pub struct User {
     pub definition: Arc<Definition>,
     /// Signals that it waits for.
     pub signals: Vec<String>,
+    /// Signals that come besides, each with an id of its own.
+    pub noise: u64,
     /// Whether a person is asked.
     pub asks: bool,
     /// Whether, and when, it is cancelled.
@@ -47,9 +49,11 @@ impl User {
         self.start(&link).await?;
         let me = Arc::new(self);
         let mut others = tokio::task::JoinSet::new();
-        for name in me.signals.clone() {
+        let loud = me.signals.first().map(|name| (0..me.noise).map(|number| (name.clone(), format!("noise{number}"))));
+        let wanted = me.signals.iter().map(|name| (name.clone(), name.clone()));
+        for (name, id) in loud.into_iter().flatten().chain(wanted).collect::<Vec<_>>() {
             let (me, link) = (me.clone(), link.clone());
-            others.spawn(async move { me.signal(&link, name).await });
+            others.spawn(async move { me.signal(&link, name, id).await });
         }
         if let Some(after) = me.cancel {
             let (me, link) = (me.clone(), link.clone());
@@ -111,9 +115,9 @@ impl User {
         Ok(())
     }
 
-    async fn signal(&self, link: &Arc<Link>, name: String) {
+    async fn signal(&self, link: &Arc<Link>, name: String, id: String) {
         sleep(self.bus.world.pause(Duration::from_secs(6))).await;
-        let id = format!("{name}-{}", self.saga.key);
+        let id = format!("{id}-{}", self.saga.key);
         let fact = FactKind::Signalled { name, payload: serde_json::json!(1), by: "ann".into(), id: id.clone() };
         let send = |node| self.bus.fact(link, node, &self.saga, fact.clone(), (by(), Right::Signal));
         if let Ok(answer) = self.insist("a signal", send).await

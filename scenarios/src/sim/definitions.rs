@@ -137,11 +137,11 @@ impl Draw<'_> {
                 });
                 if self.dice.roll(2) == 0 {
                     state["TimeoutSeconds"] = json!(1 + self.dice.roll(2));
-                    state["Retry"] = json!([{ "ErrorEquals": ["States.Timeout"], "MaxAttempts": 2, "IntervalSeconds": 0.5 }]);
+                    state["Retry"] = json!([{ "ErrorEquals": ["States.Timeout"], "MaxAttempts": 2, "IntervalSeconds": 0.1 }]);
                 }
                 state
             }
-            6 if !self.asks => {
+            6 if !self.asks && base.is_none() => {
                 self.asks = true;
                 json!({ "Type": "Task", "Resource": "task:human", "Arguments": { "question": "may it" } })
             }

@@ -24,6 +24,10 @@ pub struct Plan {
     pub weather: Weather,
     /// Whether clocks are set wrong.
     pub skewed: bool,
+    /// Whether actors let each other go first by chance (with the feature `simulation`).
+    pub shaken: bool,
+    /// Signals that each saga gets besides those that it waits for.
+    pub noise: u64,
     /// Faults that come, in order.
     pub faults: Vec<Fault>,
 }
@@ -117,6 +121,8 @@ impl Plan {
             definitions: 1 + dice.roll(4) as usize,
             sagas: 2 + dice.roll(14) as usize,
             trouble,
+            shaken: dice.roll(3) > 0,
+            noise: if dice.roll(3) == 0 { dice.roll(20) } else { 0 },
             weather,
             skewed,
             faults,

@@ -51,6 +51,8 @@ pub struct Outcome {
 pub fn run(plan: &Plan) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without threads and sockets needs nothing");
+    #[cfg(feature = "simulation")]
+    supervisor::simulation::shake_from(plan.shaken.then_some(plan.seed));
     runtime.block_on(play(plan.clone()))
 }
 
@@ -82,6 +84,7 @@ async fn play(plan: Plan) -> Outcome {
             saga: SagaId::new(tenant(), SagaKey::new(format!("saga-{number}")).expect("letters and digits are a key")),
             definition: parsed[which].clone(),
             signals: drawn[which].signals.clone(),
+            noise: plan.noise,
             asks: drawn[which].asks,
             cancel: (dice.roll(5) == 0).then(|| Duration::from_millis(dice.roll(6_000))),
         };
@@ -230,3 +233,15 @@ impl Sum {
     }
 }
 
+
+/// Plants a bug and plays seeds until something breaks. Answers how many it took and what broke.
+#[cfg(feature = "simulation")]
+pub fn find_planted(bug: supervisor::simulation::Bug, from: u64, seeds: u64) -> Option<(u64, Violation)> {
+    supervisor::simulation::plant(Some(bug));
+    let found = (from..from + seeds).find_map(|seed| {
+        let broken = run(&Plan::new(seed)).verdict.violations.into_iter().next()?;
+        Some((seed - from + 1, broken))
+    });
+    supervisor::simulation::plant(None);
+    found
+}

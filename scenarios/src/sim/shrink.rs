@@ -57,6 +57,12 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     if plan.weather.delay > Duration::from_millis(1) {
         add(&|plan| plan.weather.delay /= 2);
     }
+    if plan.shaken {
+        add(&|plan| plan.shaken = false);
+    }
+    if plan.noise > 0 {
+        add(&|plan| plan.noise = 0);
+    }
     if plan.shards > 1 {
         add(&|plan| plan.shards = 1);
     }

@@ -236,6 +236,12 @@ impl<T> Writer<T> {
         let header = found.as_ref().and_then(|(_, bytes)| Frame::read(bytes).ok()).map(|frame| frame.header);
         match (header, &self.flight) {
             (Some(header), Some(flight)) if header == flight.header => self.landed(position),
+            #[cfg(feature = "simulation")]
+            (Some(_), _) if crate::simulation::planted(crate::simulation::Bug::Fence) => {
+                self.last = position;
+                self.doing = Doing::Append { after: Duration::ZERO, asked: false };
+                Settled::Unsettled("going on behind another's frame".into())
+            }
             (Some(header), _) => {
                 self.doing = Doing::Fenced;
                 Settled::Fenced { by: header.node, epoch: header.epoch }

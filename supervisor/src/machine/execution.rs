@@ -337,7 +337,10 @@ fn find_mut(stack: &mut [Entry], step: u64) -> Option<&mut Undo> {
 }
 
 fn tops<'a>(stack: &'a [Entry], found: &mut Vec<&'a Undo>) {
-    match stack.last() {
+    let top = stack.last();
+    #[cfg(feature = "simulation")]
+    let top = if crate::simulation::planted(crate::simulation::Bug::Order) { stack.first() } else { top };
+    match top {
         None => {}
         Some(Entry::Step(undo)) => found.push(undo),
         Some(Entry::Lanes(lanes)) => lanes.iter().for_each(|lane| tops(lane, found)),

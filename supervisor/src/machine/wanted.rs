@@ -41,11 +41,14 @@ pub(super) fn wanted(x: &Execution) -> Vec<Effect> {
 pub(super) fn call(x: &Execution, scope: u64, frame: &Frame) -> Option<Effect> {
     let Doing::Attempt { activity, arguments, deadline, heartbeat_ms, since: _ } = &frame.doing else { return None };
     let path = x.path(scope);
+    let key = x.key(&path, frame.step);
+    #[cfg(feature = "simulation")]
+    let key = if crate::simulation::planted(crate::simulation::Bug::Key) { format!("{key}~{}", frame.attempt) } else { key };
     Some(Effect::StartActivity(Box::new(ActivityCall {
         attempt: frame.attempt(),
         activity: Arc::clone(activity),
         undo: false,
-        key: x.key(&path, frame.step),
+        key,
         state: path,
         arguments: Value::clone(arguments),
         deadline: *deadline,

@@ -115,6 +115,10 @@ impl RelayActor {
             // the next owner.
             while let Err(error) = send(&engine, &sending).await {
                 warn!(%shard, position, %error, "not sent yet, will try again");
+                #[cfg(feature = "simulation")]
+                if crate::simulation::planted(crate::simulation::Bug::Relay) {
+                    break;
+                }
                 tokio::time::sleep(again).await;
                 again = (again * 2).min(AGAIN_MAX);
                 if me.cell().get_status() >= ractor::ActorStatus::Stopping {

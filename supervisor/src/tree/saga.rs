@@ -193,6 +193,8 @@ impl Behaviour for SagaActor {
                 state.questions.push(Question::Describe(reply));
             }
             Message::Snapshot => state.questions.push(Question::Snapshot),
+            #[cfg(feature = "simulation")]
+            Message::Resume if crate::simulation::planted(crate::simulation::Bug::Resume) => {}
             Message::Resume => {
                 for effect in state.driver.resume() {
                     self.begin(me, effect, state).await?;
@@ -258,9 +260,24 @@ impl SagaActor {
         }
         if !batch.records.is_empty() {
             batch.outbox = Sending::of(&state.driver, state.driver.outbox().cloned());
+            #[cfg(feature = "simulation")]
+            self.publish_early(&batch);
             state.appending = true;
             let ticket = Ticket::Saga(me.clone(), self.glance.position.clone());
             self.journal.tell(journal::Message::Append(batch, ticket));
+        }
+    }
+
+    #[cfg(feature = "simulation")]
+    fn publish_early(&self, batch: &Batch) {
+        for sending in batch.outbox.iter().filter(|_| crate::simulation::planted(crate::simulation::Bug::Early)) {
+            let (engine, sending) = (self.engine.clone(), sending.clone());
+            tokio::spawn(async move {
+                if let Effect::Publish(event) = &sending.effect {
+                    // The relay will send it again.
+                    let _ = engine.outbox.publish(event).await;
+                }
+            });
         }
     }
 

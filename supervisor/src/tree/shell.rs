@@ -131,6 +131,8 @@ impl<B: Behaviour> Actor for Shell<B> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), Fault> {
+        #[cfg(feature = "simulation")]
+        crate::simulation::shake().await;
         self.card.note_taken();
         let began = Instant::now();
         let done = self.behaviour.handle(&self.me(myself), message, state).await;
