@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod definitions;
 pub mod dice;
 pub mod fleet;
+pub mod fourfold;
 pub mod ledger;
 pub mod load;
 pub mod sim;

@@ -96,7 +96,12 @@ fn tell(outcome: &Outcome, args: &Args) {
     let plan = &outcome.plan;
     println!(
         "seed {}: {} nodes, {} shards, {} definitions, {} sagas, {:?}{}",
-        plan.seed, plan.nodes, plan.shards, plan.definitions, plan.sagas, plan.weather,
+        plan.seed,
+        plan.nodes,
+        plan.shards,
+        plan.definitions,
+        plan.sagas,
+        plan.weather,
         if plan.skewed { ", clocks are wrong" } else { "" },
     );
     for line in &outcome.story {
@@ -110,7 +115,12 @@ fn tell(outcome: &Outcome, args: &Args) {
     }
     println!(
         "{} sagas in {} frames, {} lines in the ledger, {} appends fenced, {} late effects refused, {} stuck",
-        outcome.sagas, outcome.records, outcome.attempts, outcome.fenced, outcome.refused_late, outcome.verdict.stuck.len(),
+        outcome.sagas,
+        outcome.records,
+        outcome.attempts,
+        outcome.fenced,
+        outcome.refused_late,
+        outcome.verdict.stuck.len(),
     );
 }
 
@@ -178,7 +188,10 @@ fn report(args: &Args, sum: &Sum, broken: &[Outcome], took: Duration) {
         println!("{document:#}");
         return;
     }
-    println!("{} seeds in {took:.1?}: {} sagas, {} frames, {} ledger lines", sum.seeds, sum.sagas, sum.records, sum.attempts);
+    println!(
+        "{} seeds in {took:.1?}: {} sagas, {} frames, {} ledger lines",
+        sum.seeds, sum.sagas, sum.records, sum.attempts
+    );
     let kinds: Vec<String> = sum.kinds.iter().map(|(kind, count)| format!("{count} {kind:?}")).collect();
     println!("{} faults: {}", sum.faults, kinds.join(", "));
     println!("{} appends fenced, {} late effects refused, {} sagas stuck", sum.fenced, sum.refused_late, sum.stuck);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use protocol::SagaId;
-use protocol::view::Status;
 use protocol::SagaKey;
+use protocol::view::Status;
 use supervisor::machine::{Awaited, Change, FactKind};
 
 use super::invariant::{CHILD, ENDS, KEPT};

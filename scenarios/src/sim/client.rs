@@ -93,7 +93,8 @@ impl User {
     }
 
     async fn start(&self, link: &Arc<Link>) -> Result<(), String> {
-        let trace = TraceId::new(format!("{:032x}", 1 + self.bus.world.roll(u64::MAX - 1))).map_err(|error| error.to_string())?;
+        let trace = TraceId::new(format!("{:032x}", 1 + self.bus.world.roll(u64::MAX - 1)))
+            .map_err(|error| error.to_string())?;
         let start = Start {
             definition: self.definition.reference().clone(),
             input: serde_json::json!({}),

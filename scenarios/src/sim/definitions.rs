@@ -137,7 +137,8 @@ impl Draw<'_> {
                 });
                 if self.dice.roll(2) == 0 {
                     state["TimeoutSeconds"] = json!(1 + self.dice.roll(2));
-                    state["Retry"] = json!([{ "ErrorEquals": ["States.Timeout"], "MaxAttempts": 2, "IntervalSeconds": 0.1 }]);
+                    state["Retry"] =
+                        json!([{ "ErrorEquals": ["States.Timeout"], "MaxAttempts": 2, "IntervalSeconds": 0.1 }]);
                 }
                 state
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::{Code, NodeId, Principal, Problem, SagaId};
 use supervisor::activities::Activities;
+use supervisor::activity::Activity;
 use supervisor::machine::{FactKind, Start};
 use supervisor::ports::{Parcel, Unavailable};
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
@@ -16,7 +17,6 @@ use supervisor::tree::root::{self, ClusterLimits, RootActor, Shards};
 use supervisor::tree::shard::{Message, Right};
 use supervisor::tree::shell::Handle;
 
-use super::activities::Work;
 use super::link::{Link, REQUEST_WITHIN, Weather};
 use super::ports::{Library, Ports, SkewedClock};
 use super::server::Server;
@@ -24,6 +24,9 @@ use super::world::World;
 
 /// Attempts of one activity that run at once.
 const ROOM: usize = 64;
+
+/// What the nodes' activities are, made anew for each life.
+pub type Offer = Box<dyn Fn(&Arc<Link>, &str) -> Vec<Arc<dyn Activity>> + Send + Sync>;
 
 /// One life of a node.
 #[derive(Clone)]
@@ -52,6 +55,9 @@ pub struct Bus {
     pub ahead: Vec<Arc<AtomicI64>>,
     /// Chance in thousandths that a node dies as its frame becomes durable.
     pub dies_on_append: Arc<AtomicI64>,
+    /// After how many more frames with records the node that wrote the last of them dies; 0 for never.
+    pub dies_after: Arc<AtomicI64>,
+    offer: Offer,
     names: Vec<NodeId>,
     lives: Mutex<Vec<Option<Life>>>,
     writers: AtomicU64,
@@ -60,7 +66,7 @@ pub struct Bus {
 
 impl Bus {
     /// A bus for `nodes` nodes, none of which lives yet.
-    pub fn new(world: Arc<World>, library: Arc<Library>, nodes: usize, shards: u16) -> Arc<Self> {
+    pub fn new(world: Arc<World>, library: Arc<Library>, (nodes, shards): (usize, u16), offer: Offer) -> Arc<Self> {
         let name = |number| NodeId::new(format!("n{number}")).expect("a letter and a digit are a name");
         let bus = Arc::new(Self {
             world,
@@ -70,6 +76,8 @@ impl Bus {
             weather: Mutex::new(Weather::FAIR),
             ahead: (0..nodes).map(|_| Arc::default()).collect(),
             dies_on_append: Arc::default(),
+            dies_after: Arc::default(),
+            offer,
             names: (0..nodes).map(name).collect(),
             lives: Mutex::new((0..nodes).map(|_| None).collect()),
             writers: AtomicU64::new(1),
@@ -103,10 +111,12 @@ impl Bus {
             read: Mutex::new(HashMap::new()),
             bus,
             dies_on_append: self.dies_on_append.clone(),
+            dies_after: self.dies_after.clone(),
         });
         let mut activities = Activities::new();
-        let work = Work { world: self.world.clone(), link: link.clone(), node: self.names[node].to_string() };
-        activities.add(Arc::new(work), ROOM).expect("it is the only one");
+        for activity in (self.offer)(&link, self.names[node].as_str()) {
+            activities.add(activity, ROOM).expect("their names differ");
+        }
         let limits = Limits {
             sweep_every: Duration::from_millis(500 + self.world.roll(4_000)),
             snapshot_every_records: 2 + self.world.roll(12),
@@ -253,8 +263,7 @@ impl Bus {
         fact: FactKind,
         by: (Principal, Right),
     ) -> Answer {
-        let message =
-            |reply| Message::Fact { saga: saga.clone(), fact: fact.clone(), by: by.clone(), reply };
+        let message = |reply| Message::Fact { saga: saga.clone(), fact: fact.clone(), by: by.clone(), reply };
         self.command(from, node, saga, &message).await
     }
 }

@@ -11,6 +11,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, SagaId, ShardId, Tenant, Time, Value};
 use supervisor::activity::{Attempt, Failure};
+use supervisor::journal::frame::Frame;
 use supervisor::machine::Definition;
 use supervisor::ports::{
     AppendError, Beat, Clock, Cluster, Definitions, Journal, Lease, Outbox, Parcel, Peers, Position, PutError,
@@ -55,6 +56,8 @@ pub struct Ports {
     pub bus: Arc<Bus>,
     /// Chance in thousandths that the node dies in the moment in which a frame of its became durable.
     pub dies_on_append: Arc<AtomicI64>,
+    /// After how many more frames with records the node dies; 0 for never.
+    pub dies_after: Arc<AtomicI64>,
 }
 
 fn away(_: NoAnswer) -> Unavailable {
@@ -62,7 +65,10 @@ fn away(_: NoAnswer) -> Unavailable {
 }
 
 impl Ports {
-    async fn ask<R: Send + 'static>(&self, work: impl FnOnce(&mut Inner) -> R + Send + 'static) -> Result<R, Unavailable> {
+    async fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> R + Send + 'static,
+    ) -> Result<R, Unavailable> {
         let server = self.server.clone();
         let answer = self.link.ask(move || {
             let mut inner = server.inner();
@@ -88,13 +94,24 @@ impl Ports {
 
 #[async_trait]
 impl Journal for Ports {
-    async fn append(&self, shard: ShardId, frame: Bytes, expected: Position, _id: &str) -> Result<Position, AppendError> {
-        let (server, link, world, dies) = (self.server.clone(), self.link.clone(), self.world.clone(), self.dies_on_append.clone());
+    async fn append(
+        &self,
+        shard: ShardId,
+        frame: Bytes,
+        expected: Position,
+        _id: &str,
+    ) -> Result<Position, AppendError> {
+        let (server, link, world) = (self.server.clone(), self.link.clone(), self.world.clone());
+        let (dies, dies_after) = (self.dies_on_append.clone(), self.dies_after.clone());
         let answer = self.link.ask(move || {
+            let says_something = Frame::read(&frame).is_ok_and(|frame| !frame.records.is_empty());
             let answer = server.inner().append(shard, frame, expected);
-            let chance = u64::try_from(dies.load(Relaxed)).unwrap_or(0);
-            if answer.is_ok() && chance > 0 && link.lives() && world.chance(chance) {
-                link.die();
+            if answer.is_ok() && link.lives() {
+                let chance = u64::try_from(dies.load(Relaxed)).unwrap_or(0);
+                let last = says_something && dies_after.load(Relaxed) > 0 && dies_after.fetch_sub(1, Relaxed) == 1;
+                if last || (chance > 0 && world.chance(chance)) {
+                    link.die();
+                }
             }
             answer
         });
@@ -114,7 +131,12 @@ impl Journal for Ports {
         .await
     }
 
-    fn read(&self, shard: ShardId, from: Position, to: Position) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>> {
+    fn read(
+        &self,
+        shard: ShardId,
+        from: Position,
+        to: Position,
+    ) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>> {
         let chunks = stream::try_unfold(from, move |from| async move {
             let some = self
                 .ask(move |inner| {

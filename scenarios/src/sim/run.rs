@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use protocol::view::Status;
 use protocol::{SagaId, SagaKey, Tenant};
+use supervisor::activity::Activity;
 use supervisor::journal::frame::Frame;
 use supervisor::machine::{Definition, FactKind};
 
+use super::activities::Work;
 use super::client::User;
 use super::definitions::{Drawn, child, draw};
 use super::faults;
+use super::link::Link;
 use super::node::Bus;
 use super::plan::Plan;
 use super::ports::Library;
@@ -71,7 +74,11 @@ async fn play(plan: Plan) -> Outcome {
     let library = Arc::new(Library {
         by_reference: parsed.iter().map(|definition| (definition.reference().clone(), definition.clone())).collect(),
     });
-    let bus = Bus::new(world.clone(), library, plan.nodes, plan.shards);
+    let outside = world.clone();
+    let offer = move |link: &Arc<Link>, node: &str| -> Vec<Arc<dyn Activity>> {
+        vec![Arc::new(Work { world: outside.clone(), link: link.clone(), node: node.to_owned() })]
+    };
+    let bus = Bus::new(world.clone(), library, (plan.nodes, plan.shards), Box::new(offer));
     for node in 0..plan.nodes {
         bus.start(node).await;
     }
@@ -119,7 +126,11 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
     let mut verdict = check(&history);
     for (saga, end) in shown {
         if let Err(why) = end {
-            verdict.violations.push(Violation { invariant: "clients are answered", of: saga.to_string(), what: why.clone() });
+            verdict.violations.push(Violation {
+                invariant: "clients are answered",
+                of: saga.to_string(),
+                what: why.clone(),
+            });
         }
     }
     let frames: usize = history.journal.values().map(Vec::len).sum();
@@ -156,7 +167,10 @@ fn account(history: &History, verdict: &Verdict) -> Vec<String> {
                 {
                     lines.push(definition.source().to_owned());
                 }
-                lines.push(format!("{whose} record {} after {}: {:?}", record.number, record.previous, record.fact.kind));
+                lines.push(format!(
+                    "{whose} record {} after {}: {:?}",
+                    record.number, record.previous, record.fact.kind
+                ));
                 lines.extend(record.changes.iter().map(|change| format!("    {change:?}")));
             }
         }
@@ -232,7 +246,6 @@ impl Sum {
         }
     }
 }
-
 
 /// Plants a bug and plays seeds until something breaks. Answers how many it took and what broke.
 #[cfg(feature = "simulation")]

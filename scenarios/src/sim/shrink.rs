@@ -12,7 +12,9 @@ const TRIES_MAX: usize = 200;
 
 /// The smallest plan found that breaks what `outcome` broke.
 pub fn shrink(outcome: Outcome) -> Outcome {
-    let Some(invariant) = outcome.verdict.violations.first().map(|violation| violation.invariant) else { return outcome };
+    let Some(invariant) = outcome.verdict.violations.first().map(|violation| violation.invariant) else {
+        return outcome;
+    };
     let (mut best, mut tries) = (outcome, 0);
     loop {
         let mut better = None;

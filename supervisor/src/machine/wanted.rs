@@ -43,7 +43,8 @@ pub(super) fn call(x: &Execution, scope: u64, frame: &Frame) -> Option<Effect> {
     let path = x.path(scope);
     let key = x.key(&path, frame.step);
     #[cfg(feature = "simulation")]
-    let key = if crate::simulation::planted(crate::simulation::Bug::Key) { format!("{key}~{}", frame.attempt) } else { key };
+    let key =
+        if crate::simulation::planted(crate::simulation::Bug::Key) { format!("{key}~{}", frame.attempt) } else { key };
     Some(Effect::StartActivity(Box::new(ActivityCall {
         attempt: frame.attempt(),
         activity: Arc::clone(activity),
