@@ -17,6 +17,7 @@ use supervisor::ports::Clock;
 
 pub mod apply;
 pub mod archive;
+pub mod begun;
 mod blocking;
 pub mod catalog;
 pub mod catalog_dir;
@@ -52,6 +53,8 @@ pub struct Config {
     pub limits: archive::Limits,
     /// What a tenant may use that has no entitlement at all. `None`: nothing.
     pub fallback: Option<entitlements::Entitlement>,
+    /// Names this machine where a person must know which one was meant.
+    pub node: String,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -59,7 +62,8 @@ pub struct Config {
 impl Config {
     /// Everything below `dir`, with the limits that come with the product.
     pub fn new(dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { dir: dir.into(), limits: archive::Limits::default(), fallback: None, clock }
+        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { dir: dir.into(), limits: archive::Limits::default(), fallback: None, node, clock }
     }
 
     /// The catalogue.
@@ -80,12 +84,19 @@ pub fn activities(config: &Config) -> Result<Vec<Arc<dyn Activity>>, catalog::Er
     let opening = |error| catalog::Error::store(format!("opening {}", config.dir.display()), error);
     let accounts = config.entitlements().map_err(opening)?;
     let undone = restore::Undone::open(config.dir.join("undone")).map_err(opening)?;
+    let begun = begun::Begun::open(config.dir.join("begun"), &config.node).map_err(opening)?;
     let clock = config.clock.clone();
     Ok(vec![
         Arc::new(compatibility::Evaluate { catalog: catalog.clone() }),
         Arc::new(resolution::Resolve { catalog: catalog.clone(), platform: platform::Platform::host() }),
         Arc::new(license::Grant { accounts, fallback: config.fallback.clone(), clock: clock.clone() }),
-        Arc::new(apply::Apply { catalog, undone: undone.clone(), clock, steps: Arc::new(apply::Uninterrupted) }),
-        Arc::new(verify::Verify { undone }),
+        Arc::new(apply::Apply {
+            catalog,
+            undone: undone.clone(),
+            begun: begun.clone(),
+            clock,
+            steps: Arc::new(apply::Uninterrupted),
+        }),
+        Arc::new(verify::Verify { undone, begun }),
     ])
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
+use super::begun::Begun;
 use super::blocking::blocking;
 use super::restore::{self, Undone};
 
@@ -14,6 +15,8 @@ use super::restore::{self, Undone};
 pub struct Verify {
     /// Which installations were taken back.
     pub undone: Undone,
+    /// Which installations have begun.
+    pub begun: Begun,
 }
 
 /// Which target.
@@ -37,12 +40,9 @@ impl Typed for Verify {
     const NAME: &'static str = "target.verify";
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
-        let (undone, saga) = (self.undone.clone(), attempt.saga.to_string());
+        let (undone, begun, saga) = (self.undone.clone(), self.begun.clone(), attempt.saga.to_string());
         blocking(attempt, move |_| {
-            // A target that never was has nothing left in it.
-            if let Ok(target) = std::fs::canonicalize(&input.target) {
-                restore::verify(&target, &undone, &saga, None)?;
-            }
+            restore::clean(&input.target, &undone, &begun, &saga)?;
             Ok(Output { clean: true })
         })
         .await

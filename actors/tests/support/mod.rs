@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use actors::marketplace::apply::{self, Context, Fault, Steps, Uninterrupted, Work};
+use actors::marketplace::begun::Begun;
 use actors::marketplace::catalog::Catalog;
 use actors::marketplace::restore::Undone;
 use actors::marketplace::{Config, platform::Platform, resolution};
@@ -85,7 +86,8 @@ impl World {
 
     pub fn work(&self, steps: Arc<dyn Steps>) -> Work {
         let undone = Undone::open(self.config.dir.join("undone")).unwrap();
-        Work { catalog: self.catalog.clone(), undone, steps }
+        let begun = Begun::open(self.config.dir.join("begun"), "n1").unwrap();
+        Work { catalog: self.catalog.clone(), undone, begun, steps }
     }
 
     pub fn apply(&self, key: &str, input: &apply::Input) -> Result<apply::Output, Fault> {
