@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use actors::marketplace::targets::Targets;
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -119,6 +120,7 @@ impl Node {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown".into()),
             replicas: config.journal.replicas,
+            warnings: warnings(&config),
             since: clock.now(),
         };
         let queries = Arc::new(QueryService {
@@ -242,6 +244,19 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
     limits.writer.batch_max_bytes = frame_max_bytes;
     limits.writer.frame_max_bytes = limits.writer.frame_max_bytes.min(frame_max_bytes);
     limits
+}
+
+/// What of the settings suits one machine of one person only, said once in the log and again to
+/// whoever asks.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.targets() == Targets::Anywhere {
+        warnings.push("installations may go to any directory this node can write; set catalog.target_roots".to_owned());
+    }
+    for warning in &warnings {
+        warn!(warning, "settings for one person");
+    }
+    warnings
 }
 
 fn cluster_limits(config: &Config) -> ClusterLimits {

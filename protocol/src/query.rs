@@ -143,6 +143,9 @@ pub struct HealthView {
     pub shards: Vec<u16>,
     /// What is wrong, in sentences. Empty when all is well.
     pub troubles: Vec<String>,
+    /// What is worth a look and no trouble, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// When the node started.
     pub since: Time,
 }

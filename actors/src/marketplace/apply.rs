@@ -5,7 +5,7 @@
 //! which is atomic and can be told from not done. So a crash anywhere leaves a target from which
 //! the same key goes on, forwards or backwards.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use super::project;
 use super::reference::{Graph, InstalledArtifactRef};
 use super::restore::{self, Undone};
 use super::steps;
+use super::targets::{Allowed, Targets};
 
 /// Hears of each step before the next one begins. The product has [`Uninterrupted`]; a test stops
 /// the work at any step as a crash would.
@@ -71,6 +72,8 @@ pub struct Apply {
     pub undone: Undone,
     /// Where it is kept which installations have begun; shared like the catalogue.
     pub begun: Begun,
+    /// Where targets may be.
+    pub targets: Targets,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Hears of each step.
@@ -261,14 +264,14 @@ impl Typed for Apply {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
         let awaited = Awaited::default();
-        let (work, context) = (self.work(&awaited), self.context(attempt));
+        let (work, context) = (self.work(attempt, &awaited), self.context(attempt));
         blocking(attempt, move |heartbeat| work.apply(&context, &input, &|| heartbeat.beat()).map_err(Failure::from))
             .await
     }
 
     async fn undo(&self, attempt: &Attempt, input: Input, _: Option<Output>) -> Result<(), Failure> {
         let awaited = Awaited::default();
-        let (work, context) = (self.work(&awaited), self.context(attempt));
+        let (work, context) = (self.work(attempt, &awaited), self.context(attempt));
         blocking(attempt, move |heartbeat| {
             work.restore(&context, &input.target, &|| heartbeat.beat()).map_err(Failure::from)
         })
@@ -281,10 +284,11 @@ impl Apply {
         Context { key: attempt.key.clone(), saga: attempt.saga.to_string(), now: self.clock.now() }
     }
 
-    fn work(&self, awaited: &Awaited) -> Work {
+    fn work(&self, attempt: &Attempt, awaited: &Awaited) -> Work {
         let steps = UntilGivenUp { steps: self.steps.clone(), given_up: awaited.given_up() };
         let (undone, begun) = (self.undone.clone(), self.begun.clone());
-        Work { catalog: self.catalog.clone(), undone, begun, steps: Arc::new(steps) }
+        let allowed = self.targets.of(&attempt.saga.tenant);
+        Work { catalog: self.catalog.clone(), undone, begun, allowed, steps: Arc::new(steps) }
     }
 }
 
@@ -296,6 +300,8 @@ pub struct Work {
     pub undone: Undone,
     /// Which installations have begun.
     pub begun: Begun,
+    /// Where the tenant's targets may be.
+    pub allowed: Allowed,
     /// Hears of each step.
     pub steps: Arc<dyn Steps>,
 }
@@ -303,7 +309,7 @@ pub struct Work {
 impl Work {
     /// Applies `input`, or goes on applying it.
     pub fn apply(&self, context: &Context, input: &Input, alive: &dyn Fn()) -> Result<Output, Fault> {
-        let Some(target) = place(&input.target)? else {
+        let Some(target) = self.allowed.place(&input.target)? else {
             let nowhere = || Fault::Unusable(format!("the target {} is not a directory here", input.target.display()));
             return Err(self.begun.of(context)?.map_or_else(nowhere, |note| self.begun.unseen(&note)));
         };
@@ -336,7 +342,7 @@ impl Work {
             let token = match (noted, drafted) {
                 (Some(token), _) => token,
                 (None, Some(token)) => plan::publish(&journal, token, self.steps.as_ref())?,
-                (None, None) => plan::make(&journal, context, input, asked, self.steps.as_ref())?,
+                (None, None) => plan::make(&journal, context, input, asked, &self.allowed, self.steps.as_ref())?,
             };
             self.begun.planned(context, &input.target)?;
             steps::forwards(&journal, &token, &self.catalog, self.steps.as_ref(), alive)?;
@@ -355,7 +361,7 @@ impl Work {
 
     /// Takes back whatever was applied under the key, and checks that nothing is left (H09).
     pub fn restore(&self, context: &Context, target: &Path, alive: &dyn Fn()) -> Result<(), Fault> {
-        let found = place(target)?;
+        let found = self.allowed.place(target)?;
         // From here on a delayed attempt to apply finds itself undone.
         self.undone.note(context, found.as_deref().unwrap_or(target), None)?;
         let begun = self.begun.of(context)?;
@@ -383,15 +389,6 @@ impl Work {
         restore::backwards(journal, self.steps.as_ref(), alive)?;
         restore::verify(&journal.target, &self.undone, &context.saga, Some(&context.key))?;
         self.begun.forget(context)
-    }
-}
-
-/// The directory that `target` is on this machine. `None`: it is none.
-pub fn place(target: &Path) -> Result<Option<PathBuf>, Fault> {
-    match fs::canonicalize(target) {
-        Ok(found) => Ok(found.is_dir().then_some(found)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(source) => Err(Fault::Io { doing: "looking at the target".into(), source }),
     }
 }
 

@@ -5,7 +5,7 @@
 //!                                                   license.release  target.restore, target.verify
 //! ```
 //!
-//! A target is a directory that this machine can reach. There is deliberately no network here:
+//! A target is a directory that this machine can reach and the tenant may ([`targets`]). There is deliberately no network here:
 //! the catalogue is filled from archives, and what it lacks is a finding.
 
 use std::io;
@@ -38,6 +38,7 @@ pub mod resolution;
 pub mod restore;
 mod solver;
 mod steps;
+pub mod targets;
 mod toolchain;
 pub mod tree;
 mod unpack;
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: archive::Limits,
     /// What a tenant may use that has no entitlement at all. `None`: nothing.
     pub fallback: Option<entitlements::Entitlement>,
+    /// Where targets may be.
+    pub targets: targets::Targets,
     /// Names this machine where a person must know which one was meant.
     pub node: String,
     /// Time.
@@ -63,7 +66,8 @@ impl Config {
     /// Everything below `dir`, with the limits that come with the product.
     pub fn new(dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { dir: dir.into(), limits: archive::Limits::default(), fallback: None, node, clock }
+        let targets = targets::Targets::Anywhere;
+        Self { dir: dir.into(), limits: archive::Limits::default(), fallback: None, targets, node, clock }
     }
 
     /// The catalogue.
@@ -87,16 +91,21 @@ pub fn activities(config: &Config) -> Result<Vec<Arc<dyn Activity>>, catalog::Er
     let begun = begun::Begun::open(config.dir.join("begun"), &config.node).map_err(opening)?;
     let clock = config.clock.clone();
     Ok(vec![
-        Arc::new(compatibility::Evaluate { catalog: catalog.clone() }),
-        Arc::new(resolution::Resolve { catalog: catalog.clone(), platform: platform::Platform::host() }),
+        Arc::new(compatibility::Evaluate { catalog: catalog.clone(), targets: config.targets.clone() }),
+        Arc::new(resolution::Resolve {
+            catalog: catalog.clone(),
+            platform: platform::Platform::host(),
+            targets: config.targets.clone(),
+        }),
         Arc::new(license::Grant { accounts, fallback: config.fallback.clone(), clock: clock.clone() }),
         Arc::new(apply::Apply {
             catalog,
             undone: undone.clone(),
             begun: begun.clone(),
+            targets: config.targets.clone(),
             clock,
             steps: Arc::new(apply::Uninterrupted),
         }),
-        Arc::new(verify::Verify { undone, begun }),
+        Arc::new(verify::Verify { undone, begun, targets: config.targets.clone() }),
     ])
 }

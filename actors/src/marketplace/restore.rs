@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::apply::{Context, Fault, Steps, place};
+use super::apply::{Context, Fault, Steps};
 use super::begun::Begun;
 use super::journal::{self, FileStep, Journal, RollbackToken, remove_all, sync_dir, write_durably};
+use super::targets::Allowed;
 use super::tree::{self, FileState, Found};
 
 /// Which installations were taken back. Kept outside of the targets, which must not show a trace,
@@ -202,8 +203,8 @@ fn sweep(journal: &Journal, steps: &dyn Steps) -> Result<(), Fault> {
 }
 
 /// Checks that nothing that `saga` did is left in `target`, wherever that is (H09).
-pub fn clean(target: &Path, undone: &Undone, begun: &Begun, saga: &str) -> Result<(), Fault> {
-    let found = place(target)?;
+pub fn clean(target: &Path, allowed: &Allowed, undone: &Undone, begun: &Begun, saga: &str) -> Result<(), Fault> {
+    let found = allowed.place(target)?;
     for note in begun.all(saga, target)? {
         let here = found.as_deref().map_or(Ok(false), |found| note.is_of(found, None, false))?;
         if !here {

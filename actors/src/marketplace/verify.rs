@@ -10,6 +10,7 @@ use supervisor::activity::{Attempt, Failure, Typed};
 use super::begun::Begun;
 use super::blocking::blocking;
 use super::restore::{self, Undone};
+use super::targets::Targets;
 
 /// The activity.
 pub struct Verify {
@@ -17,6 +18,8 @@ pub struct Verify {
     pub undone: Undone,
     /// Which installations have begun.
     pub begun: Begun,
+    /// Where targets may be.
+    pub targets: Targets,
 }
 
 /// Which target.
@@ -41,8 +44,9 @@ impl Typed for Verify {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
         let (undone, begun, saga) = (self.undone.clone(), self.begun.clone(), attempt.saga.to_string());
+        let allowed = self.targets.of(&attempt.saga.tenant);
         blocking(attempt, move |_| {
-            restore::clean(&input.target, &undone, &begun, &saga)?;
+            restore::clean(&input.target, &allowed, &undone, &begun, &saga)?;
             Ok(Output { clean: true })
         })
         .await

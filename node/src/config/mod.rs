@@ -225,6 +225,12 @@ settings! {
         /// `data_dir` when not set.
         #[serde(skip_serializing_if = "Option::is_none")]
         dir: Option<PathBuf> = None,
+        /// Directories below which targets of installations may be; `{tenant}` stands for the
+        /// tenant's name, as in `/srv/projects/{tenant}`. When none is set, a node that says to the
+        /// server who it is installs nowhere, and one on a server without authentication, where
+        /// everybody may speak as anybody, installs anywhere it can write.
+        #[serde(deserialize_with = "servers::read")]
+        target_roots: Vec<String> = Vec::new(),
     }
 }
 
@@ -340,6 +346,11 @@ impl Config {
         refuse(
             self.debug.enabled && !self.debug.bind.ip().is_loopback() && self.debug.token.is_none(),
             format!("debug.bind: {} is not loopback, so debug.token must be set", self.debug.bind),
+        );
+        let relative = self.catalog.target_roots.iter().find(|root| !root.starts_with('/'));
+        refuse(
+            relative.is_some(),
+            format!("catalog.target_roots: {:?} is not absolute", relative.map_or("", String::as_str)),
         );
         refuse(
             !(0.0..=1.0).contains(&self.telemetry.sample_ratio),

@@ -29,6 +29,8 @@ pub struct About {
     pub sync: std::sync::Mutex<String>,
     /// Replicas of the journal.
     pub replicas: u32,
+    /// What of its settings is worth a look.
+    pub warnings: Vec<String>,
     /// When the node started.
     pub since: Time,
 }
@@ -139,6 +141,7 @@ impl QueryService {
             members: self.places.live().iter().map(ToString::to_string).collect(),
             shards: self.places.all_local().iter().map(|(shard, _)| shard.0).collect(),
             troubles,
+            warnings: self.about.warnings.clone(),
             since: self.about.since,
         }
     }

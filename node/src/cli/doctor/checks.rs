@@ -194,6 +194,9 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
         for trouble in &view.troubles {
             found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
         }
+        for warning in &view.warnings {
+            found(Finding::warn("settings", format!("{name}: {warning}"), "skald node --print-config explains each"));
+        }
     }
 }
 
