@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use futures::StreamExt as _;
 use protocol::view::{SagaView, Status};
 use scenarios::cluster::TestCluster;
 use scenarios::stage::{PATIENCE, saga_key, start};
@@ -129,5 +130,34 @@ async fn a_worker_in_another_language_serves_an_activity() -> anyhow::Result<()>
         }
     })
     .await??;
+    Ok(())
+}
+
+const ASKED: &str = r#"
+name: asked
+definition:
+  StartAt: Quote
+  States:
+    Quote: { Type: Task, Resource: "activity:price.ask", Compensate: none, Next: InTime }
+    InTime: { Type: Task, Resource: "activity:price.ask", Compensate: none, TimeoutSeconds: 20, End: true }
+"#;
+
+/// Without a deadline the bus decides how long an answer may take, which is a minute, and not the
+/// day that an accepted attempt may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_without_a_time_out_names_no_deadline() -> anyhow::Result<()> {
+    let cluster = TestCluster::start(1, |_| Vec::new(), &[ASKED]).await?;
+    let client = cluster.client().await?;
+    let bus = async_nats::connect(cluster.server.url()).await?;
+    let mut asked = bus.subscribe("skald.act.acme.price.ask").await?;
+    bus.flush().await?;
+    client.start(&start("asked", "deadlines", json!({}))).await?;
+    let mut deadlines = Vec::new();
+    for _ in 0..2 {
+        let message = tokio::time::timeout(PATIENCE, asked.next()).await?.context("a request")?;
+        deadlines.push(message.headers.as_ref().is_some_and(|headers| headers.get("Skald-Deadline").is_some()));
+        bus.publish(message.reply.context("a reply subject")?, "1".into()).await?;
+    }
+    assert_eq!(deadlines, [false, true]);
     Ok(())
 }

@@ -76,12 +76,13 @@ impl Behaviour for StepActor {
 impl StepActor {
     async fn run(&self, me: &Me<Message>) -> Result<Value, StepError> {
         let now = self.engine.now();
+        // The longest that anything may take, also what was accepted and is answered by token.
         let limit = self.call.deadline.map_or(self.engine.limits.attempt_max, |deadline| deadline.since(now));
         let attempt = Attempt {
             saga: (*self.saga).clone(),
             key: self.call.key.clone(),
             number: self.call.attempt.attempt,
-            deadline: Some(now.after(limit)),
+            deadline: self.call.deadline,
             principal: self.by.clone(),
             trace: self.trace.clone(),
             heartbeat_every: self.call.heartbeat_ms.map(Duration::from_millis),
