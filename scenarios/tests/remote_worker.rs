@@ -6,6 +6,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use futures::StreamExt as _;
+use protocol::Code;
+use protocol::command::ActivityAnswer;
 use protocol::view::{SagaView, Status};
 use scenarios::cluster::TestCluster;
 use scenarios::stage::{PATIENCE, saga_key, start};
@@ -159,5 +161,39 @@ async fn a_state_without_a_time_out_names_no_deadline() -> anyhow::Result<()> {
         bus.publish(message.reply.context("a reply subject")?, "1".into()).await?;
     }
     assert_eq!(deadlines, [false, true]);
+    Ok(())
+}
+
+/// Whoever may speak for the tenant does not yet speak for its workers: an answer needs the token
+/// that the worker was given, and nothing in it can be guessed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_needs_the_token_that_was_given_out() -> anyhow::Result<()> {
+    let cluster = TestCluster::start(1, |_| Vec::new(), &[ASKED]).await?;
+    let client = cluster.client().await?;
+    let bus = async_nats::connect(cluster.server.url()).await?;
+    let mut asked = bus.subscribe("skald.act.acme.price.ask").await?;
+    bus.flush().await?;
+    client.start(&start("asked", "guarded", json!({}))).await?;
+    let message = tokio::time::timeout(PATIENCE, asked.next()).await?.context("a request")?;
+    let headers = message.headers.context("headers")?;
+    let token = headers.get("Skald-Token").context("a token")?.to_string();
+    let accepted = async_nats::HeaderMap::from_iter([("Skald-Status".parse()?, "accepted".parse()?)]);
+    bus.publish_with_headers(message.reply.context("a reply subject")?, accepted, "".into()).await?;
+
+    let eve = cluster.client_as("acme", "eve").await?;
+    let answer = |token: &str| ActivityAnswer { token: token.into(), output: json!(0), error: None, cause: None };
+    let (named, proof) = token.rsplit_once(':').context("a proof")?;
+    let other = proof.chars().rev().collect::<String>();
+    for forged in [named.to_owned(), format!("{named}:"), format!("{named}:{other}"), token.replacen(":1:", ":2:", 1)] {
+        for refused in [eve.activity_complete(&answer(&forged)).await, eve.activity_heartbeat(&answer(&forged)).await] {
+            assert_eq!(refused.unwrap_err().code(), Some(Code::Forbidden), "{forged}");
+        }
+    }
+    client.activity_heartbeat(&answer(&token)).await?;
+    client.activity_complete(&answer(&token)).await?;
+    // Answered; what comes later under the same token changes nothing.
+    client.activity_complete(&answer(&token)).await?;
+    let view = client.describe(&saga_key("guarded")).await?;
+    assert_eq!(view.state, "InTime", "{view:#?}");
     Ok(())
 }

@@ -11,12 +11,11 @@ use protocol::command::{
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
 use supervisor::machine::definition::Access;
-use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError};
+use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError, read_token};
 use supervisor::ports::Parcel;
 use supervisor::tree::reply::{Reply, moved};
 use supervisor::tree::shard::{Message, Right};
 use supervisor::tree::shell::Handle;
-use supervisor::tree::step::read_token;
 
 use super::definitions::DefinitionLibrary;
 use super::query::QueryService;
@@ -143,6 +142,7 @@ impl Dispatcher {
             trace: trace(&routed),
             cause: routed.id,
             parent: None,
+            secret: Some(secret()),
         };
         let (accepted, told) = Reply::channel();
         let (outcome, ended) = match wait {
@@ -216,7 +216,7 @@ impl Dispatcher {
         };
         let fact = match routed.command.as_str() {
             name::ACTIVITY_HEARTBEAT => {
-                return tell(&shard, |reply| Message::Beat { saga, attempt, reply }).await;
+                return tell(&shard, |reply| Message::Beat { saga, token, reply }).await;
             }
             name::ACTIVITY_COMPLETE => FactKind::StepSucceeded { attempt, output },
             _ => FactKind::StepFailed {
@@ -228,7 +228,7 @@ impl Dispatcher {
                 },
             },
         };
-        tell(&shard, |reply| Message::Fact { saga, fact, by: (by, Right::Internal), reply }).await
+        tell(&shard, |reply| Message::Answer { saga, token, fact, by, reply }).await
     }
 
     async fn parcel(&self, routed: Routed) -> Answer {
@@ -243,7 +243,8 @@ impl Dispatcher {
                 let definition = self.definitions.pick(&definition, None).await?;
                 let cause = format!("{}/{}", to.tenant, parent.0);
                 let reference = definition.reference().clone();
-                let start = StartFact { definition: reference, input, by, trace, cause, parent: Some(parent) };
+                let (parent, secret) = (Some(parent), Some(secret()));
+                let start = StartFact { definition: reference, input, by, trace, cause, parent, secret };
                 let start = Box::new(start);
                 return tell(&shard, |accepted| Message::Start {
                     saga: to,
@@ -302,6 +303,12 @@ async fn heard(shard: &Handle<Message>, told: tokio::sync::oneshot::Receiver<Ans
     Err(Problem::new(Code::Unavailable, format!("not in the journal within {ANSWER_MAX:?}: {state}"))
         .mend("it may still get there; with a key (or a signal's id) asking again is safe")
         .retry_after_ms(1_000))
+}
+
+/// What a saga's tokens are proved with: 122 bits of the system's randomness, unlike a fact's seed,
+/// which shows in what expressions draw from it.
+fn secret() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// The trace of the command, or a fresh one.
