@@ -145,7 +145,11 @@ impl Node {
             dispatcher: dispatcher.clone(),
             outbox,
             clock,
-            door: Door::new(ServiceLimits { in_flight: config.limits.commands_in_flight }),
+            door: Door::new(ServiceLimits {
+                in_flight: config.limits.commands_in_flight,
+                waits: config.limits.waits_in_flight,
+                waits_per_tenant: config.limits.waits_per_tenant,
+            }),
             metrics: metrics.clone(),
         });
         let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });

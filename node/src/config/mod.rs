@@ -158,6 +158,11 @@ settings! {
     pub struct Limits {
         /// Commands a node works on at once. Beyond it a command is answered "busy" at the door.
         commands_in_flight: usize = 4_096,
+        /// Commands that wait for an outcome at once (`saga.wait`, `saga.start` with `waitMs`); they
+        /// cost little and do not count among the others.
+        waits_in_flight: usize = 16_384,
+        /// How many of these may be one tenant's, so that the rest find room.
+        waits_per_tenant: usize = 4_096,
         /// Facts that may wait for one saga; a saga that gets more signals than it can record is full.
         facts_per_saga: usize = 10_000,
         /// Attempts of one activity running at once on this node.
@@ -333,6 +338,8 @@ impl Config {
         );
         for (name, value) in [
             ("limits.commands_in_flight", self.limits.commands_in_flight),
+            ("limits.waits_in_flight", self.limits.waits_in_flight),
+            ("limits.waits_per_tenant", self.limits.waits_per_tenant),
             ("limits.facts_per_saga", self.limits.facts_per_saga),
             ("limits.attempts_per_activity", self.limits.attempts_per_activity),
         ] {

@@ -177,7 +177,7 @@ impl Dispatcher {
         }
         let (reply, told) = Reply::channel();
         shard.tell(Message::Describe(saga, by, reply));
-        told.await.unwrap_or_else(|_| Err(moved()))
+        heard(&shard, told).await
     }
 
     async fn fact(&self, routed: Routed, key: SagaKey, fact: FactKind, by: (Principal, Right)) -> Answer {
@@ -281,6 +281,22 @@ fn name_the_saga(routed: &mut Routed) -> Result<(), Problem> {
 /// an activity's answer its attempt.
 fn is_repeatable(command: &str) -> bool {
     !matches!(command, name::SAGA_CANCEL | name::SAGA_RELEASE | name::TASK_DECIDE)
+}
+
+/// Whether a command may wait for an outcome instead of being done at once.
+pub(super) fn waits(routed: &Routed) -> bool {
+    /// The field of a start that says so; few starts have it, so that few are read here.
+    const FIELD: &[u8] = b"waitMs";
+    match routed.command.as_str() {
+        name::SAGA_WAIT => true,
+        name::SAGA_START => {
+            let asks = routed.body.windows(FIELD.len()).any(|bytes| bytes == FIELD);
+            let read = |format: Format| format.read::<Start>(&routed.body).ok();
+            let start = Format::of(Some(&routed.content_type)).ok().filter(|_| asks).and_then(read);
+            start.and_then(|start| start.wait_ms).is_some_and(|wait_ms| wait_ms > 0)
+        }
+        _ => false,
+    }
 }
 
 async fn tell(shard: &Handle<Message>, message: impl FnOnce(Reply) -> Message) -> Answer {

@@ -6,6 +6,7 @@ mod dispatch;
 mod query;
 mod routing;
 mod serve;
+mod waiting;
 
 pub use definitions::DefinitionLibrary;
 pub use dispatch::Dispatcher;
