@@ -93,10 +93,11 @@ impl Node {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let outbox: Arc<dyn Outbox> = Arc::new(outbox);
-        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone()));
+        let library =
+            Arc::new(DefinitionLibrary::new(definitions, activities.clone(), config.definitions.deployers.clone()));
         for (file, source) in parts.definitions {
             let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
-            library.deploy(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
+            library.build_in(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
         }
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());

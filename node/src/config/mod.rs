@@ -85,6 +85,8 @@ settings! {
         debug: Debug = Debug::default(),
         /// Logs and traces.
         telemetry: Telemetry = Telemetry::default(),
+        /// Definitions.
+        definitions: Definitions = Definitions::default(),
         /// The marketplace's catalogue.
         catalog: Catalog = Catalog::default(),
     }
@@ -224,6 +226,16 @@ settings! {
 }
 
 settings! {
+    /// Definitions.
+    pub struct Definitions {
+        /// Principals who may deploy definitions for their tenant; `*` is everyone of the tenant. The
+        /// same on all nodes: any of them may be asked.
+        #[serde(deserialize_with = "servers::read")]
+        deployers: Vec<String> = vec!["*".to_owned()],
+    }
+}
+
+settings! {
     /// The marketplace's catalogue.
     pub struct Catalog {
         /// The directory that holds it, shared by all nodes of the cluster. `catalog` below
@@ -282,6 +294,7 @@ impl Config {
         ("cluster", Cluster::SETTINGS),
         ("debug", Debug::SETTINGS),
         ("telemetry", Telemetry::SETTINGS),
+        ("definitions", Definitions::SETTINGS),
         ("catalog", Catalog::SETTINGS),
     ];
 

@@ -111,10 +111,14 @@ impl Dispatcher {
             name::ACTIVITY_COMPLETE | name::ACTIVITY_FAIL | name::ACTIVITY_HEARTBEAT => {
                 self.activity(format, routed, by).await
             }
-            name::DEFINITION_DEPLOY => self.definitions.deploy(&format.read::<Deploy>(&routed.body)?).await,
+            name::DEFINITION_DEPLOY => {
+                self.definitions.deploy(&routed.tenant, &by, &format.read::<Deploy>(&routed.body)?).await
+            }
             name::DEFINITION_CHECK => self.definitions.check(&format.read::<Deploy>(&routed.body)?),
-            name::DEFINITION_LIST => self.definitions.list().await,
-            name::DEFINITION_SHOW => self.definitions.show(&format.read::<ShowDefinition>(&routed.body)?).await,
+            name::DEFINITION_LIST => self.definitions.list(&routed.tenant).await,
+            name::DEFINITION_SHOW => {
+                self.definitions.show(&routed.tenant, &format.read::<ShowDefinition>(&routed.body)?).await
+            }
             PARCEL => self.parcel(routed).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))
                 .mend(format!("the commands are {}", name::ALL.join(", ")))),
@@ -130,7 +134,7 @@ impl Dispatcher {
             Place::Here(shard) => shard,
             Place::Elsewhere => return self.router.forward(&saga, routed, wait.unwrap_or_default()).await,
         };
-        let definition = self.definitions.pick(&start.definition, start.version).await?;
+        let definition = self.definitions.pick(&saga.tenant, &start.definition, start.version).await?;
         if !Access::allows(&definition.header().access.start, by.as_str()) {
             let what = format!("{by} may not start {}", start.definition);
             return Err(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"));
@@ -240,7 +244,7 @@ impl Dispatcher {
         let by = Principal::new(&routed.principal).map_err(unusable)?;
         let fact = match parcel {
             Parcel::Child { definition, input, parent, by, trace } => {
-                let definition = self.definitions.pick(&definition, None).await?;
+                let definition = self.definitions.pick(&to.tenant, &definition, None).await?;
                 let cause = format!("{}/{}", to.tenant, parent.0);
                 let reference = definition.reference().clone();
                 let (parent, secret) = (Some(parent), Some(secret()));
