@@ -70,6 +70,10 @@ pub struct Node {
 /// that waits for a shard to settle is held no longer.
 const LAST_COMMANDS: Duration = Duration::from_secs(8);
 
+/// How often the servers are asked when they write through: somebody may have changed it, or a
+/// monitor that was silent speaks.
+const LOOK_AT_SYNC: Duration = Duration::from_secs(60);
+
 impl Node {
     /// Starts a node and returns once it has joined its cluster and owns what it should own.
     pub async fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
@@ -119,7 +123,7 @@ impl Node {
         let places = Arc::new(Shards::default());
         let about = crate::service::About {
             server: bus.server(),
-            sync: std::sync::Mutex::new("unknown".into()),
+            sync: std::sync::Mutex::new("unknown: not asked yet".into()),
             replicas: config.journal.replicas,
             warnings: warnings(&config),
             since: clock.now(),
@@ -179,7 +183,7 @@ impl Node {
         .await?;
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
-        watch_sync(config.monitors.clone(), queries.clone());
+        watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
         let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, id };
         node.joined(&queries, config.debug.enabled).await?;
         Ok(node)
@@ -326,16 +330,24 @@ fn services(
 }
 
 /// Finds out, in the background and now and then, when the server fsyncs.
-fn watch_sync(monitors: Vec<String>, queries: Arc<QueryService>) {
+fn watch_sync(monitors: Vec<String>, queries: std::sync::Weak<QueryService>) {
     tokio::spawn(async move {
-        let mode = sync_mode(&monitors).await;
-        let text = mode.to_string();
-        if text.starts_with("always") {
-            info!(sync = text, "durability checked");
-        } else {
-            warn!(sync = text, "durability is not assured: run the server with `sync_interval: always`");
+        // Until the node is gone.
+        while let Some(queries) = queries.upgrade() {
+            let text = sync_mode(&monitors).await.to_string();
+            let before = std::mem::replace(
+                &mut *queries.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+                text.clone(),
+            );
+            let changed = before != text;
+            if changed && text.starts_with("always") {
+                info!(sync = text, "durability checked");
+            } else if changed {
+                warn!(sync = text, "durability is not assured: run the server with `sync_interval: always`");
+            }
+            drop(queries);
+            tokio::time::sleep(LOOK_AT_SYNC).await;
         }
-        *queries.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = text;
     });
 }
 

@@ -72,7 +72,7 @@ fn health(node: &str, members: &[&str]) -> Answer {
         warnings: Vec::new(),
         since: Time::from_micros(0),
     });
-    Answer { node: NodeId::new(node).unwrap(), body }
+    Answer::new(NodeId::new(node).unwrap(), body)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod dispatch;
+mod gather;
 mod query;
 mod routing;
 mod serve;
