@@ -333,7 +333,7 @@ fn what_does_not_suit_is_told_before_anything_else() {
     world.package("modern", "1.0.0", "rust-version = \"1.99\"\n---\n");
     let evaluate = |asset: &str, version: &str| {
         let rust = semver::Version::new(1, 95, 0);
-        compatibility::evaluate(&world.catalog, &rust, &world.question(asset, version)).unwrap()
+        compatibility::evaluate(&world.catalog, &rust, &world.question(asset, version), &world.allowed()).unwrap()
     };
     for (asset, version, code) in
         [("modern", "*", "rust-version"), ("unheard-of", "*", "missing"), ("asset", "7", "missing")]

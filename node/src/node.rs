@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use actors::marketplace::targets::Targets;
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -69,6 +70,10 @@ pub struct Node {
 /// that waits for a shard to settle is held no longer.
 const LAST_COMMANDS: Duration = Duration::from_secs(8);
 
+/// How often the servers are asked when they write through: somebody may have changed it, or a
+/// monitor that was silent speaks.
+const LOOK_AT_SYNC: Duration = Duration::from_secs(60);
+
 impl Node {
     /// Starts a node and returns once it has joined its cluster and owns what it should own.
     pub async fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
@@ -92,10 +97,11 @@ impl Node {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let outbox: Arc<dyn Outbox> = Arc::new(outbox);
-        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone()));
+        let library =
+            Arc::new(DefinitionLibrary::new(definitions, activities.clone(), config.definitions.deployers.clone()));
         for (file, source) in parts.definitions {
             let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
-            library.deploy(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
+            library.build_in(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
         }
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
@@ -117,8 +123,9 @@ impl Node {
         let places = Arc::new(Shards::default());
         let about = crate::service::About {
             server: bus.server(),
-            sync: std::sync::Mutex::new("unknown".into()),
+            sync: std::sync::Mutex::new("unknown: not asked yet".into()),
             replicas: config.journal.replicas,
+            warnings: warnings(&config),
             since: clock.now(),
         };
         let queries = Arc::new(QueryService {
@@ -143,7 +150,11 @@ impl Node {
             dispatcher: dispatcher.clone(),
             outbox,
             clock,
-            door: Door::new(ServiceLimits { in_flight: config.limits.commands_in_flight }),
+            door: Door::new(ServiceLimits {
+                in_flight: config.limits.commands_in_flight,
+                waits: config.limits.waits_in_flight,
+                waits_per_tenant: config.limits.waits_per_tenant,
+            }),
             metrics: metrics.clone(),
         });
         let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
@@ -172,7 +183,7 @@ impl Node {
         .await?;
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
-        watch_sync(config.monitors.clone(), queries.clone());
+        watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
         let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, id };
         node.joined(&queries, config.debug.enabled).await?;
         Ok(node)
@@ -244,6 +255,19 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
     limits
 }
 
+/// What of the settings suits one machine of one person only, said once in the log and again to
+/// whoever asks.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.targets() == Targets::Anywhere {
+        warnings.push("installations may go to any directory this node can write; set catalog.target_roots".to_owned());
+    }
+    for warning in &warnings {
+        warn!(warning, "settings for one person");
+    }
+    warnings
+}
+
 fn cluster_limits(config: &Config) -> ClusterLimits {
     ClusterLimits {
         dead_after: Duration::from_millis(config.cluster.dead_after_ms),
@@ -306,16 +330,24 @@ fn services(
 }
 
 /// Finds out, in the background and now and then, when the server fsyncs.
-fn watch_sync(monitors: Vec<String>, queries: Arc<QueryService>) {
+fn watch_sync(monitors: Vec<String>, queries: std::sync::Weak<QueryService>) {
     tokio::spawn(async move {
-        let mode = sync_mode(&monitors).await;
-        let text = mode.to_string();
-        if text.starts_with("always") {
-            info!(sync = text, "durability checked");
-        } else {
-            warn!(sync = text, "durability is not assured: run the server with `sync_interval: always`");
+        // Until the node is gone.
+        while let Some(queries) = queries.upgrade() {
+            let text = sync_mode(&monitors).await.to_string();
+            let before = std::mem::replace(
+                &mut *queries.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+                text.clone(),
+            );
+            let changed = before != text;
+            if changed && text.starts_with("always") {
+                info!(sync = text, "durability checked");
+            } else if changed {
+                warn!(sync = text, "durability is not assured: run the server with `sync_interval: always`");
+            }
+            drop(queries);
+            tokio::time::sleep(LOOK_AT_SYNC).await;
         }
-        *queries.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = text;
     });
 }
 

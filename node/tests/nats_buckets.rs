@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use nats_support::{One, bus, one, three, until};
 use node::nats::{Deployed, KvCluster, KvDefinitions, KvSnapshots, Replicas};
-use protocol::{Epoch, NodeId, ShardId};
+use protocol::{Epoch, NodeId, ShardId, Tenant};
 use supervisor::ports::{Beat, Cluster, Lease, PutError, Snapshots};
 
 const SHARD: ShardId = ShardId(2);
@@ -154,24 +154,37 @@ async fn held_by(cluster: &KvCluster, owner: Option<&str>, epoch: Epoch) {
 async fn deploying_the_same_again_changes_nothing() {
     let One { bus, server: _server, dir: _dir } = one().await;
     let definitions = KvDefinitions::open(&bus, Replicas::One).await.unwrap();
-    assert_eq!(definitions.latest("install").await.unwrap(), None);
-    let deploy = |source: &'static str, digest: &'static str| definitions.deploy("install", bytes(source), digest);
+    assert_eq!(definitions.latest(None, "install").await.unwrap(), None);
+    let deploy =
+        |source: &'static str, digest: &'static str| definitions.deploy(None, "install", bytes(source), digest);
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 1, new: true });
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 1, new: false });
     assert_eq!(deploy("b", "d2").await.unwrap(), Deployed { version: 2, new: true });
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 3, new: true }, "back to the old source");
-    definitions.deploy("install.extra", bytes("x"), "dx").await.unwrap();
+    definitions.deploy(None, "install.extra", bytes("x"), "dx").await.unwrap();
     // Ten at once: each gets a version of its own.
-    let many = (0..10).map(|n| definitions.deploy("many", bytes("m"), Box::leak(format!("m{n}").into_boxed_str())));
+    let many =
+        (0..10).map(|n| definitions.deploy(None, "many", bytes("m"), Box::leak(format!("m{n}").into_boxed_str())));
     let mut versions: Vec<_> =
         futures::future::try_join_all(many).await.unwrap().into_iter().map(|it| it.version).collect();
     versions.sort_unstable();
     assert_eq!(versions, (1..=10).collect::<Vec<_>>());
-    let second = definitions.get("install", 2).await.unwrap().unwrap();
+    let second = definitions.get(None, "install", 2).await.unwrap().unwrap();
     assert_eq!((second.source, second.digest.as_str()), (bytes("b"), "d2"));
-    assert_eq!(definitions.get("install", 9).await.unwrap(), None);
-    assert_eq!(definitions.latest("install").await.unwrap().unwrap().version, 3);
-    let listed: Vec<_> = definitions.list().await.unwrap().into_iter().map(|it| (it.name, it.version)).collect();
+    assert_eq!(definitions.get(None, "install", 9).await.unwrap(), None);
+    assert_eq!(definitions.latest(None, "install").await.unwrap().unwrap().version, 3);
+    // A tenant counts its own versions, and sees no other tenant's.
+    let (acme, other) = (Tenant::new("acme").unwrap(), Tenant::new("other").unwrap());
+    let own = definitions.deploy(Some(&acme), "install", bytes("mine"), "dm").await.unwrap();
+    assert_eq!(own, Deployed { version: 1, new: true });
+    assert_eq!(definitions.latest(Some(&acme), "install").await.unwrap().unwrap().source, bytes("mine"));
+    assert_eq!(definitions.latest(None, "install").await.unwrap().unwrap().version, 3);
+    assert_eq!(definitions.latest(Some(&other), "install").await.unwrap(), None);
+    let seen = definitions.list(&acme).await.unwrap();
+    assert_eq!(seen.iter().filter(|it| it.tenant.is_some()).count(), 1);
+    assert_eq!(definitions.built_in("install", "d2").await.unwrap(), Some(2), "an older one is known");
+    assert_eq!(definitions.built_in("install", "d9").await.unwrap(), None);
+    let listed: Vec<_> = definitions.list(&other).await.unwrap().into_iter().map(|it| (it.name, it.version)).collect();
     let of = |name: &str| listed.iter().filter(|it| it.0 == name).map(|it| it.1).collect::<Vec<_>>();
     assert_eq!((of("install"), of("install.extra"), of("many").len()), (vec![1, 2, 3], vec![1], 10));
 }

@@ -189,6 +189,10 @@ pub struct Epoch(pub u64);
 /// One version of one definition, pinned by its content. A version never changes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct DefinitionRef {
+    /// Whose it is. `None`: it is built in, and everybody's; so is what a release deployed that did
+    /// not ask whose it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// The definition's name.
     pub name: Arc<str>,
     /// Its version, counted from 1.
@@ -227,6 +231,16 @@ mod tests {
         let saga: SagaId = "acme/install/7".parse().unwrap();
         assert_eq!((saga.tenant.as_str(), saga.key.as_str()), ("acme", "install/7"));
         assert!("acme".parse::<SagaId>().is_err());
+    }
+
+    #[test]
+    fn a_definition_of_an_older_release_is_built_in() {
+        let old = serde_json::json!({ "name": "order", "version": 3, "digest": "d" });
+        let read: DefinitionRef = serde_json::from_value(old.clone()).unwrap();
+        assert_eq!((read.tenant.as_ref(), serde_json::to_value(&read).unwrap()), (None, old));
+        let own = DefinitionRef { tenant: Some(Tenant::new("acme").unwrap()), ..read.clone() };
+        assert_ne!(own, read);
+        assert_eq!(crate::codec::load::<DefinitionRef>(&crate::codec::store(&own)).unwrap(), own);
     }
 
     #[test]

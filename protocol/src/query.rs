@@ -42,6 +42,19 @@ pub struct Answer {
     pub node: NodeId,
     /// What it says.
     pub body: Body,
+    /// When it said so, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// What is not in it and why, in sentences; what a node that is silent would have said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+impl Answer {
+    /// An answer that lacks nothing.
+    pub fn new(node: NodeId, body: Body) -> Self {
+        Self { node, body, at: None, missing: Vec::new() }
+    }
 }
 
 /// What a node says.
@@ -143,6 +156,9 @@ pub struct HealthView {
     pub shards: Vec<u16>,
     /// What is wrong, in sentences. Empty when all is well.
     pub troubles: Vec<String>,
+    /// What is worth a look and no trouble, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// When the node started.
     pub since: Time,
 }

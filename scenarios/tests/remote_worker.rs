@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use futures::StreamExt as _;
+use protocol::Code;
+use protocol::command::ActivityAnswer;
 use protocol::view::{SagaView, Status};
 use scenarios::cluster::TestCluster;
 use scenarios::stage::{PATIENCE, saga_key, start};
@@ -129,5 +132,68 @@ async fn a_worker_in_another_language_serves_an_activity() -> anyhow::Result<()>
         }
     })
     .await??;
+    Ok(())
+}
+
+const ASKED: &str = r#"
+name: asked
+definition:
+  StartAt: Quote
+  States:
+    Quote: { Type: Task, Resource: "activity:price.ask", Compensate: none, Next: InTime }
+    InTime: { Type: Task, Resource: "activity:price.ask", Compensate: none, TimeoutSeconds: 20, End: true }
+"#;
+
+/// Without a deadline the bus decides how long an answer may take, which is a minute, and not the
+/// day that an accepted attempt may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_without_a_time_out_names_no_deadline() -> anyhow::Result<()> {
+    let cluster = TestCluster::start(1, |_| Vec::new(), &[ASKED]).await?;
+    let client = cluster.client().await?;
+    let bus = async_nats::connect(cluster.server.url()).await?;
+    let mut asked = bus.subscribe("skald.act.acme.price.ask").await?;
+    bus.flush().await?;
+    client.start(&start("asked", "deadlines", json!({}))).await?;
+    let mut deadlines = Vec::new();
+    for _ in 0..2 {
+        let message = tokio::time::timeout(PATIENCE, asked.next()).await?.context("a request")?;
+        deadlines.push(message.headers.as_ref().is_some_and(|headers| headers.get("Skald-Deadline").is_some()));
+        bus.publish(message.reply.context("a reply subject")?, "1".into()).await?;
+    }
+    assert_eq!(deadlines, [false, true]);
+    Ok(())
+}
+
+/// Whoever may speak for the tenant does not yet speak for its workers: an answer needs the token
+/// that the worker was given, and nothing in it can be guessed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_needs_the_token_that_was_given_out() -> anyhow::Result<()> {
+    let cluster = TestCluster::start(1, |_| Vec::new(), &[ASKED]).await?;
+    let client = cluster.client().await?;
+    let bus = async_nats::connect(cluster.server.url()).await?;
+    let mut asked = bus.subscribe("skald.act.acme.price.ask").await?;
+    bus.flush().await?;
+    client.start(&start("asked", "guarded", json!({}))).await?;
+    let message = tokio::time::timeout(PATIENCE, asked.next()).await?.context("a request")?;
+    let headers = message.headers.context("headers")?;
+    let token = headers.get("Skald-Token").context("a token")?.to_string();
+    let accepted = async_nats::HeaderMap::from_iter([("Skald-Status".parse()?, "accepted".parse()?)]);
+    bus.publish_with_headers(message.reply.context("a reply subject")?, accepted, "".into()).await?;
+
+    let eve = cluster.client_as("acme", "eve").await?;
+    let answer = |token: &str| ActivityAnswer { token: token.into(), output: json!(0), error: None, cause: None };
+    let (named, proof) = token.rsplit_once(':').context("a proof")?;
+    let other = proof.chars().rev().collect::<String>();
+    for forged in [named.to_owned(), format!("{named}:"), format!("{named}:{other}"), token.replacen(":1:", ":2:", 1)] {
+        for refused in [eve.activity_complete(&answer(&forged)).await, eve.activity_heartbeat(&answer(&forged)).await] {
+            assert_eq!(refused.unwrap_err().code(), Some(Code::Forbidden), "{forged}");
+        }
+    }
+    client.activity_heartbeat(&answer(&token)).await?;
+    client.activity_complete(&answer(&token)).await?;
+    // Answered; what comes later under the same token changes nothing.
+    client.activity_complete(&answer(&token)).await?;
+    let view = client.describe(&saga_key("guarded")).await?;
+    assert_eq!(view.state, "InTime", "{view:#?}");
     Ok(())
 }

@@ -18,7 +18,8 @@ pub struct Attempt {
     pub key: String,
     /// Counted from 1.
     pub number: u32,
-    /// When the engine stops waiting for the answer.
+    /// When the state gives up. `None`: it does not say, and whoever carries the request decides how
+    /// long an answer may take.
     pub deadline: Option<Time>,
     /// Who started the saga.
     pub principal: Principal,

@@ -5,7 +5,7 @@
 //! which is atomic and can be told from not done. So a crash anywhere leaves a target from which
 //! the same key goes on, forwards or backwards.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use supervisor::activity::{Attempt, Failure, Typed};
 use supervisor::ports::Clock;
 
 use super::archive;
+use super::begun::Begun;
 use super::blocking::{Awaited, blocking};
 use super::catalog::Catalog;
 use super::journal::{self, Journal, RollbackToken};
@@ -28,6 +29,7 @@ use super::project;
 use super::reference::{Graph, InstalledArtifactRef};
 use super::restore::{self, Undone};
 use super::steps;
+use super::targets::{Allowed, Targets};
 
 /// Hears of each step before the next one begins. The product has [`Uninterrupted`]; a test stops
 /// the work at any step as a crash would.
@@ -68,6 +70,10 @@ pub struct Apply {
     pub catalog: Catalog,
     /// Where it is kept which installations were taken back; shared like the catalogue.
     pub undone: Undone,
+    /// Where it is kept which installations have begun; shared like the catalogue.
+    pub begun: Begun,
+    /// Where targets may be.
+    pub targets: Targets,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Hears of each step.
@@ -135,6 +141,20 @@ pub enum Fault {
     /// Another installation works on the target. It will be done soon.
     #[error("another installation works on the target; wait for it")]
     Busy,
+    /// The target was begun in, and is not to be seen from here. It may be from where the next
+    /// attempt runs; else a person must look.
+    #[error(
+        "the target {} is not visible on {here}, and {begun_on} has begun to change it; \
+         make it visible on {here} (mount it), or have a node that sees it go on", .target.display()
+    )]
+    Unseen {
+        /// The target as the saga names it.
+        target: PathBuf,
+        /// The node that looked.
+        here: String,
+        /// The node that began.
+        begun_on: String,
+    },
     /// Somebody changed what we changed. A person must look.
     #[error("the target changed under us: {0}; put it back as it was, or settle the installation by hand")]
     Changed(String),
@@ -187,7 +207,7 @@ impl Fault {
     /// Whether trying again without changing anything is of no use.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Interrupted(_) | Self::Busy => false,
+            Self::Interrupted(_) | Self::Busy | Self::Unseen { .. } => false,
             Self::Changed(_) | Self::Unusable(_) | Self::Tampered(_) | Self::Refused(_) => true,
             Self::Io { source, .. } => lasting(source.kind()).is_some(),
             Self::Left { fault, .. } => fault.is_permanent(),
@@ -216,6 +236,7 @@ impl From<Fault> for Failure {
         match fault {
             Fault::Interrupted(error) => Failure::transient("applying to the target", error),
             Fault::Busy => Failure::transient("locking the target", "busy; another installation works on it"),
+            Fault::Unseen { .. } => Failure::transient("looking for the target", cause),
             Fault::Changed(_) => Failure::named("TargetChanged", cause),
             Fault::Unusable(_) => Failure::named("TargetUnusable", cause),
             Fault::Tampered(_) => Failure::named("ArchiveTampered", cause),
@@ -243,14 +264,14 @@ impl Typed for Apply {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
         let awaited = Awaited::default();
-        let (work, context) = (self.work(&awaited), self.context(attempt));
+        let (work, context) = (self.work(attempt, &awaited), self.context(attempt));
         blocking(attempt, move |heartbeat| work.apply(&context, &input, &|| heartbeat.beat()).map_err(Failure::from))
             .await
     }
 
     async fn undo(&self, attempt: &Attempt, input: Input, _: Option<Output>) -> Result<(), Failure> {
         let awaited = Awaited::default();
-        let (work, context) = (self.work(&awaited), self.context(attempt));
+        let (work, context) = (self.work(attempt, &awaited), self.context(attempt));
         blocking(attempt, move |heartbeat| {
             work.restore(&context, &input.target, &|| heartbeat.beat()).map_err(Failure::from)
         })
@@ -263,9 +284,11 @@ impl Apply {
         Context { key: attempt.key.clone(), saga: attempt.saga.to_string(), now: self.clock.now() }
     }
 
-    fn work(&self, awaited: &Awaited) -> Work {
+    fn work(&self, attempt: &Attempt, awaited: &Awaited) -> Work {
         let steps = UntilGivenUp { steps: self.steps.clone(), given_up: awaited.given_up() };
-        Work { catalog: self.catalog.clone(), undone: self.undone.clone(), steps: Arc::new(steps) }
+        let (undone, begun) = (self.undone.clone(), self.begun.clone());
+        let allowed = self.targets.of(&attempt.saga.tenant);
+        Work { catalog: self.catalog.clone(), undone, begun, allowed, steps: Arc::new(steps) }
     }
 }
 
@@ -275,6 +298,10 @@ pub struct Work {
     pub catalog: Catalog,
     /// Which installations were taken back.
     pub undone: Undone,
+    /// Which installations have begun.
+    pub begun: Begun,
+    /// Where the tenant's targets may be.
+    pub allowed: Allowed,
     /// Hears of each step.
     pub steps: Arc<dyn Steps>,
 }
@@ -282,21 +309,28 @@ pub struct Work {
 impl Work {
     /// Applies `input`, or goes on applying it.
     pub fn apply(&self, context: &Context, input: &Input, alive: &dyn Fn()) -> Result<Output, Fault> {
-        let target = match fs::canonicalize(&input.target) {
-            Ok(target) if target.is_dir() => target,
-            Ok(_) => return Err(Fault::Unusable(format!("the target {} is not a directory", input.target.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Fault::Unusable(format!("the target {} does not exist", input.target.display())));
-            }
-            Err(source) => return Err(Fault::Io { doing: "looking at the target".into(), source }),
+        let Some(target) = self.allowed.place(&input.target)? else {
+            let nowhere = || Fault::Unusable(format!("the target {} is not a directory here", input.target.display()));
+            return Err(self.begun.of(context)?.map_or_else(nowhere, |note| self.begun.unseen(&note)));
         };
         let _lock = lock(&target)?;
+        // First the note, then the look: a restoration elsewhere does it the other way round, so
+        // that one of the two sees the other.
+        let new = self.begun.note(context, &input.target)?;
         if self.undone.knows(&context.saga, &context.key)? {
+            if new {
+                self.begun.forget(context)?;
+            }
             return Err(Fault::Refused(
                 "this installation was taken back already; start a new installation".to_owned(),
             ));
         }
         let journal = Journal::of(&target, &context.key);
+        if let Some(note) = self.begun.of(context)?.filter(|_| !new)
+            && !note.is_of(&target, Some(&journal), false)?
+        {
+            return Err(self.begun.unseen(&note));
+        }
         let reading = || Fault::io("reading the installation's journal");
         let asked = plan::asked(input);
         let noted = journal.token().map_err(reading())?;
@@ -308,8 +342,9 @@ impl Work {
             let token = match (noted, drafted) {
                 (Some(token), _) => token,
                 (None, Some(token)) => plan::publish(&journal, token, self.steps.as_ref())?,
-                (None, None) => plan::make(&journal, context, input, asked, self.steps.as_ref())?,
+                (None, None) => plan::make(&journal, context, input, asked, &self.allowed, self.steps.as_ref())?,
             };
+            self.begun.planned(context, &input.target)?;
             steps::forwards(&journal, &token, &self.catalog, self.steps.as_ref(), alive)?;
             Ok::<_, Fault>(token)
         };
@@ -317,7 +352,7 @@ impl Work {
             Ok(token) => Ok(output(&token)),
             Err(fault) if !fault.is_permanent() => Err(fault),
             // What will not pass by itself leaves nothing behind.
-            Err(fault) => match restore::backwards(&journal, self.steps.as_ref(), alive) {
+            Err(fault) => match self.backwards(context, &journal, alive) {
                 Ok(()) => Err(fault),
                 Err(left) => Err(Fault::Left { fault: Box::new(fault), left: Box::new(left) }),
             },
@@ -326,20 +361,34 @@ impl Work {
 
     /// Takes back whatever was applied under the key, and checks that nothing is left (H09).
     pub fn restore(&self, context: &Context, target: &Path, alive: &dyn Fn()) -> Result<(), Fault> {
-        let target = match fs::canonicalize(target) {
-            Ok(found) if found.is_dir() => found,
-            // Nothing can have been applied to what is not there, and nothing of it is left.
-            Ok(_) => return self.undone.note(context, target, None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.undone.note(context, target, None),
-            Err(source) => return Err(Fault::Io { doing: "looking at the target".into(), source }),
+        let found = self.allowed.place(target)?;
+        // From here on a delayed attempt to apply finds itself undone.
+        self.undone.note(context, found.as_deref().unwrap_or(target), None)?;
+        let begun = self.begun.of(context)?;
+        let target = match (found, &begun) {
+            (Some(found), _) => found,
+            (None, Some(note)) => return Err(self.begun.unseen(note)),
+            // Nothing was applied to what never was begun in.
+            (None, None) => return Ok(()),
         };
         let _lock = lock(&target)?;
         let journal = Journal::of(&target, &context.key);
-        let token = journal.token().map_err(Fault::io("reading the installation's journal"))?;
-        // From here on a delayed attempt to apply finds itself undone.
-        self.undone.note(context, &target, token.as_ref())?;
-        restore::backwards(&journal, self.steps.as_ref(), alive)?;
-        restore::verify(&target, &self.undone, &context.saga, Some(&context.key))
+        if let Some(note) = &begun
+            && !note.is_of(&target, Some(&journal), self.undone.saw(context)?)?
+        {
+            return Err(self.begun.unseen(note));
+        }
+        self.backwards(context, &journal, alive)
+    }
+
+    /// Takes back what the journal says, and forgets that it was begun once nothing is left.
+    fn backwards(&self, context: &Context, journal: &Journal, alive: &dyn Fn()) -> Result<(), Fault> {
+        if let Some(token) = journal.token().map_err(Fault::io("reading the installation's journal"))? {
+            self.undone.note(context, &journal.target, Some(&token))?;
+        }
+        restore::backwards(journal, self.steps.as_ref(), alive)?;
+        restore::verify(&journal.target, &self.undone, &context.saga, Some(&context.key))?;
+        self.begun.forget(context)
     }
 }
 

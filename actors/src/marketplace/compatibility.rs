@@ -14,12 +14,15 @@ use super::project::Project;
 use super::reference::Finding;
 use super::resolution::{Input, requirement};
 use super::solver::Compatible;
+use super::targets::{Allowed, Targets};
 use super::toolchain;
 
 /// The activity. Its input is that of `dependencies.resolve`.
 pub struct Evaluate {
     /// Where the asset comes from.
     pub catalog: Catalog,
+    /// Where targets may be.
+    pub targets: Targets,
 }
 
 /// Whether the asset suits the target.
@@ -54,14 +57,15 @@ impl Typed for Evaluate {
     const NAME: &'static str = "compatibility.evaluate";
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
-        let catalog = self.catalog.clone();
+        let (catalog, allowed) = (self.catalog.clone(), self.targets.of(&attempt.saga.tenant));
+        allowed.place(&input.target).map_err(unusable)?;
         let rust = toolchain::version(input.rust.as_deref(), &input.target).await?;
-        blocking(attempt, move |_| evaluate(&catalog, &rust, &input)).await
+        blocking(attempt, move |_| evaluate(&catalog, &rust, &input, &allowed)).await
     }
 }
 
 /// Judges `input` with the compiler `rust`.
-pub fn evaluate(catalog: &Catalog, rust: &Version, input: &Input) -> Result<Output, Failure> {
+pub fn evaluate(catalog: &Catalog, rust: &Version, input: &Input, allowed: &Allowed) -> Result<Output, Failure> {
     check_name(&input.asset).map_err(|error| Failure::named("BadArguments", error.to_string()))?;
     let req = requirement(&input.version)?;
     let name = &input.asset;
@@ -75,7 +79,7 @@ pub fn evaluate(catalog: &Catalog, rust: &Version, input: &Input) -> Result<Outp
             ranges: Vec::new(),
         });
     };
-    let project = match Project::look(&input.target) {
+    let project = match Project::look(&input.target, allowed) {
         Ok(project) => project,
         Err(super::project::Error::Unsuitable(why)) => {
             find("project", true, why);

@@ -5,7 +5,7 @@
 //!                                                   license.release  target.restore, target.verify
 //! ```
 //!
-//! A target is a directory that this machine can reach. There is deliberately no network here:
+//! A target is a directory that this machine can reach and the tenant may ([`targets`]). There is deliberately no network here:
 //! the catalogue is filled from archives, and what it lacks is a finding.
 
 use std::io;
@@ -17,6 +17,7 @@ use supervisor::ports::Clock;
 
 pub mod apply;
 pub mod archive;
+pub mod begun;
 mod blocking;
 pub mod catalog;
 pub mod catalog_dir;
@@ -37,6 +38,7 @@ pub mod resolution;
 pub mod restore;
 mod solver;
 mod steps;
+pub mod targets;
 mod toolchain;
 pub mod tree;
 mod unpack;
@@ -52,6 +54,10 @@ pub struct Config {
     pub limits: archive::Limits,
     /// What a tenant may use that has no entitlement at all. `None`: nothing.
     pub fallback: Option<entitlements::Entitlement>,
+    /// Where targets may be.
+    pub targets: targets::Targets,
+    /// Names this machine where a person must know which one was meant.
+    pub node: String,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -59,7 +65,9 @@ pub struct Config {
 impl Config {
     /// Everything below `dir`, with the limits that come with the product.
     pub fn new(dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { dir: dir.into(), limits: archive::Limits::default(), fallback: None, clock }
+        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let targets = targets::Targets::Anywhere;
+        Self { dir: dir.into(), limits: archive::Limits::default(), fallback: None, targets, node, clock }
     }
 
     /// The catalogue.
@@ -80,12 +88,24 @@ pub fn activities(config: &Config) -> Result<Vec<Arc<dyn Activity>>, catalog::Er
     let opening = |error| catalog::Error::store(format!("opening {}", config.dir.display()), error);
     let accounts = config.entitlements().map_err(opening)?;
     let undone = restore::Undone::open(config.dir.join("undone")).map_err(opening)?;
+    let begun = begun::Begun::open(config.dir.join("begun"), &config.node).map_err(opening)?;
     let clock = config.clock.clone();
     Ok(vec![
-        Arc::new(compatibility::Evaluate { catalog: catalog.clone() }),
-        Arc::new(resolution::Resolve { catalog: catalog.clone(), platform: platform::Platform::host() }),
+        Arc::new(compatibility::Evaluate { catalog: catalog.clone(), targets: config.targets.clone() }),
+        Arc::new(resolution::Resolve {
+            catalog: catalog.clone(),
+            platform: platform::Platform::host(),
+            targets: config.targets.clone(),
+        }),
         Arc::new(license::Grant { accounts, fallback: config.fallback.clone(), clock: clock.clone() }),
-        Arc::new(apply::Apply { catalog, undone: undone.clone(), clock, steps: Arc::new(apply::Uninterrupted) }),
-        Arc::new(verify::Verify { undone }),
+        Arc::new(apply::Apply {
+            catalog,
+            undone: undone.clone(),
+            begun: begun.clone(),
+            targets: config.targets.clone(),
+            clock,
+            steps: Arc::new(apply::Uninterrupted),
+        }),
+        Arc::new(verify::Verify { undone, begun, targets: config.targets.clone() }),
     ])
 }

@@ -14,6 +14,7 @@ use super::journal::{FileStep, JOURNALS, Journal, PackageStep, RollbackToken, sy
 use super::manifest::check_name;
 use super::project::{INSTALLED, Project, RECORDS, read_text};
 use super::reference::{GraphPackage, InstalledArtifactRef, Origin};
+use super::targets::Allowed;
 use super::tree::{self, FileState, Found};
 
 /// The mode of files that were not there before.
@@ -31,12 +32,13 @@ pub fn make(
     context: &Context,
     input: &Input,
     asked: String,
+    allowed: &Allowed,
     steps: &dyn Steps,
 ) -> Result<RollbackToken, Fault> {
     let draft = journal.draft();
     // A draft without a token changed nothing yet.
     super::journal::remove_all(&draft).map_err(Fault::io("removing an unfinished journal"))?;
-    let project = Project::look(&journal.target)?;
+    let project = Project::look(&journal.target, allowed)?;
     let packages = packages(&project, input)?;
     let installed = installed(context, input, &project.vendor)?;
     let texts = texts(journal, &project, input, &installed)?;

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 use super::catalog::Release;
 use super::manifest::{Dependency, Kind, Manifest};
 use super::reference::InstalledArtifactRef;
+use super::targets::Allowed;
 
 /// Where vendored packages go in a project that does not say otherwise.
 pub const VENDOR: &str = "vendor";
@@ -93,17 +94,12 @@ pub struct Project {
 }
 
 impl Project {
-    /// Looks at the project in `dir`.
-    pub fn look(dir: &Path) -> Result<Self, Error> {
-        let dir = match fs::canonicalize(dir) {
-            Ok(found) if found.is_dir() => found,
-            Ok(_) => return unsuitable(format!("the target {} is not a directory", dir.display())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return unsuitable(format!("the target {} does not exist; create the project first", dir.display()));
-            }
-            Err(source) => return Err(Error::Io { doing: format!("looking at {}", dir.display()), source }),
+    /// Looks at the project in `dir`, and at nothing that is not `allowed`.
+    pub fn look(dir: &Path, allowed: &Allowed) -> Result<Self, Error> {
+        let Some(dir) = allowed.place(dir)? else {
+            return unsuitable(format!("the target {} is not a directory; create the project first", dir.display()));
         };
-        let Some(text) = read_text(&dir.join("Cargo.toml"))? else {
+        let Some(text) = allowed.read(&dir.join("Cargo.toml"))? else {
             return unsuitable(format!("{} has no Cargo.toml; the target must be a cargo project", dir.display()));
         };
         let table: Table = text.parse().or_else(|error| unsuitable(format!("Cargo.toml cannot be read: {error}")))?;
@@ -117,11 +113,11 @@ impl Project {
         let top = Local { manifest: read_manifest(&text, "Cargo.toml")? };
         let mut locals = Vec::new();
         let mut seen = BTreeSet::from([dir.clone()]);
-        read_locals(&dir, &top.manifest, true, &mut seen, &mut locals)?;
-        let (lock_format, locked) = read_lock(&dir)?;
-        let vendor = vendor_dir(&dir)?;
-        let vendored = read_vendor(&dir.join(&vendor))?;
-        let installed = read_installed(&dir)?;
+        read_locals(&dir, &top.manifest, true, allowed, &mut seen, &mut locals)?;
+        let (lock_format, locked) = read_lock(&dir, allowed)?;
+        let vendor = vendor_dir(&dir, allowed)?;
+        let vendored = read_vendor(&dir.join(&vendor), allowed)?;
+        let installed = read_installed(&dir, allowed)?;
         Ok(Self { dir, top, locals, locked, lock_format, vendor, vendored, installed })
     }
 
@@ -148,32 +144,35 @@ fn read_locals(
     dir: &Path,
     manifest: &Manifest,
     top: bool,
+    allowed: &Allowed,
     seen: &mut BTreeSet<PathBuf>,
     locals: &mut Vec<Local>,
 ) -> Result<(), Error> {
     for dep in manifest.dependencies.iter().filter(|dep| top || dep.kind != Kind::Dev) {
         let Some(path) = &dep.path else { continue };
-        let doing = || format!("following the path of the dependency {}", dep.alias);
-        let at = fs::canonicalize(dir.join(path)).map_err(|source| Error::Io { doing: doing(), source })?;
+        let what = format!("the path of the dependency {}", dep.alias);
+        let Some(at) = allowed.follow(&what, &dir.join(path))? else {
+            return unsuitable(format!("{what} leads nowhere: {path:?}"));
+        };
         if !seen.insert(at.clone()) {
             continue;
         }
         if locals.len() == LOCAL_MAX {
             return unsuitable(format!("the target reaches more than {LOCAL_MAX} packages by path"));
         }
-        let Some(text) = read_text(&at.join("Cargo.toml"))? else {
+        let Some(text) = allowed.read(&at.join("Cargo.toml"))? else {
             return unsuitable(format!("the dependency {} has no Cargo.toml at {path:?}", dep.alias));
         };
         let local = Local { manifest: read_manifest(&text, &format!("{path}/Cargo.toml"))? };
         locals.push(local.clone());
-        read_locals(&at, &local.manifest, false, seen, locals)?;
+        read_locals(&at, &local.manifest, false, allowed, seen, locals)?;
     }
     Ok(())
 }
 
-fn read_lock(dir: &Path) -> Result<(i64, BTreeMap<String, Vec<Locked>>), Error> {
+fn read_lock(dir: &Path, allowed: &Allowed) -> Result<(i64, BTreeMap<String, Vec<Locked>>), Error> {
     let mut locked: BTreeMap<String, Vec<Locked>> = BTreeMap::new();
-    let Some(text) = read_text(&dir.join("Cargo.lock"))? else { return Ok((4, locked)) };
+    let Some(text) = allowed.read(&dir.join("Cargo.lock"))? else { return Ok((4, locked)) };
     let table: Table = text.parse().or_else(|error| unsuitable(format!("Cargo.lock cannot be read: {error}")))?;
     let format = table.get("version").and_then(Value::as_integer).unwrap_or(1);
     if !(3..=4).contains(&format) {
@@ -194,11 +193,11 @@ fn read_lock(dir: &Path) -> Result<(i64, BTreeMap<String, Vec<Locked>>), Error> 
 }
 
 /// The directory that the project's configuration names for vendored packages, or [`VENDOR`].
-fn vendor_dir(dir: &Path) -> Result<String, Error> {
+fn vendor_dir(dir: &Path, allowed: &Allowed) -> Result<String, Error> {
     if dir.join(".cargo/config").exists() {
         return unsuitable("the target has the outdated file .cargo/config; rename it to .cargo/config.toml");
     }
-    let Some(text) = read_text(&dir.join(".cargo/config.toml"))? else { return Ok(VENDOR.into()) };
+    let Some(text) = allowed.read(&dir.join(".cargo/config.toml"))? else { return Ok(VENDOR.into()) };
     let table: Table =
         text.parse().or_else(|error| unsuitable(format!(".cargo/config.toml cannot be read: {error}")))?;
     let source = |name: &str| table.get("source").and_then(|sources| sources.get(name));
@@ -226,7 +225,7 @@ fn vendor_dir(dir: &Path) -> Result<String, Error> {
     ))
 }
 
-fn read_vendor(vendor: &Path) -> Result<Vec<Vendored>, Error> {
+fn read_vendor(vendor: &Path, allowed: &Allowed) -> Result<Vec<Vendored>, Error> {
     let mut vendored = Vec::new();
     let entries = match fs::read_dir(vendor) {
         Ok(entries) => entries,
@@ -239,9 +238,9 @@ fn read_vendor(vendor: &Path) -> Result<Vec<Vendored>, Error> {
         if dir.starts_with('.') {
             continue;
         }
-        let Some(text) = read_text(&entry.path().join("Cargo.toml"))? else { continue };
+        let Some(text) = allowed.read(&entry.path().join("Cargo.toml"))? else { continue };
         let Ok(manifest) = Manifest::read(&text) else { continue };
-        let sums = read_text(&entry.path().join(".cargo-checksum.json"))?.unwrap_or_default();
+        let sums = allowed.read(&entry.path().join(".cargo-checksum.json"))?.unwrap_or_default();
         let sums: serde_json::Value = serde_json::from_str(&sums).unwrap_or_default();
         let checksum = sums["package"].as_str().unwrap_or_default().to_owned();
         vendored.push(Vendored { dir, release: Release { checksum, size: 0, manifest } });
@@ -250,7 +249,7 @@ fn read_vendor(vendor: &Path) -> Result<Vec<Vendored>, Error> {
     Ok(vendored)
 }
 
-fn read_installed(dir: &Path) -> Result<Vec<InstalledArtifactRef>, Error> {
+fn read_installed(dir: &Path, allowed: &Allowed) -> Result<Vec<InstalledArtifactRef>, Error> {
     let records = dir.join(RECORDS).join(INSTALLED);
     let mut installed = Vec::new();
     let entries = match fs::read_dir(&records) {
@@ -261,7 +260,7 @@ fn read_installed(dir: &Path) -> Result<Vec<InstalledArtifactRef>, Error> {
     let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     paths.sort();
     for path in paths {
-        let Some(text) = read_text(&path)? else { continue };
+        let Some(text) = allowed.read(&path)? else { continue };
         let refs: Vec<InstalledArtifactRef> = serde_json::from_str(&text)
             .or_else(|error| unsuitable(format!("{} cannot be read: {error}", path.display())))?;
         installed.extend(refs);

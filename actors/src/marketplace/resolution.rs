@@ -14,6 +14,7 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
+use super::apply::unusable;
 use super::blocking::blocking;
 use super::catalog::{Catalog, Release};
 use super::closure;
@@ -23,6 +24,7 @@ use super::platform::Platform;
 use super::project::Project;
 use super::reference::{Finding, Graph};
 use super::solver::{Candidates, Failed, Pkg, Question, Root};
+use super::targets::{Allowed, Targets};
 use super::toolchain;
 
 /// The largest graph that is passed on between states, as JSON. The engine carries 256 KiB; the
@@ -35,6 +37,8 @@ pub struct Resolve {
     pub catalog: Catalog,
     /// What an installation is for.
     pub platform: Platform,
+    /// Where targets may be.
+    pub targets: Targets,
 }
 
 /// What is to be installed where.
@@ -93,8 +97,10 @@ impl Typed for Resolve {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
         let (catalog, platform) = (self.catalog.clone(), self.platform.clone());
+        let allowed = self.targets.of(&attempt.saga.tenant);
+        allowed.place(&input.target).map_err(unusable)?;
         let rust = toolchain::version(input.rust.as_deref(), &input.target).await?;
-        blocking(attempt, move |_| resolve(&catalog, &platform, &rust, &input)).await
+        blocking(attempt, move |_| resolve(&catalog, &platform, &rust, &input, &allowed)).await
     }
 }
 
@@ -112,10 +118,16 @@ pub fn requirement(text: &str) -> Result<VersionReq, Failure> {
 }
 
 /// Answers `input` from `catalog`.
-pub fn resolve(catalog: &Catalog, platform: &Platform, rust: &Version, input: &Input) -> Result<Output, Failure> {
+pub fn resolve(
+    catalog: &Catalog,
+    platform: &Platform,
+    rust: &Version,
+    input: &Input,
+    allowed: &Allowed,
+) -> Result<Output, Failure> {
     manifest::check_name(&input.asset).map_err(|error| Failure::named("BadArguments", error.to_string()))?;
     let req = requirement(&input.version)?;
-    let project = Project::look(&input.target).map_err(super::apply::unusable)?;
+    let project = Project::look(&input.target, allowed).map_err(unusable)?;
     let asset = Dependency {
         alias: input.asset.clone(),
         package: input.asset.clone(),

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::apply::{Context, Fault, Steps};
+use super::begun::Begun;
 use super::journal::{self, FileStep, Journal, RollbackToken, remove_all, sync_dir, write_durably};
+use super::targets::Allowed;
 use super::tree::{self, FileState, Found};
 
 /// Which installations were taken back. Kept outside of the targets, which must not show a trace,
@@ -46,6 +48,14 @@ impl Undone {
     /// Whether the installation of `key` was taken back, or is about to be.
     pub fn knows(&self, saga: &str, key: &str) -> Result<bool, Fault> {
         self.file(saga, key).try_exists().map_err(Fault::io("looking whether the installation was taken back"))
+    }
+
+    /// Whether whoever took the installation back saw its journal.
+    pub fn saw(&self, context: &Context) -> Result<bool, Fault> {
+        let note: Option<Note> = journal::read_json(&self.file(&context.saga, &context.key))
+            .map_err(Fault::io("reading what was taken back"))?;
+        // A journal names at least its own record among the files.
+        Ok(note.is_some_and(|note| !note.files.is_empty()))
     }
 
     /// Notes that the installation is taken back. What was noted before stays: it was noted when
@@ -190,6 +200,18 @@ fn sweep(journal: &Journal, steps: &dyn Steps) -> Result<(), Fault> {
     steps.done("emptied the journal").map_err(Fault::Interrupted)?;
     remove_all(&draft).map_err(sweeping())?;
     sync_dir(&journal.target).map_err(sweeping())
+}
+
+/// Checks that nothing that `saga` did is left in `target`, wherever that is (H09).
+pub fn clean(target: &Path, allowed: &Allowed, undone: &Undone, begun: &Begun, saga: &str) -> Result<(), Fault> {
+    let found = allowed.place(target)?;
+    for note in begun.all(saga, target)? {
+        let here = found.as_deref().map_or(Ok(false), |found| note.is_of(found, None, false))?;
+        if !here {
+            return Err(begun.unseen(&note));
+        }
+    }
+    found.map_or(Ok(()), |found| verify(&found, undone, saga, None))
 }
 
 /// Checks that nothing that `saga` did is left in `target` (H09); with `key`, only what it did

@@ -7,13 +7,19 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
+use super::begun::Begun;
 use super::blocking::blocking;
 use super::restore::{self, Undone};
+use super::targets::Targets;
 
 /// The activity.
 pub struct Verify {
     /// Which installations were taken back.
     pub undone: Undone,
+    /// Which installations have begun.
+    pub begun: Begun,
+    /// Where targets may be.
+    pub targets: Targets,
 }
 
 /// Which target.
@@ -37,12 +43,10 @@ impl Typed for Verify {
     const NAME: &'static str = "target.verify";
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
-        let (undone, saga) = (self.undone.clone(), attempt.saga.to_string());
+        let (undone, begun, saga) = (self.undone.clone(), self.begun.clone(), attempt.saga.to_string());
+        let allowed = self.targets.of(&attempt.saga.tenant);
         blocking(attempt, move |_| {
-            // A target that never was has nothing left in it.
-            if let Ok(target) = std::fs::canonicalize(&input.target) {
-                restore::verify(&target, &undone, &saga, None)?;
-            }
+            restore::clean(&input.target, &allowed, &undone, &begun, &saga)?;
             Ok(Output { clean: true })
         })
         .await

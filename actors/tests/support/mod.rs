@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use actors::marketplace::apply::{self, Context, Fault, Steps, Uninterrupted, Work};
+use actors::marketplace::begun::Begun;
 use actors::marketplace::catalog::Catalog;
 use actors::marketplace::restore::Undone;
+use actors::marketplace::targets::Allowed;
 use actors::marketplace::{Config, platform::Platform, resolution};
-use protocol::{Principal, SagaId, Time, TraceId};
+use protocol::{Principal, SagaId, Tenant, Time, TraceId};
 use semver::Version;
 use supervisor::activity::{Attempt, Failure};
 use supervisor::ports::Clock;
@@ -67,7 +69,7 @@ impl World {
 
     pub fn resolve(&self, input: &resolution::Input) -> resolution::Output {
         let rust = Version::new(1, 95, 0);
-        resolution::resolve(&self.catalog, &Platform::host(), &rust, input).unwrap()
+        resolution::resolve(&self.catalog, &Platform::host(), &rust, input, &self.allowed()).unwrap()
     }
 
     /// What to apply for `asset`.
@@ -83,9 +85,15 @@ impl World {
         }
     }
 
+    /// What the tenant of the stories may reach.
+    pub fn allowed(&self) -> Allowed {
+        self.config.targets.of(&Tenant::new("acme").unwrap())
+    }
+
     pub fn work(&self, steps: Arc<dyn Steps>) -> Work {
         let undone = Undone::open(self.config.dir.join("undone")).unwrap();
-        Work { catalog: self.catalog.clone(), undone, steps }
+        let begun = Begun::open(self.config.dir.join("begun"), "n1").unwrap();
+        Work { catalog: self.catalog.clone(), undone, begun, allowed: self.allowed(), steps }
     }
 
     pub fn apply(&self, key: &str, input: &apply::Input) -> Result<apply::Output, Fault> {

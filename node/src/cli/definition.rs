@@ -39,7 +39,7 @@ enum What {
         /// YAML or JSON; - for standard input
         file: String,
     },
-    /// Lists what is deployed
+    /// Lists what the tenant deployed and what is built in
     #[command(after_help = "Example:\n  skald definition list\n\nNext: skald definition show NAME")]
     List,
     /// Shows a definition's source
@@ -147,11 +147,12 @@ fn rows(answer: &Value, paint: Paint) -> String {
         let cell = |name: &str| match row.get(name) {
             Some(Value::String(text)) => text.lines().next().unwrap_or_default().to_owned(),
             Some(Value::Null) | None => String::new(),
+            Some(Value::Bool(built_in)) => if *built_in { "built in" } else { "own" }.to_owned(),
             Some(other) => other.to_string(),
         };
-        ["name", "version", "digest", "description"].map(cell).to_vec()
+        ["name", "version", "digest", "builtIn", "description"].map(cell).to_vec()
     });
-    debug::table(&["NAME", "VERSION", "DIGEST", "DESCRIPTION"], cells.collect(), paint)
+    debug::table(&["NAME", "VERSION", "DIGEST", "OF", "DESCRIPTION"], cells.collect(), paint)
 }
 
 #[cfg(test)]

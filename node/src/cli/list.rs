@@ -29,13 +29,17 @@ pub(super) struct List {
 
 pub(super) async fn run(args: List, ctx: &Ctx) -> Ended {
     let list = command::List { status: args.status, definition: args.definition, limit: Some(args.limit) };
-    let rows = ctx.connect().await?.list(&list).await?;
+    let listed = ctx.connect().await?.listed(&list).await?;
+    let rows = listed.sagas;
     ctx.out.answer(
         &rows,
         |rows, paint| {
             if rows.is_empty() { "no sagas\n".to_owned() } else { debug::render_rows(rows, paint) }
         },
     );
+    for missing in listed.missing {
+        ctx.out.say(format_args!("{} {missing}", ctx.out.paint.warn("not all:")));
+    }
     if rows.len() == args.limit {
         ctx.out.next(&format!("there may be more than {0}: --limit {0}0", args.limit));
     }

@@ -19,6 +19,8 @@ use super::fault::Fault;
 use super::parts::Servers;
 use super::state::NodeState;
 
+/// The variable for where installations may go.
+const ROOTS: &str = "SKALD_CATALOG__TARGET_ROOTS";
 /// How long a node may take to join: a takeover of everything, on a slow disk.
 const JOIN: Duration = Duration::from_secs(60);
 /// How long a node may take to drain before it is killed; longer than its own patience.
@@ -116,6 +118,10 @@ impl Local {
         }
         if let Some(log) = &plan.log {
             command.env("SKALD_TELEMETRY__LOG", log);
+        }
+        if plan.config.is_none() && std::env::var_os(ROOTS).is_none() {
+            // One machine, one person: wherever that person may write.
+            command.env(ROOTS, "/");
         }
         command
             .env("SKALD_SERVER", self.urls().join(","))

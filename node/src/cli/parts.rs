@@ -18,7 +18,11 @@ use crate::server::{Finder, Server, ServerCluster, ServerConfig};
 /// A node that runs in this process, with everything the product can do and the activities of
 /// `extra`; with `bench`, also the work that `skald bench` measures.
 pub async fn start_node(config: Config, bench: bool, extra: Extra) -> anyhow::Result<Node> {
-    let marketplace = marketplace(&config.catalog_dir());
+    let marketplace = marketplace::Config {
+        node: config.node_id()?.to_string(),
+        targets: config.targets(),
+        ..marketplace(&config.catalog_dir())
+    };
     let mut activities = marketplace::activities(&marketplace).context("the marketplace's directory")?;
     activities.extend(extra(&config));
     let mut definitions: Vec<_> =

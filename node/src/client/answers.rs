@@ -28,14 +28,38 @@ pub enum Rows {
     Named {
         /// The rows, newest first.
         sagas: Vec<SagaRow>,
+        /// Nodes that were asked; 0 from a release that does not say.
+        #[serde(default)]
+        nodes: usize,
+        /// Nodes that answered.
+        #[serde(default)]
+        answered: usize,
+        /// What is not among the rows and why, in sentences.
+        #[serde(default)]
+        missing: Vec<String>,
     },
 }
 
+/// Sagas, and what is not among them.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Listed {
+    /// The rows, newest first.
+    pub sagas: Vec<SagaRow>,
+    /// Why the list may be short, in sentences; empty when it is whole.
+    pub missing: Vec<String>,
+}
+
 impl Rows {
-    /// The rows.
-    pub fn into_rows(self) -> Vec<SagaRow> {
+    /// The rows, and what is missing.
+    pub fn listed(self) -> Listed {
         match self {
-            Self::Bare(sagas) | Self::Named { sagas } => sagas,
+            Self::Bare(sagas) => Listed { sagas, missing: Vec::new() },
+            Self::Named { sagas, nodes, answered, mut missing } => {
+                if answered < nodes {
+                    missing.insert(0, format!("{answered} of {nodes} nodes answered"));
+                }
+                Listed { sagas, missing }
+            }
         }
     }
 }

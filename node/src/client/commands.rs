@@ -8,7 +8,7 @@ use protocol::command::{
 use protocol::view::{History, SagaRow, SagaView};
 use protocol::{SagaKey, Value};
 
-use super::{Client, Deployed, Error, Repeat, Rows, Source, StartAnswer};
+use super::{Client, Deployed, Error, Listed, Repeat, Rows, Source, StartAnswer};
 
 impl Client {
     /// Starts a saga. With a key it is safe to repeat, and is repeated while the cluster is busy or
@@ -42,8 +42,13 @@ impl Client {
 
     /// Sagas of the tenant, newest first.
     pub async fn list(&self, list: &List) -> Result<Vec<SagaRow>, Error> {
+        Ok(self.listed(list).await?.sagas)
+    }
+
+    /// Sagas of the tenant, newest first, and why there may be more.
+    pub async fn listed(&self, list: &List) -> Result<Listed, Error> {
         let rows: Rows = self.call(name::SAGA_LIST, list, Repeat::Safe, Duration::ZERO).await?;
-        Ok(rows.into_rows())
+        Ok(rows.listed())
     }
 
     /// Waits until a saga has ended, at most `patience`; answers where it stands then. One request

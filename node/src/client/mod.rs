@@ -21,7 +21,7 @@ use protocol::{Principal, Problem, Tenant, subjects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use answers::{Deployed, Rows, Source, StartAnswer};
+pub use answers::{Deployed, Listed, Rows, Source, StartAnswer};
 pub use error::Error;
 pub use events::{EVENT_STREAM, EventTail, Since};
 

@@ -69,9 +69,10 @@ fn health(node: &str, members: &[&str]) -> Answer {
         members: members.iter().map(|member| (*member).to_owned()).collect(),
         shards: Vec::new(),
         troubles: Vec::new(),
+        warnings: Vec::new(),
         since: Time::from_micros(0),
     });
-    Answer { node: NodeId::new(node).unwrap(), body }
+    Answer::new(NodeId::new(node).unwrap(), body)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,15 @@ fn a_refusal_in_headers_alone_is_not_taken_for_an_answer() {
 }
 
 #[test]
+fn a_list_that_is_not_whole_says_so() {
+    let body = br#"{"sagas":[],"nodes":3,"answered":2,"missing":["n3: it did not answer within 2s"]}"#;
+    let listed = read::<Rows>("saga.list", None, body).unwrap().listed();
+    assert_eq!(listed.missing, ["2 of 3 nodes answered", "n3: it did not answer within 2s"]);
+    let former = read::<Rows>("saga.list", None, br#"{"sagas":[]}"#).unwrap().listed();
+    assert_eq!(former, Listed::default());
+}
+
+#[test]
 fn only_refusals_that_pass_are_repeated() {
     let refused = |code| Error::Refused(Problem::new(code, "x").retry_after_ms(40)).passing();
     assert_eq!(refused(Code::Busy), Some(40));

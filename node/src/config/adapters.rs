@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use actors::marketplace::targets::Targets;
+
 use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
 
 use super::{Config, Streams};
@@ -50,6 +52,19 @@ impl Config {
             replicas: self.replicas(),
             retention: hours(self.journal.retention_hours),
         }
+    }
+
+    /// Where targets of installations may be. Nothing named is no limit only where the server does
+    /// not ask who somebody is.
+    pub fn targets(&self) -> Targets {
+        let nats = &self.nats;
+        let authenticated = self.credentials.is_some()
+            || nats.user.is_some()
+            || nats.token.is_some()
+            || nats.nkey_seed.is_some()
+            || nats.tls_certificate.is_some();
+        let roots = &self.catalog.target_roots;
+        if roots.is_empty() && !authenticated { Targets::Anywhere } else { Targets::Below(roots.clone()) }
     }
 
     /// The streams of events and dead letters.

@@ -85,6 +85,8 @@ settings! {
         debug: Debug = Debug::default(),
         /// Logs and traces.
         telemetry: Telemetry = Telemetry::default(),
+        /// Definitions.
+        definitions: Definitions = Definitions::default(),
         /// The marketplace's catalogue.
         catalog: Catalog = Catalog::default(),
     }
@@ -158,6 +160,11 @@ settings! {
     pub struct Limits {
         /// Commands a node works on at once. Beyond it a command is answered "busy" at the door.
         commands_in_flight: usize = 4_096,
+        /// Commands that wait for an outcome at once (`saga.wait`, `saga.start` with `waitMs`); they
+        /// cost little and do not count among the others.
+        waits_in_flight: usize = 16_384,
+        /// How many of these may be one tenant's, so that the rest find room.
+        waits_per_tenant: usize = 4_096,
         /// Facts that may wait for one saga; a saga that gets more signals than it can record is full.
         facts_per_saga: usize = 10_000,
         /// Attempts of one activity running at once on this node.
@@ -219,12 +226,28 @@ settings! {
 }
 
 settings! {
+    /// Definitions.
+    pub struct Definitions {
+        /// Principals who may deploy definitions for their tenant; `*` is everyone of the tenant. The
+        /// same on all nodes: any of them may be asked.
+        #[serde(deserialize_with = "servers::read")]
+        deployers: Vec<String> = vec!["*".to_owned()],
+    }
+}
+
+settings! {
     /// The marketplace's catalogue.
     pub struct Catalog {
         /// The directory that holds it, shared by all nodes of the cluster. `catalog` below
         /// `data_dir` when not set.
         #[serde(skip_serializing_if = "Option::is_none")]
         dir: Option<PathBuf> = None,
+        /// Directories below which targets of installations may be; `{tenant}` stands for the
+        /// tenant's name, as in `/srv/projects/{tenant}`. When none is set, a node that says to the
+        /// server who it is installs nowhere, and one on a server without authentication, where
+        /// everybody may speak as anybody, installs anywhere it can write.
+        #[serde(deserialize_with = "servers::read")]
+        target_roots: Vec<String> = Vec::new(),
     }
 }
 
@@ -271,6 +294,7 @@ impl Config {
         ("cluster", Cluster::SETTINGS),
         ("debug", Debug::SETTINGS),
         ("telemetry", Telemetry::SETTINGS),
+        ("definitions", Definitions::SETTINGS),
         ("catalog", Catalog::SETTINGS),
     ];
 
@@ -327,6 +351,8 @@ impl Config {
         );
         for (name, value) in [
             ("limits.commands_in_flight", self.limits.commands_in_flight),
+            ("limits.waits_in_flight", self.limits.waits_in_flight),
+            ("limits.waits_per_tenant", self.limits.waits_per_tenant),
             ("limits.facts_per_saga", self.limits.facts_per_saga),
             ("limits.attempts_per_activity", self.limits.attempts_per_activity),
         ] {
@@ -340,6 +366,11 @@ impl Config {
         refuse(
             self.debug.enabled && !self.debug.bind.ip().is_loopback() && self.debug.token.is_none(),
             format!("debug.bind: {} is not loopback, so debug.token must be set", self.debug.bind),
+        );
+        let relative = self.catalog.target_roots.iter().find(|root| !root.starts_with('/'));
+        refuse(
+            relative.is_some(),
+            format!("catalog.target_roots: {:?} is not absolute", relative.map_or("", String::as_str)),
         );
         refuse(
             !(0.0..=1.0).contains(&self.telemetry.sample_ratio),

@@ -1,3 +1,4 @@
+use actors::marketplace::targets::Targets;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
@@ -71,4 +72,17 @@ fn every_section_is_described() {
         let section = Config::SECTIONS.iter().any(|(section, _)| section == name);
         assert_eq!(value.is_table(), section, "{name}");
     }
+}
+
+#[test]
+fn installations_go_anywhere_only_where_nobody_is_asked_who_he_is() {
+    let targets = |text: &str| read(text).unwrap().targets();
+    assert_eq!(targets(""), Targets::Anywhere);
+    let roots = Targets::Below(vec!["/srv/{tenant}".into()]);
+    assert_eq!(targets("[catalog]\ntarget_roots = [\"/srv/{tenant}\"]"), roots);
+    for who in ["credentials = \"node.creds\"", "[nats]\nuser = \"n\"\npassword = \"p\"", "[nats]\ntoken = \"t\""] {
+        assert_eq!(targets(who), Targets::Below(Vec::new()), "{who}");
+    }
+    let relative = read("[catalog]\ntarget_roots = \"/srv, projects\"").unwrap().check().unwrap_err().to_string();
+    assert!(relative.contains("\"projects\" is not absolute"), "{relative}");
 }

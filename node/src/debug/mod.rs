@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 pub use guard::Access;
 pub use paint::Paint;
+pub(crate) use routes::merge_rows;
 pub use routes::router;
 pub use tree::{render_tree, render_tree_with};
 pub use views::{

@@ -41,5 +41,5 @@ pub(crate) fn tree() -> ActorView {
 }
 
 pub(crate) fn answer(body: Body) -> Answer {
-    Answer { node: NodeId::new("n1").unwrap(), body }
+    Answer::new(NodeId::new("n1").unwrap(), body)
 }

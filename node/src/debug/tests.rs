@@ -24,6 +24,7 @@ impl DebugSource for Story {
                 members: vec!["n1".into()],
                 shards: vec![0],
                 troubles: self.troubles.clone(),
+                warnings: Vec::new(),
                 since: Time::from_micros(0),
             }),
             Query::Owners => Body::Owners(Vec::new()),

@@ -187,6 +187,9 @@ pub fn render_health(answers: &[Answer], paint: Paint) -> String {
         ] {
             let _ = writeln!(text, "  {}  {value}", paint.dim(&format!("{name:<8}")));
         }
+        for warning in &health.warnings {
+            let _ = writeln!(text, "  {}", paint.warn(warning));
+        }
         for trouble in &health.troubles {
             let _ = writeln!(text, "  {} {trouble}", paint.warn("trouble:"));
         }

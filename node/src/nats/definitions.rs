@@ -1,8 +1,10 @@
-//! Deployed definitions: one key per name and version in the bucket `skald_definitions`. A version
-//! never changes. The source is kept as it was given; reading it is the caller's business.
+//! Deployed definitions: one key per name and version in the bucket `skald_definitions`,
+//! `name.version` for what is built in and `tenant.name.version` for a tenant's. A version never
+//! changes. The source is kept as it was given; reading it is the caller's business.
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use protocol::Tenant;
 use supervisor::ports::Unavailable;
 
 use super::bucket::{Bucket, Entry, Write, WriteError};
@@ -18,6 +20,8 @@ const TRIES: usize = 16;
 /// One version of a definition, as it was deployed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredDefinition {
+    /// Whose it is; `None`: built in.
+    pub tenant: Option<Tenant>,
     /// Its name.
     pub name: String,
     /// Its version, counted from 1.
@@ -50,11 +54,17 @@ impl KvDefinitions {
         Ok(Self { bucket: Bucket::open(bus, "skald_definitions", about, replicas, None).await? })
     }
 
-    /// Deploys `source` as the next version of `name`, unless the latest version has the same
-    /// digest. Safe to repeat, and safe against others who deploy at the same time.
-    pub async fn deploy(&self, name: &str, source: Bytes, digest: &str) -> Result<Deployed, Unavailable> {
+    /// Deploys `source` as the next version of the tenant's `name`, unless the latest version has
+    /// the same digest. Safe to repeat, and safe against others who deploy at the same time.
+    pub async fn deploy(
+        &self,
+        tenant: Option<&Tenant>,
+        name: &str,
+        source: Bytes,
+        digest: &str,
+    ) -> Result<Deployed, Unavailable> {
         for _ in 0..TRIES {
-            let latest = self.latest(name).await?;
+            let latest = self.latest(tenant, name).await?;
             if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest) {
                 return Ok(Deployed { version: latest.version, new: false });
             }
@@ -62,7 +72,7 @@ impl KvDefinitions {
             let mut headers = HeaderMap::new();
             headers.insert(DIGEST, one_line(digest, 128));
             let how = Write { expected: Some(0), headers, ..Write::default() };
-            match self.bucket.write(&key(name, version), source.clone(), how).await {
+            match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
                 Err(WriteError::Stale(_)) => {}
                 Err(WriteError::Unavailable(unavailable)) => return Err(unavailable),
@@ -71,37 +81,65 @@ impl KvDefinitions {
         Err(Unavailable(format!("{name} is being deployed by others all the time")))
     }
 
-    /// The latest version of `name`.
-    pub async fn latest(&self, name: &str) -> Result<Option<StoredDefinition>, Unavailable> {
-        let (entries, _) = self.bucket.all(&format!("{}.*", encode(name)), true).await?;
-        let versions = entries.into_iter().filter_map(stored).map(|it| it.version);
-        match versions.max() {
+    /// The built-in version of `name` that has this digest, be it the latest or not: an older node
+    /// that starts again does not make its copy the newest.
+    pub async fn built_in(&self, name: &str, digest: &str) -> Result<Option<u32>, Unavailable> {
+        let versions = self.versions(None, name).await?;
+        Ok(versions.into_iter().filter(|it| it.digest == digest).map(|it| it.version).max())
+    }
+
+    /// The latest version of the tenant's `name`.
+    pub async fn latest(&self, tenant: Option<&Tenant>, name: &str) -> Result<Option<StoredDefinition>, Unavailable> {
+        match self.versions(tenant, name).await?.into_iter().map(|it| it.version).max() {
             None => Ok(None),
-            Some(version) => self.get(name, version).await,
+            Some(version) => self.get(tenant, name, version).await,
         }
     }
 
-    /// Version `version` of `name`.
-    pub async fn get(&self, name: &str, version: u32) -> Result<Option<StoredDefinition>, Unavailable> {
-        let entry = self.bucket.get(&key(name, version)).await?;
+    /// Every version of the tenant's `name`, without their sources.
+    async fn versions(&self, tenant: Option<&Tenant>, name: &str) -> Result<Vec<StoredDefinition>, Unavailable> {
+        let (entries, _) = self.bucket.all(&pattern(tenant, &encode(name)), true).await?;
+        Ok(entries.into_iter().filter_map(stored).collect())
+    }
+
+    /// Version `version` of the tenant's `name`.
+    pub async fn get(
+        &self,
+        tenant: Option<&Tenant>,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<StoredDefinition>, Unavailable> {
+        let entry = self.bucket.get(&key(tenant, name, version)).await?;
         Ok(entry.filter(|it| !it.gone).and_then(stored))
     }
 
-    /// Every version of every definition, by name and version, without their sources.
-    pub async fn list(&self) -> Result<Vec<StoredDefinition>, Unavailable> {
-        let (entries, _) = self.bucket.all(">", true).await?;
-        let mut all: Vec<_> = entries.into_iter().filter_map(stored).collect();
+    /// Every version of every definition that is built in or the tenant's, by name and version,
+    /// without their sources.
+    pub async fn list(&self, tenant: &Tenant) -> Result<Vec<StoredDefinition>, Unavailable> {
+        let (built_in, own) = (pattern(None, "*"), pattern(Some(tenant), "*"));
+        let (built_in, own) = futures::try_join!(self.bucket.all(&built_in, true), self.bucket.all(&own, true))?;
+        let mut all: Vec<_> = built_in.0.into_iter().chain(own.0).filter_map(stored).collect();
         all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
         Ok(all)
     }
 }
 
-fn key(name: &str, version: u32) -> String {
-    format!("{}.{version}", encode(name))
+fn key(tenant: Option<&Tenant>, name: &str, version: u32) -> String {
+    let name = encode(name);
+    tenant.map_or_else(|| format!("{name}.{version}"), |tenant| format!("{tenant}.{name}.{version}"))
+}
+
+/// All versions of `name`, which is encoded, or `*`.
+fn pattern(tenant: Option<&Tenant>, name: &str) -> String {
+    tenant.map_or_else(|| format!("{name}.*"), |tenant| format!("{tenant}.{name}.*"))
 }
 
 fn stored(entry: Entry) -> Option<StoredDefinition> {
     let (name, version) = entry.key.rsplit_once('.')?;
+    let (tenant, name) = match name.split_once('.') {
+        Some((tenant, name)) => (Some(Tenant::new(tenant).ok()?), name),
+        None => (None, name),
+    };
     let digest = entry.headers.get(DIGEST)?.as_str().to_owned();
-    Some(StoredDefinition { name: decode(name)?, version: version.parse().ok()?, digest, source: entry.bytes })
+    Some(StoredDefinition { tenant, name: decode(name)?, version: version.parse().ok()?, digest, source: entry.bytes })
 }

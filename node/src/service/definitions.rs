@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dashmap::DashMap;
 use protocol::command::{Deploy, ShowDefinition};
-use protocol::{Code, DefinitionRef, Problem, Value};
+use protocol::{Code, DefinitionRef, Principal, Problem, Tenant, Value};
 use serde_json::json;
 use supervisor::activities::Activities;
-use supervisor::machine::definition::{Definition, Warning};
+use supervisor::machine::definition::{Access, Definition, Warning};
 use supervisor::ports::{Definitions, Unavailable};
 use tracing::info;
 
@@ -20,21 +20,28 @@ use crate::nats::{KvDefinitions, StoredDefinition};
 /// node.
 const LATEST_FOR: Duration = Duration::from_secs(1);
 
-/// The definitions of the cluster.
+/// Whose definition, and its name.
+type Space = (Option<Tenant>, String);
+
+/// The definitions of the cluster. A tenant sees its own and what is built in; a name that is built
+/// in is nobody's own.
 pub struct DefinitionLibrary {
     store: KvDefinitions,
     activities: Activities,
     known: DashMap<DefinitionRef, Arc<Definition>>,
-    latest: DashMap<String, (tokio::time::Instant, Arc<Definition>)>,
+    latest: DashMap<Space, (tokio::time::Instant, Arc<Definition>)>,
+    /// Principals who may deploy; `*` for everyone.
+    deployers: Vec<String>,
     /// Held while a name that is not known here is looked up: one look at a time.
     looking: tokio::sync::Mutex<()>,
 }
 
 impl DefinitionLibrary {
     /// A library over `store`; `activities` are those of this node, to warn about those nobody
-    /// offers.
-    pub fn new(store: KvDefinitions, activities: Activities) -> Self {
-        Self { store, activities, known: DashMap::new(), latest: DashMap::new(), looking: tokio::sync::Mutex::new(()) }
+    /// offers; `deployers` are principals, `*` for everyone of a tenant.
+    pub fn new(store: KvDefinitions, activities: Activities, deployers: Vec<String>) -> Self {
+        let (known, latest, looking) = (DashMap::new(), DashMap::new(), tokio::sync::Mutex::new(()));
+        Self { store, activities, known, latest, deployers, looking }
     }
 
     /// Checks `deploy`'s source.
@@ -47,22 +54,45 @@ impl DefinitionLibrary {
         }))
     }
 
-    /// Checks and stores `deploy`'s source. The same source again is the same version.
-    pub async fn deploy(&self, deploy: &Deploy) -> Result<Value, Problem> {
+    /// Checks `deploy`'s source and stores it as one of `tenant`'s. The same source again is the
+    /// same version.
+    pub async fn deploy(&self, tenant: &Tenant, by: &Principal, deploy: &Deploy) -> Result<Value, Problem> {
+        if !Access::allows(&self.deployers, by.as_str()) {
+            let what = format!("{by} may not deploy definitions");
+            return Err(Problem::new(Code::Forbidden, what).mend("ask whom the setting definitions.deployers names"));
+        }
         let (definition, warnings) = self.parse(deploy)?;
         let warnings = self.warn(&definition, &warnings);
-        let reference = definition.reference().clone();
-        let stored = self.store.deploy(&reference.name, deploy.source.clone().into(), &reference.digest).await;
+        let name = definition.reference().name.clone();
+        if self.store.latest(None, &name).await.map_err(unavailable)?.is_some() {
+            let what = format!("{name} is built in, for every tenant, and cannot be deployed over");
+            return Err(Problem::new(Code::Conflict, what).mend("give the definition another name"));
+        }
+        let digest = definition.reference().digest.clone();
+        let stored = self.store.deploy(Some(tenant), &name, deploy.source.clone().into(), &digest).await;
         let stored = stored.map_err(unavailable)?;
-        let definition = Arc::new(definition.with_version(stored.version));
+        let definition = Arc::new(definition.owned_by(Some(tenant.clone())).with_version(stored.version));
         let reference = definition.reference().clone();
-        info!(definition = %reference, new = stored.new, "definition deployed");
+        info!(%tenant, definition = %reference, new = stored.new, "definition deployed");
         self.known.insert(reference.clone(), definition.clone());
-        self.latest.insert(reference.name.to_string(), (tokio::time::Instant::now(), definition));
+        self.latest.insert((Some(tenant.clone()), name.to_string()), (tokio::time::Instant::now(), definition));
         Ok(json!({
             "name": reference.name, "version": reference.version, "digest": reference.digest,
             "created": stored.new, "warnings": warnings,
         }))
+    }
+
+    /// Checks and stores what this node has built in, unless any version is this very source.
+    pub async fn build_in(&self, deploy: &Deploy) -> Result<(), Problem> {
+        let (definition, _) = self.parse(deploy)?;
+        let reference = definition.reference();
+        let known = self.store.built_in(&reference.name, &reference.digest).await.map_err(unavailable)?;
+        if known.is_none() {
+            let stored =
+                self.store.deploy(None, &reference.name, deploy.source.clone().into(), &reference.digest).await;
+            info!(definition = %reference.name, version = stored.map_err(unavailable)?.version, "built-in definition stored");
+        }
+        Ok(())
     }
 
     fn parse(&self, deploy: &Deploy) -> Result<(Definition, Vec<Warning>), Problem> {
@@ -83,36 +113,47 @@ impl DefinitionLibrary {
         warnings.iter().map(ToString::to_string).chain(unknown).collect()
     }
 
-    /// The version of `name` that a start runs.
-    pub async fn pick(&self, name: &str, version: Option<u32>) -> Result<Arc<Definition>, Problem> {
+    /// The version of `name` that a start by `tenant` runs.
+    pub async fn pick(&self, tenant: &Tenant, name: &str, version: Option<u32>) -> Result<Arc<Definition>, Problem> {
+        // In this order, so that nobody's own shadows what is built in.
+        let spaces: [Space; 2] = [(None, name.to_owned()), (Some(tenant.clone()), name.to_owned())];
         if let Some(version) = version {
-            let stored = self.store.get(name, version).await.map_err(unavailable)?;
-            return self.compiled(stored.ok_or_else(|| missing(name, Some(version)))?);
+            for (whose, _) in &spaces {
+                if let Some(stored) = self.store.get(whose.as_ref(), name, version).await.map_err(unavailable)? {
+                    return self.compiled(stored);
+                }
+            }
+            return Err(missing(name, Some(version)));
         }
-        if let Some(known) = self.fresh(name) {
+        let fresh = || spaces.iter().find_map(|space| self.fresh(space));
+        if let Some(known) = fresh() {
             return Ok(known);
         }
         // Each look costs the server a consumer, of which it has few: a thousand starts that find
         // nothing here must not look a thousand times.
-        let _one = if self.latest.contains_key(name) {
+        let _one = if spaces.iter().any(|space| self.latest.contains_key(space)) {
             None
         } else {
             let one = self.looking.lock().await;
-            if let Some(known) = self.fresh(name) {
+            if let Some(known) = fresh() {
                 return Ok(known);
             }
             Some(one)
         };
-        let stored = self.store.latest(name).await.map_err(unavailable)?;
-        let definition = self.compiled(stored.ok_or_else(|| missing(name, None))?)?;
-        self.latest.insert(name.to_owned(), (tokio::time::Instant::now(), definition.clone()));
-        Ok(definition)
+        for space in spaces {
+            if let Some(stored) = self.store.latest(space.0.as_ref(), name).await.map_err(unavailable)? {
+                let definition = self.compiled(stored)?;
+                self.latest.insert(space, (tokio::time::Instant::now(), definition.clone()));
+                return Ok(definition);
+            }
+        }
+        Err(missing(name, None))
     }
 
-    /// The latest version of `name`, if it may be taken for granted. Of those who come when it no
+    /// The latest version in `space`, if it may be taken for granted. Of those who come when it no
     /// longer may, the first is told to look again; the others go on with it meanwhile.
-    fn fresh(&self, name: &str) -> Option<Arc<Definition>> {
-        let mut known = self.latest.get_mut(name)?;
+    fn fresh(&self, space: &Space) -> Option<Arc<Definition>> {
+        let mut known = self.latest.get_mut(space)?;
         if known.0.elapsed() >= LATEST_FOR {
             known.0 = tokio::time::Instant::now();
             return None;
@@ -122,6 +163,7 @@ impl DefinitionLibrary {
 
     fn compiled(&self, stored: StoredDefinition) -> Result<Arc<Definition>, Problem> {
         let reference = DefinitionRef {
+            tenant: stored.tenant.clone(),
             name: stored.name.as_str().into(),
             version: stored.version,
             digest: stored.digest.as_str().into(),
@@ -131,28 +173,29 @@ impl DefinitionLibrary {
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
         let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
-        let definition = Arc::new(definition.with_version(stored.version));
+        let definition = Arc::new(definition.owned_by(stored.tenant).with_version(stored.version));
         self.known.insert(reference, definition.clone());
         Ok(definition)
     }
 
-    /// Every version of every definition, with what it is for.
-    pub async fn list(&self) -> Result<Value, Problem> {
+    /// Every version of every definition that `tenant` sees, with what it is for.
+    pub async fn list(&self, tenant: &Tenant) -> Result<Value, Problem> {
         let mut rows = Vec::new();
-        for stored in self.store.list().await.map_err(unavailable)? {
+        for stored in self.store.list(tenant).await.map_err(unavailable)? {
             // One that a former release wrote and this one cannot read is still listed.
-            let definition = self.pick(&stored.name, Some(stored.version)).await;
+            let definition = self.pick(tenant, &stored.name, Some(stored.version)).await;
             let description = definition.map(|definition| definition.header().description.clone()).unwrap_or_default();
             rows.push(json!({
                 "name": stored.name, "version": stored.version, "digest": stored.digest, "description": description,
+                "builtIn": stored.tenant.is_none(),
             }));
         }
         Ok(json!({ "definitions": rows }))
     }
 
-    /// One definition with its source.
-    pub async fn show(&self, which: &ShowDefinition) -> Result<Value, Problem> {
-        let definition = self.pick(&which.name, which.version).await?;
+    /// One definition that `tenant` sees, with its source.
+    pub async fn show(&self, tenant: &Tenant, which: &ShowDefinition) -> Result<Value, Problem> {
+        let definition = self.pick(tenant, &which.name, which.version).await?;
         let reference = definition.reference();
         Ok(json!({
             "name": reference.name, "version": reference.version, "digest": reference.digest,
@@ -167,7 +210,9 @@ impl Definitions for DefinitionLibrary {
         if let Some(known) = self.known.get(which) {
             return Ok(Some(known.clone()));
         }
-        let Some(stored) = self.store.get(&which.name, which.version).await? else { return Ok(None) };
+        let Some(stored) = self.store.get(which.tenant.as_ref(), &which.name, which.version).await? else {
+            return Ok(None);
+        };
         self.compiled(stored).map(Some).map_err(|problem| Unavailable(problem.message))
     }
 }

@@ -11,12 +11,11 @@ use protocol::command::{
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
 use supervisor::machine::definition::Access;
-use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError};
+use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError, read_token};
 use supervisor::ports::Parcel;
 use supervisor::tree::reply::{Reply, moved};
 use supervisor::tree::shard::{Message, Right};
 use supervisor::tree::shell::Handle;
-use supervisor::tree::step::read_token;
 
 use super::definitions::DefinitionLibrary;
 use super::query::QueryService;
@@ -112,10 +111,14 @@ impl Dispatcher {
             name::ACTIVITY_COMPLETE | name::ACTIVITY_FAIL | name::ACTIVITY_HEARTBEAT => {
                 self.activity(format, routed, by).await
             }
-            name::DEFINITION_DEPLOY => self.definitions.deploy(&format.read::<Deploy>(&routed.body)?).await,
+            name::DEFINITION_DEPLOY => {
+                self.definitions.deploy(&routed.tenant, &by, &format.read::<Deploy>(&routed.body)?).await
+            }
             name::DEFINITION_CHECK => self.definitions.check(&format.read::<Deploy>(&routed.body)?),
-            name::DEFINITION_LIST => self.definitions.list().await,
-            name::DEFINITION_SHOW => self.definitions.show(&format.read::<ShowDefinition>(&routed.body)?).await,
+            name::DEFINITION_LIST => self.definitions.list(&routed.tenant).await,
+            name::DEFINITION_SHOW => {
+                self.definitions.show(&routed.tenant, &format.read::<ShowDefinition>(&routed.body)?).await
+            }
             PARCEL => self.parcel(routed).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))
                 .mend(format!("the commands are {}", name::ALL.join(", ")))),
@@ -131,7 +134,7 @@ impl Dispatcher {
             Place::Here(shard) => shard,
             Place::Elsewhere => return self.router.forward(&saga, routed, wait.unwrap_or_default()).await,
         };
-        let definition = self.definitions.pick(&start.definition, start.version).await?;
+        let definition = self.definitions.pick(&saga.tenant, &start.definition, start.version).await?;
         if !Access::allows(&definition.header().access.start, by.as_str()) {
             let what = format!("{by} may not start {}", start.definition);
             return Err(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"));
@@ -143,6 +146,7 @@ impl Dispatcher {
             trace: trace(&routed),
             cause: routed.id,
             parent: None,
+            secret: Some(secret()),
         };
         let (accepted, told) = Reply::channel();
         let (outcome, ended) = match wait {
@@ -177,7 +181,7 @@ impl Dispatcher {
         }
         let (reply, told) = Reply::channel();
         shard.tell(Message::Describe(saga, by, reply));
-        told.await.unwrap_or_else(|_| Err(moved()))
+        heard(&shard, told).await
     }
 
     async fn fact(&self, routed: Routed, key: SagaKey, fact: FactKind, by: (Principal, Right)) -> Answer {
@@ -216,7 +220,7 @@ impl Dispatcher {
         };
         let fact = match routed.command.as_str() {
             name::ACTIVITY_HEARTBEAT => {
-                return tell(&shard, |reply| Message::Beat { saga, attempt, reply }).await;
+                return tell(&shard, |reply| Message::Beat { saga, token, reply }).await;
             }
             name::ACTIVITY_COMPLETE => FactKind::StepSucceeded { attempt, output },
             _ => FactKind::StepFailed {
@@ -228,7 +232,7 @@ impl Dispatcher {
                 },
             },
         };
-        tell(&shard, |reply| Message::Fact { saga, fact, by: (by, Right::Internal), reply }).await
+        tell(&shard, |reply| Message::Answer { saga, token, fact, by, reply }).await
     }
 
     async fn parcel(&self, routed: Routed) -> Answer {
@@ -240,10 +244,11 @@ impl Dispatcher {
         let by = Principal::new(&routed.principal).map_err(unusable)?;
         let fact = match parcel {
             Parcel::Child { definition, input, parent, by, trace } => {
-                let definition = self.definitions.pick(&definition, None).await?;
+                let definition = self.definitions.pick(&to.tenant, &definition, None).await?;
                 let cause = format!("{}/{}", to.tenant, parent.0);
                 let reference = definition.reference().clone();
-                let start = StartFact { definition: reference, input, by, trace, cause, parent: Some(parent) };
+                let (parent, secret) = (Some(parent), Some(secret()));
+                let start = StartFact { definition: reference, input, by, trace, cause, parent, secret };
                 let start = Box::new(start);
                 return tell(&shard, |accepted| Message::Start {
                     saga: to,
@@ -282,6 +287,22 @@ fn is_repeatable(command: &str) -> bool {
     !matches!(command, name::SAGA_CANCEL | name::SAGA_RELEASE | name::TASK_DECIDE)
 }
 
+/// Whether a command may wait for an outcome instead of being done at once.
+pub(super) fn waits(routed: &Routed) -> bool {
+    /// The field of a start that says so; few starts have it, so that few are read here.
+    const FIELD: &[u8] = b"waitMs";
+    match routed.command.as_str() {
+        name::SAGA_WAIT => true,
+        name::SAGA_START => {
+            let asks = routed.body.windows(FIELD.len()).any(|bytes| bytes == FIELD);
+            let read = |format: Format| format.read::<Start>(&routed.body).ok();
+            let start = Format::of(Some(&routed.content_type)).ok().filter(|_| asks).and_then(read);
+            start.and_then(|start| start.wait_ms).is_some_and(|wait_ms| wait_ms > 0)
+        }
+        _ => false,
+    }
+}
+
 async fn tell(shard: &Handle<Message>, message: impl FnOnce(Reply) -> Message) -> Answer {
     let (reply, told) = Reply::channel();
     shard.tell(message(reply));
@@ -302,6 +323,12 @@ async fn heard(shard: &Handle<Message>, told: tokio::sync::oneshot::Receiver<Ans
     Err(Problem::new(Code::Unavailable, format!("not in the journal within {ANSWER_MAX:?}: {state}"))
         .mend("it may still get there; with a key (or a signal's id) asking again is safe")
         .retry_after_ms(1_000))
+}
+
+/// What a saga's tokens are proved with: 122 bits of the system's randomness, unlike a fact's seed,
+/// which shows in what expressions draw from it.
+fn secret() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// The trace of the command, or a fresh one.

@@ -3,9 +3,11 @@
 
 mod definitions;
 mod dispatch;
+mod gather;
 mod query;
 mod routing;
 mod serve;
+mod waiting;
 
 pub use definitions::DefinitionLibrary;
 pub use dispatch::Dispatcher;

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use protocol::codec::Format;
-use protocol::command::List;
-use protocol::query::{Answer, Body, HealthView, Query, ShardView};
-use protocol::view::SagaRow;
-use protocol::{NodeId, Principal, Problem, Tenant, Time, Value, subjects};
-use serde_json::json;
+use protocol::command::{List, Refused};
+use protocol::query::{Answer, Body, HealthView, Query};
+use protocol::{Code, NodeId, Principal, Problem, Tenant, Time, Value, subjects};
+use supervisor::ports::Clock as _;
 use supervisor::tree::card::Card;
 use supervisor::tree::root::Shards;
 use supervisor::tree::shard::Message;
+use tokio::sync::oneshot;
+
+use super::gather;
+use crate::node::SystemClock;
 
 /// How long the other nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,6 +32,8 @@ pub struct About {
     pub sync: std::sync::Mutex<String>,
     /// Replicas of the journal.
     pub replicas: u32,
+    /// What of its settings is worth a look.
+    pub warnings: Vec<String>,
     /// When the node started.
     pub since: Time,
 }
@@ -52,67 +57,73 @@ pub struct QueryService {
 impl QueryService {
     /// This node's answer.
     pub async fn here(&self, query: &Query) -> Answer {
+        let mut missing = Vec::new();
         let body = match query {
             Query::Tree => self.root.get().map_or(Body::Nothing, |root| Body::Actor(Box::new(root.view()))),
             Query::Actor { path } => {
                 let found = self.root.get().and_then(|root| root.find(path));
                 found.map_or(Body::Nothing, |card| Body::Actor(Box::new(card.view())))
             }
-            Query::Owners => Body::Owners(self.owners().await),
-            Query::Sagas { tenant, by, list } => Body::Sagas(self.rows(tenant, by.as_ref(), list).await),
+            Query::Owners => Body::Owners(self.ask_shards(Message::View, &mut missing).await),
+            Query::Sagas { tenant, by, list } => {
+                let ask = |tell| Message::List(tenant.clone(), by.clone(), list.clone(), tell);
+                Body::Sagas(self.ask_shards(ask, &mut missing).await.into_iter().flatten().collect())
+            }
             Query::Health => Body::Health(self.health()),
         };
-        Answer { node: self.node.clone(), body }
+        Answer { at: Some(SystemClock.now()), missing, ..Answer::new(self.node.clone(), body) }
     }
 
-    /// Every live node's answer; ours without a detour. A node that does not answer in time is
-    /// missing.
+    /// Every live node's answer; ours without a detour. That of a node that does not answer in time
+    /// says so, and nothing else.
     pub async fn everywhere(&self, query: &Query) -> Vec<Answer> {
         let body = bytes::Bytes::from(Format::Json.write(query));
         let others = self.places.live().into_iter().filter(|node| *node != self.node).map(|node| {
             let (client, body) = (self.client.clone(), body.clone());
             async move {
                 let request = async_nats::Request::new().payload(body).timeout(Some(PATIENCE));
-                let message = client.send_request(subjects::node(&node), request).await.ok()?;
-                serde_json::from_slice::<Answer>(&message.payload).ok()
+                let answer = match client.send_request(subjects::node(&node), request).await {
+                    Ok(message) => match serde_json::from_slice::<Answer>(&message.payload) {
+                        Ok(answer) => return answer,
+                        Err(_) => match serde_json::from_slice::<Refused>(&message.payload) {
+                            Ok(refused) => refused.error.message,
+                            Err(error) => format!("its answer cannot be read: {error}"),
+                        },
+                    },
+                    Err(_) => format!("it did not answer within {PATIENCE:?}"),
+                };
+                Answer { missing: vec![answer], ..Answer::new(node, Body::Nothing) }
             }
         });
         let (here, others) = futures::join!(self.here(query), futures::future::join_all(others));
-        let mut all: Vec<Answer> = std::iter::once(here).chain(others.into_iter().flatten()).collect();
+        let mut all: Vec<Answer> = std::iter::once(here).chain(others).collect();
         all.sort_by(|a, b| a.node.cmp(&b.node));
         all
     }
 
-    /// The tenant's sagas over all nodes that `by` may view, newest first.
+    /// The tenant's sagas over all nodes that `by` may view, newest first, and what is missing.
     pub async fn list(&self, tenant: Tenant, by: Principal, list: List) -> Result<Value, Problem> {
         let limit = list.limit.unwrap_or(ROWS);
-        let mut rows: Vec<SagaRow> = Vec::new();
-        for answer in self.everywhere(&Query::Sagas { tenant, by: Some(by), list }).await {
-            if let Body::Sagas(more) = answer.body {
-                rows.extend(more);
+        let answers = self.everywhere(&Query::Sagas { tenant, by: Some(by), list }).await;
+        Ok(gather::list(answers, limit, self.max_payload()))
+    }
+
+    /// What each shard of this node says; one that is stuck does not hide the rest.
+    async fn ask_shards<T>(&self, ask: impl Fn(oneshot::Sender<T>) -> Message, missing: &mut Vec<String>) -> Vec<T> {
+        let asked = self.places.all_local().into_iter().map(|(number, shard)| {
+            let (tell, told) = oneshot::channel();
+            shard.tell(ask(tell));
+            async move { (number, tokio::time::timeout(SHARD_PATIENCE, told).await) }
+        });
+        let mut answers = Vec::new();
+        for (number, told) in futures::future::join_all(asked).await {
+            match told {
+                Ok(Ok(answer)) => answers.push(answer),
+                Ok(Err(_)) => missing.push(format!("shard {number} stopped meanwhile")),
+                Err(_) => missing.push(format!("shard {number} did not answer within {SHARD_PATIENCE:?}")),
             }
         }
-        rows.sort_by(|a, b| b.changed_at.cmp(&a.changed_at).then_with(|| a.saga.cmp(&b.saga)));
-        rows.truncate(limit);
-        Ok(json!({ "sagas": rows }))
-    }
-
-    async fn rows(&self, tenant: &Tenant, by: Option<&Principal>, list: &List) -> Vec<SagaRow> {
-        let asked = self.places.all_local().into_iter().map(|(_, shard)| {
-            let (tell, told) = tokio::sync::oneshot::channel();
-            shard.tell(Message::List(tenant.clone(), by.cloned(), list.clone(), tell));
-            tokio::time::timeout(SHARD_PATIENCE, told)
-        });
-        futures::future::join_all(asked).await.into_iter().flatten().flatten().flatten().collect()
-    }
-
-    async fn owners(&self) -> Vec<ShardView> {
-        let asked = self.places.all_local().into_iter().map(|(_, shard)| {
-            let (tell, told) = tokio::sync::oneshot::channel();
-            shard.tell(Message::View(tell));
-            tokio::time::timeout(SHARD_PATIENCE, told)
-        });
-        futures::future::join_all(asked).await.into_iter().flatten().flatten().collect()
+        answers
     }
 
     fn health(&self) -> HealthView {
@@ -130,6 +141,10 @@ impl QueryService {
         if sync.starts_with("every") {
             troubles.push(format!("the server fsyncs {sync}"));
         }
+        let mut warnings = self.about.warnings.clone();
+        if sync.starts_with("unknown") {
+            warnings.push(format!("when the server writes through to the disk is {sync}"));
+        }
         HealthView {
             ready: connected && unowned.is_empty(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -139,8 +154,24 @@ impl QueryService {
             members: self.places.live().iter().map(ToString::to_string).collect(),
             shards: self.places.all_local().iter().map(|(shard, _)| shard.0).collect(),
             troubles,
+            warnings,
             since: self.about.since,
         }
+    }
+
+    /// What the bus carries in one message.
+    fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
+    /// An answer as it is sent: never larger than the bus carries, which would be silence.
+    fn written(&self, answer: Answer) -> Vec<u8> {
+        let bytes = Format::Json.write(&gather::fit(answer, self.max_payload()));
+        if bytes.len() <= self.max_payload() {
+            return bytes;
+        }
+        let message = format!("its answer has {} bytes, the bus carries {}", bytes.len(), self.max_payload());
+        Format::Json.write(&Refused { error: Problem::new(Code::TooLarge, message) })
     }
 
     /// Listens for questions until the connection ends.
@@ -153,8 +184,8 @@ impl QueryService {
             let this = self.clone();
             tokio::spawn(async move {
                 let answer = match Format::Json.read::<Query>(&message.payload) {
-                    Ok(query) => Format::Json.write(&this.here(&query).await),
-                    Err(problem) => Format::Json.write(&protocol::command::Refused { error: problem }),
+                    Ok(query) => this.written(this.here(&query).await),
+                    Err(problem) => Format::Json.write(&Refused { error: problem }),
                 };
                 // Whoever asked may be gone.
                 let _ = this.client.publish(reply, answer.into()).await;

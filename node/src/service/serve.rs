@@ -13,10 +13,11 @@ use protocol::envelope::header::TRACEPARENT;
 use protocol::envelope::trace_of;
 use protocol::{Code, Problem, Value, subjects};
 use supervisor::ports::{Clock, Outbox};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug, warn};
 
-use super::dispatch::{Dispatcher, PARCEL};
+use super::dispatch::{Dispatcher, PARCEL, waits};
+use super::waiting::Waiting;
 use crate::telemetry::{Metrics, set_parent};
 
 /// The header that names a message; the bus uses it against duplicates, we as the cause of events.
@@ -30,19 +31,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct ServiceLimits {
     /// Commands worked on at once; one more is answered "busy".
     pub in_flight: usize,
+    /// Commands that wait for an outcome at once.
+    pub waits: usize,
+    /// Those of them that may be one tenant's.
+    pub waits_per_tenant: usize,
 }
 
 /// The door of the command service.
 pub struct Door {
     limits: ServiceLimits,
     room: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
     closing: Notify,
 }
 
 impl Door {
     /// An open door.
     pub fn new(limits: ServiceLimits) -> Self {
-        Self { limits, room: Arc::new(Semaphore::new(limits.in_flight)), closing: Notify::new() }
+        let waiting = Waiting::new(limits.waits, limits.waits_per_tenant);
+        Self { limits, room: Arc::new(Semaphore::new(limits.in_flight)), waiting, closing: Notify::new() }
     }
 
     /// Takes no more commands, and waits until those under way are answered, at most `patience`.
@@ -52,7 +59,8 @@ impl Door {
         // At least once, so that what has arrived and is not begun yet is counted.
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if self.room.available_permits() >= self.limits.in_flight || tokio::time::Instant::now() > until {
+            let done = self.room.available_permits() >= self.limits.in_flight && self.waiting.is_empty();
+            if done || tokio::time::Instant::now() > until {
                 return;
             }
         }
@@ -102,8 +110,7 @@ impl CommandService {
             match room.clone().try_acquire_owned() {
                 Ok(held) => {
                     tokio::spawn(async move {
-                        this.take(request).await;
-                        drop(held);
+                        this.take(request, held).await;
                     });
                 }
                 Err(_) => {
@@ -126,16 +133,26 @@ impl CommandService {
             let this = self.clone();
             let held = self.door.room.clone().acquire_owned().await?;
             tokio::spawn(async move {
-                this.take(request).await;
-                drop(held);
+                this.take(request, held).await;
             });
         }
         std::future::pending().await
     }
 
-    async fn take(&self, request: Request) {
+    /// Answers one command. `held` is its place among those that are worked on.
+    async fn take(&self, request: Request, held: OwnedSemaphorePermit) {
         let began = std::time::Instant::now();
-        let routed = self.read(&request.message);
+        let mut routed = self.read(&request.message);
+        let mut held = (Some(held), None);
+        if let Ok(asked) = &routed
+            && waits(asked)
+        {
+            match self.door.waiting.enter(&asked.tenant) {
+                // Its place among the others is free for one that is done at once.
+                Ok(place) => held = (None, Some(place)),
+                Err(full) => routed = Err(full),
+            }
+        }
         let format = Format::of(header(&request.message, CONTENT_TYPE)).unwrap_or_default();
         let (name, answer) = match routed {
             Ok(routed) => {
@@ -158,6 +175,7 @@ impl CommandService {
         let code = answer.as_ref().map_or_else(|problem| problem.code.number().to_string(), |_| "ok".into());
         self.metrics.command(&name, &code, began.elapsed());
         self.answer(&request, format, answer).await;
+        drop(held);
     }
 
     fn read(&self, message: &Message) -> Result<Routed, Problem> {

@@ -81,3 +81,36 @@ fn the_same_source_is_the_same_version_and_a_change_is_the_next() {
         assert!(warned.warnings.iter().any(|warning| warning.to_string().contains("nobody.does")), "{warned:?}");
     });
 }
+
+#[test]
+fn what_a_tenant_deploys_is_its_own_and_what_is_built_in_is_nobodys() {
+    STAGE.play(async |stage| {
+        let evil = stage.cluster.client_as("evil", "eve").await.unwrap();
+        let deploy = |name: &str, seconds: u32| Deploy {
+            source: format!(
+                "name: {name}\ndefinition:\n  StartAt: A\n  States: {{ A: {{ Type: Wait, Seconds: {seconds}, End: true }} }}\n"
+            ),
+            file: None,
+        };
+        // `three` came with the node.
+        let refused = evil.deploy(&deploy("three", 1)).await.unwrap_err();
+        assert_eq!(refused.code(), Some(Code::Conflict), "{refused}");
+        assert!(refused.to_string().contains("three is built in"), "{refused}");
+        assert!(refused.mend().unwrap().contains("another name"));
+        // The same name in two tenants: two definitions, each counted for itself.
+        let ours = stage.client.deploy(&deploy("shared-name", 1)).await.unwrap();
+        let theirs = evil.deploy(&deploy("shared-name", 2)).await.unwrap();
+        assert_eq!((ours.version, theirs.version), (1, 1));
+        let which = ShowDefinition { name: "shared-name".into(), version: None };
+        let shown = stage.client.definition(&which).await.unwrap();
+        assert!(shown.source.contains("Seconds: 1"), "{}", shown.source);
+        evil.deploy(&deploy("hidden", 1)).await.unwrap();
+        let listed = stage.client.definitions().await.unwrap().to_string();
+        assert!(!listed.contains("\"hidden\"") && listed.contains("\"three\""), "{listed}");
+        let gone = stage.client.start(&start("hidden", "hidden", json!({}))).await.unwrap_err();
+        assert_eq!(gone.code(), Some(Code::NotFound), "{gone}");
+        // A saga runs its own tenant's.
+        stage.client.start(&start("shared-name", "own", json!({}))).await.unwrap();
+        assert!(stage.end("own").await.status.is_final());
+    });
+}

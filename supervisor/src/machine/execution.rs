@@ -54,6 +54,8 @@ pub(super) struct Started {
     pub cause: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<(SagaKey, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     pub input: Arc<Value>,
 }
 
@@ -377,6 +379,12 @@ impl Undo {
 impl Frame {
     pub fn attempt(&self) -> AttemptRef {
         AttemptRef { step: self.step, attempt: self.attempt }
+    }
+
+    /// The attempt under way, or the one that is about to begin.
+    pub fn next_attempt(&self) -> AttemptRef {
+        let under_way = matches!(self.doing, Doing::Attempt { .. });
+        AttemptRef { step: self.step, attempt: self.attempt + u32::from(!under_way) }
     }
 
     /// The timer this state waits for.

@@ -100,6 +100,9 @@ pub struct Start {
     /// The parent's key and waiting step, when it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<(protocol::SagaKey, u64)>,
+    /// Random, and told to nobody: what proves that a late answer's token was given out by the saga.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// One attempt of one step.

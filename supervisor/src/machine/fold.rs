@@ -325,6 +325,7 @@ fn began(x: &mut Execution, folding: &Folding<'_>, alarm: Option<super::change::
             trace: start.trace.clone(),
             cause: start.cause.clone(),
             parent: start.parent.clone(),
+            secret: start.secret.clone(),
             input: Arc::clone(&folding.given),
         });
     }

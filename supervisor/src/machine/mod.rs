@@ -24,6 +24,7 @@ pub mod record;
 pub mod render;
 pub mod restart;
 pub mod retry;
+mod token;
 mod view;
 mod wanted;
 
@@ -36,4 +37,5 @@ pub use execution::Execution;
 pub use fact::{AttemptRef, Fact, FactKind, Operator, Start, StepError};
 pub use record::Record;
 pub use render::render;
+pub use token::read_token;
 pub use view::OpenTask;

@@ -20,7 +20,9 @@ use super::step::{self, StepActor};
 use super::timers;
 use crate::activity::Heartbeat;
 use crate::journal::frame::{Batch, Sending};
-use crate::machine::{ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError};
+use crate::machine::{
+    ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError, read_token,
+};
 use crate::ports::Position;
 
 /// What a saga is told.
@@ -29,8 +31,10 @@ pub enum Message {
     Offer(FactKind, Reply),
     /// A step of ours answered.
     StepDone(AttemptRef, Result<Value, StepError>),
-    /// A remote worker is alive.
-    Beat(AttemptRef, Reply),
+    /// A remote worker is alive; the token proves that it was asked.
+    Beat(String, Reply),
+    /// A remote worker answered; the token proves that it was asked.
+    Answer(String, FactKind, Reply),
     /// Our last batch is durable.
     Committed(Position),
     /// Our last batch can never be made durable.
@@ -178,14 +182,26 @@ impl Behaviour for SagaActor {
                 };
                 self.take(me, fact, Reply::nobody(), state);
             }
-            Message::Beat(attempt, reply) => match state.steps.get(&attempt) {
-                Some(step) => {
-                    step.heartbeat.beat();
-                    reply.ok(&serde_json::json!({}));
+            Message::Answer(token, fact, reply) => {
+                state.taken += 1;
+                if state.driver.execution().gave(&token) {
+                    self.take(me, fact, reply, state);
+                } else {
+                    reply.refuse(forged());
                 }
-                None => reply
-                    .refuse(Problem::new(Code::NotNow, "the attempt is not under way any more").mend("stop the work")),
-            },
+            }
+            Message::Beat(token, reply) if !state.driver.execution().gave(&token) => reply.refuse(forged()),
+            Message::Beat(token, reply) => {
+                match read_token(&token).and_then(|(_, attempt)| state.steps.get(&attempt)) {
+                    Some(step) => {
+                        step.heartbeat.beat();
+                        reply.ok(&serde_json::json!({}));
+                    }
+                    None => reply.refuse(
+                        Problem::new(Code::NotNow, "the attempt is not under way any more").mend("stop the work"),
+                    ),
+                }
+            }
             Message::Committed(position) => self.committed(me, position, state).await?,
             Message::TooLarge => return Err("a decision is larger than a frame of the journal may be".into()),
             Message::Describe(reply) => {
@@ -337,6 +353,7 @@ impl SagaActor {
             saga: self.saga.clone(),
             by: by.clone(),
             trace: trace.clone(),
+            token: execution.token(attempt),
             call,
             heartbeat: heartbeat.clone(),
             owner: me.clone(),
@@ -408,6 +425,11 @@ impl SagaActor {
             seen: Seen::of(execution),
         });
     }
+}
+
+fn forged() -> Problem {
+    Problem::new(Code::Forbidden, "the token was not given out for this attempt")
+        .mend("send back the `Skald-Token` header of the request as it came")
 }
 
 fn step_name(call: &ActivityCall) -> String {

@@ -58,6 +58,8 @@ pub enum Life {
 pub enum Told {
     /// A fact.
     Fact(FactKind, Reply),
+    /// A late answer, with the token that proves it.
+    Answer(String, FactKind, Reply),
     /// A question.
     Describe(Reply),
 }

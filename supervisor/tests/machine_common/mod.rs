@@ -34,6 +34,7 @@ pub fn start(definition: &Definition, input: Value) -> FactKind {
         trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").unwrap(),
         cause: "cmd-1".into(),
         parent: None,
+        secret: None,
     }))
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use protocol::NodeId;
 use protocol::query::{Answer, Body, HealthView, Query};
 use serde::Deserialize;
 
@@ -20,6 +21,8 @@ const DISK_WARN_BYTES: u64 = 2 << 30;
 const DISK_FAIL_BYTES: u64 = 200 << 20;
 /// Clocks further apart than this make times in histories and the order of events confusing.
 const SKEW_WARN_MS: i64 = 500;
+/// The same for a node, whose timers would be early or late by as much.
+const NODE_SKEW_WARN_MS: i64 = 1_000;
 /// The stream of dead letters.
 const DEAD_STREAM: &str = "SKALD_DEAD";
 
@@ -47,6 +50,9 @@ pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
     };
     let health = healths(&answers);
     nodes(&health, found);
+    for answer in &answers {
+        found(node_clock(&client, &answer.node).await);
+    }
     durability(&health, found);
     let shards = ctx.config().map_or(DEFAULT_SHARDS, |config| config.shards);
     match client.query(&Query::Owners).await {
@@ -145,9 +151,34 @@ async fn clock(client: &Client) -> Finding {
     }
 }
 
+/// A node's time against ours: it stands in histories, and timers go by it.
+async fn node_clock(client: &Client, node: &NodeId) -> Finding {
+    let before = jiff::Timestamp::now();
+    let answer = client.query_node(node, &Query::Health).await;
+    let after = jiff::Timestamp::now();
+    match answer.map(|answer| answer.at) {
+        Ok(Some(theirs)) => node_skew(node, off(before.as_millisecond(), theirs.as_millis(), after.as_millisecond())),
+        Ok(None) => Finding::ok("clock", format!("node {node} does not tell its time; it is of an older release")),
+        Err(error) => Finding::warn("clock", format!("node {node}: {error}"), "see the nodes above"),
+    }
+}
+
+fn node_skew(node: &NodeId, off: i64) -> Finding {
+    if off.abs() > NODE_SKEW_WARN_MS {
+        let found = format!("node {node}'s clock is {off} ms from this machine's; timers go by it");
+        return Finding::warn("clock", found, "run a time service (chrony, systemd-timesyncd) on every machine");
+    }
+    Finding::ok("clock", format!("node {node} within {NODE_SKEW_WARN_MS} ms"))
+}
+
+/// How far a clock is off at least that showed `theirs` while ours went from `before` to `after`.
+fn off(before: i64, theirs: i64, after: i64) -> i64 {
+    if theirs < before { theirs - before } else { (theirs - after).max(0) }
+}
+
 /// The server's time against ours, which passed from `before` to `after` meanwhile.
 fn skew(before: i64, theirs: i64, after: i64) -> Finding {
-    let off = if theirs < before { theirs - before } else { (theirs - after).max(0) };
+    let off = off(before, theirs, after);
     if off.abs() > SKEW_WARN_MS {
         let found = format!("the server's clock is {off} ms from this machine's");
         return Finding::warn("clock", found, "run a time service (chrony, systemd-timesyncd) on every machine");
@@ -194,25 +225,33 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
         for trouble in &view.troubles {
             found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
         }
+        for warning in &view.warnings {
+            let mend = if warning.contains("the disk is unknown") {
+                "set monitors, so that nodes can ask; see that the server has sync_interval: always"
+            } else {
+                "skald node --print-config explains each setting"
+            };
+            found(Finding::warn("settings", format!("{name}: {warning}"), mend));
+        }
     }
 }
 
 fn durability(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)) {
     let Some(view) = health.values().next() else { return };
-    found(sync(&view.sync));
+    // Nodes ask for themselves; the one that knows least counts, and has said so among its warnings.
+    if !health.values().any(|view| view.sync.starts_with("unknown")) {
+        found(sync(&view.sync));
+    }
     found(match view.replicas {
         1 => Finding::ok("replicas", "1: safe against crashes, not against the loss of the disk"),
         many => Finding::ok("replicas", many.to_string()),
     });
 }
 
-/// `said` is how a node puts it: `always`, `unknown: …`, or how often.
+/// `said` is how a node puts it: `always`, or how often.
 fn sync(said: &str) -> Finding {
     if said.starts_with("always") {
         Finding::ok("sync", "every acknowledged write is on the disk")
-    } else if said.starts_with("unknown") {
-        let mend = "set monitors, so that nodes can ask; see that the server has sync_interval: always";
-        Finding::warn("sync", format!("when the server writes through to the disk is {said}"), mend)
     } else {
         let found = format!("the server writes through {said}; a power cut can lose what was acknowledged");
         Finding::warn("sync", found, "set sync_interval: always in the server's jetstream block")
@@ -271,6 +310,29 @@ mod tests {
         assert_eq!(skew(1_000, 1_900, 2_000).verdict, Verdict::Ok, "a slow answer is no skew");
         let late = skew(10_000, 9_000, 10_010);
         assert!(late.verdict == Verdict::Warn && late.found.contains("-1000 ms"), "{late:?}");
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_off_by_more_than_a_second_is_named() {
+        let node = NodeId::new("n2").unwrap();
+        assert_eq!(node_skew(&node, off(1_000, 2_900, 2_000)).verdict, Verdict::Ok);
+        let early = node_skew(&node, off(10_000, 13_000, 10_010));
+        assert!(early.verdict == Verdict::Warn && early.found.contains("n2's clock is 2990 ms"), "{early:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_about_the_disk_is_a_warning() {
+        let view: HealthView = serde_json::from_value(serde_json::json!({
+            "ready": true, "version": "1", "server": "2", "sync": "unknown: x", "replicas": 1, "members": ["n1"],
+            "shards": [], "troubles": [], "warnings": ["when the server writes through to the disk is unknown: x"],
+            "since": "2026-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        let mut findings = Vec::new();
+        nodes(&BTreeMap::from([("n1".to_owned(), &view)]), &mut |finding| findings.push(finding));
+        let warned = findings.iter().find(|finding| finding.check == "settings").unwrap();
+        assert_eq!(warned.verdict, Verdict::Warn);
+        assert!(warned.mend.as_ref().unwrap().contains("set monitors"), "{warned:?}");
     }
 
     #[test]

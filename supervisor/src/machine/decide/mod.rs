@@ -214,7 +214,7 @@ impl<'a> Decider<'a> {
                 "EnteredTime": frame.map(|frame| frame.entered.to_string()),
                 "RetryCount": frame.map_or(0, |frame| frame.attempt.saturating_sub(1)),
             },
-            "Task": { "Token": frame.map(|frame| format!("{id}#{}", frame.step)) },
+            "Task": { "Token": frame.map(|frame| self.x.token(frame.next_attempt())) },
         });
         let around = item.map(|(index, value)| (index, value.clone())).or_else(|| self.item(scope));
         if let Some((index, value)) = around {

@@ -273,6 +273,13 @@ impl Definition {
         self
     }
 
+    /// The same definition as one of `tenant`; `None`: built in.
+    #[must_use]
+    pub fn owned_by(mut self, tenant: Option<protocol::Tenant>) -> Self {
+        self.reference.tenant = tenant;
+        self
+    }
+
     /// The same definition with other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {

@@ -49,7 +49,8 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
             | Kind::Compensate => None,
         })
         .collect();
-    let reference = DefinitionRef { name: header.name.as_str().into(), version: 1, digest: digest(text).into() };
+    let reference =
+        DefinitionRef { tenant: None, name: header.name.as_str().into(), version: 1, digest: digest(text).into() };
     let limits = Limits::default();
     let definition = Definition {
         reference,

@@ -37,6 +37,7 @@ impl ShardActor {
                 *sent += 1;
                 let message = match told {
                     Told::Fact(fact, reply) => saga::Message::Offer(fact, reply),
+                    Told::Answer(token, fact, reply) => saga::Message::Answer(token, fact, reply),
                     Told::Describe(reply) => saga::Message::Describe(reply),
                 };
                 handle.tell(message);
@@ -63,8 +64,10 @@ impl ShardActor {
                 }
             }
             Life::Ended(ended) => match told {
-                Told::Fact(fact, reply) if is_echo(&fact) => reply.ok(&serde_json::json!({"ignored": "it ended"})),
-                told @ (Told::Fact(..) | Told::Describe(_)) => {
+                Told::Fact(fact, reply) | Told::Answer(_, fact, reply) if is_echo(&fact) => {
+                    reply.ok(&serde_json::json!({"ignored": "it ended"}))
+                }
+                told @ (Told::Fact(..) | Told::Answer(..) | Told::Describe(_)) => {
                     let message = format!("{saga} has ended: {}", ended.status.word());
                     told.refuse(Problem::new(Code::NotNow, message).mend("`skald show` tells how"));
                 }
@@ -323,7 +326,7 @@ impl ShardActor {
 impl Told {
     fn refuse(self, problem: Problem) {
         match self {
-            Self::Fact(_, reply) | Self::Describe(reply) => reply.refuse(problem),
+            Self::Fact(_, reply) | Self::Answer(_, _, reply) | Self::Describe(reply) => reply.refuse(problem),
         }
     }
 }

@@ -22,7 +22,7 @@ use ractor::{ActorCell, ActorId};
 use tracing::info;
 
 use crate::machine::definition::Definition;
-use crate::machine::{AttemptRef, Driver, FactKind, Start};
+use crate::machine::{Driver, FactKind, Start};
 use crate::tree::card::Card;
 use crate::tree::engine::Engine;
 use crate::tree::journal::{self, JournalActor, Meters};
@@ -49,7 +49,7 @@ pub enum Right {
     Signal,
     /// To cancel it or release it.
     Cancel,
-    /// The runtime itself: timers, children, workers that answer by token.
+    /// The runtime itself, and workers whose token the saga checks.
     Internal,
 }
 
@@ -83,9 +83,22 @@ pub enum Message {
     Beat {
         /// Which saga.
         saga: SagaId,
-        /// Which attempt.
-        attempt: AttemptRef,
+        /// Names the attempt, and proves that it was asked for.
+        token: String,
         /// Told whether the attempt is still wanted.
+        reply: Reply,
+    },
+    /// A remote worker answered late.
+    Answer {
+        /// Which saga.
+        saga: SagaId,
+        /// Names the attempt, and proves that it was asked for.
+        token: String,
+        /// The answer.
+        fact: FactKind,
+        /// Who says so.
+        by: Principal,
+        /// Told once it is durable.
         reply: Reply,
     },
     /// Describe a saga once it has ended.
@@ -283,9 +296,14 @@ impl Behaviour for ShardActor {
                     self.tell(me, saga, Told::Fact(fact, reply), state).await?;
                 }
             }
-            Message::Beat { saga, attempt, reply } => match state.slots.get_mut(&saga).map(|slot| &mut slot.life) {
+            Message::Answer { saga, token, fact, by, reply } => {
+                if let Some((saga, reply)) = self.allowed(saga, &by, Right::Internal, reply, state) {
+                    self.tell(me, saga, Told::Answer(token, fact, reply), state).await?;
+                }
+            }
+            Message::Beat { saga, token, reply } => match state.slots.get_mut(&saga).map(|slot| &mut slot.life) {
                 Some(Life::Awake { handle, .. }) => {
-                    handle.tell(saga::Message::Beat(attempt, reply));
+                    handle.tell(saga::Message::Beat(token, reply));
                 }
                 Some(Life::Loading { .. } | Life::Asleep(_) | Life::Ended(_)) | None => {
                     reply.refuse(Problem::new(Code::NotNow, "the attempt is not under way any more"));
