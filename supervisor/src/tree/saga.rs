@@ -197,11 +197,11 @@ impl Behaviour for SagaActor {
                 for effect in state.driver.resume() {
                     self.begin(me, effect, state).await?;
                 }
-                self.tell_end(state);
+                self.tell_end(me, state);
             }
         }
-        self.answer_questions(state);
-        self.rest(state);
+        self.answer_questions(me, state);
+        self.rest(me, state);
         Ok(())
     }
 
@@ -274,10 +274,10 @@ impl SagaActor {
         for effect in effects {
             self.begin(me, effect, state).await?;
         }
-        self.answer_questions(state);
-        self.tell_end(state);
+        self.answer_questions(me, state);
+        self.tell_end(me, state);
         if state.driver.execution().records() >= state.snapshot_at + self.engine.limits.snapshot_every_records {
-            self.give_snapshot(state);
+            self.give_snapshot(me, state);
         }
         if !state.queue.is_empty() {
             self.decide(me, state);
@@ -337,19 +337,19 @@ impl SagaActor {
         Some(step)
     }
 
-    fn answer_questions(&self, state: &mut State) {
+    fn answer_questions(&self, me: &Me<Message>, state: &mut State) {
         if state.appending {
             return;
         }
         for question in std::mem::take(&mut state.questions) {
             match question {
                 Question::Describe(reply) => reply.ok(&state.driver.execution().view()),
-                Question::Snapshot => self.give_snapshot(state),
+                Question::Snapshot => self.give_snapshot(me, state),
             }
         }
     }
 
-    fn give_snapshot(&self, state: &mut State) {
+    fn give_snapshot(&self, me: &Me<Message>, state: &mut State) {
         if state.appending {
             return state.questions.push(Question::Snapshot);
         }
@@ -357,12 +357,13 @@ impl SagaActor {
         state.snapshot_at = execution.records();
         self.owner.tell(shard::Message::Snapshot {
             saga: self.saga.clone(),
+            actor: me.id(),
             bytes: codec::store(execution).into(),
             records: execution.records(),
         });
     }
 
-    fn tell_end(&self, state: &mut State) {
+    fn tell_end(&self, me: &Me<Message>, state: &mut State) {
         if state.told_end || state.appending {
             return;
         }
@@ -370,11 +371,11 @@ impl SagaActor {
         let Some(outcome) = execution.outcome() else { return };
         state.told_end = true;
         let outcome: Box<Outcome> = Box::new(outcome.clone());
-        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), outcome, taken: state.taken });
+        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), actor: me.id(), outcome, taken: state.taken });
     }
 
     /// Asks to be put to sleep when nothing is under way and nothing is due soon.
-    fn rest(&self, state: &mut State) {
+    fn rest(&self, me: &Me<Message>, state: &mut State) {
         let execution = state.driver.execution();
         let busy = state.appending || !state.queue.is_empty() || !state.steps.is_empty() || state.told_end;
         if busy || execution.records() == 0 || !execution.is_idle() {
@@ -386,6 +387,7 @@ impl SagaActor {
         }
         self.owner.tell(shard::Message::Sleep {
             saga: self.saga.clone(),
+            actor: me.id(),
             taken: state.taken,
             bytes: codec::store(execution).into(),
             seen: Seen::of(execution),

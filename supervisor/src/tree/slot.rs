@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::view::Status;
 use protocol::{DefinitionRef, SagaId, Time};
+use ractor::ActorId;
 use serde::{Deserialize, Serialize};
 
 use super::reply::Reply;
@@ -123,6 +124,14 @@ impl Slot {
             Life::Asleep(asleep) => seen(asleep.status, &asleep.state, asleep.changed_at, asleep.records),
             Life::Ended(ended) => seen(ended.status, &ended.state, ended.at, ended.records),
             Life::Loading { .. } => seen(Status::Running, "(loading)", Time::default(), 0),
+        }
+    }
+
+    /// Whether `actor` is its present incarnation.
+    pub fn is_run_by(&self, actor: ActorId) -> bool {
+        match &self.life {
+            Life::Awake { handle, .. } => handle.id() == actor,
+            Life::Loading { .. } | Life::Asleep(_) | Life::Ended(_) => false,
         }
     }
 

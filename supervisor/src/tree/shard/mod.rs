@@ -112,6 +112,8 @@ pub enum Message {
     Sleep {
         /// Which.
         saga: Arc<SagaId>,
+        /// Which incarnation of it.
+        actor: ActorId,
         /// How many of our messages it has seen.
         taken: u64,
         /// Its state.
@@ -123,6 +125,8 @@ pub enum Message {
     Snapshot {
         /// Which.
         saga: Arc<SagaId>,
+        /// Which incarnation of it.
+        actor: ActorId,
         /// Its state.
         bytes: Bytes,
         /// How many records are in it.
@@ -132,6 +136,8 @@ pub enum Message {
     Ended {
         /// Which.
         saga: Arc<SagaId>,
+        /// Which incarnation of it.
+        actor: ActorId,
         /// How.
         outcome: Box<Outcome>,
         /// How many of our messages it has seen.
@@ -344,15 +350,22 @@ impl Behaviour for ShardActor {
                     self.tell(me, saga, told, state).await?;
                 }
             }
-            Message::Sleep { saga, taken, bytes, seen } => self.put_to_sleep(me, &saga, taken, bytes, &seen, state),
-            Message::Snapshot { saga, bytes, records } => {
+            // What a former incarnation said is not so any more: its bytes are old.
+            Message::Sleep { saga, actor, .. }
+            | Message::Snapshot { saga, actor, .. }
+            | Message::Ended { saga, actor, .. }
+                if !state.slots.get(&saga).is_some_and(|slot| slot.is_run_by(actor)) => {}
+            Message::Sleep { saga, actor: _, taken, bytes, seen } => {
+                self.put_to_sleep(me, &saga, taken, bytes, &seen, state);
+            }
+            Message::Snapshot { saga, actor: _, bytes, records } => {
                 if let Some(slot) = state.slots.get(&saga) {
                     let revision = slot.revision;
                     state.sweeper.give(saga, bytes, records, revision);
                     self.go_on_sweeping(me, state);
                 }
             }
-            Message::Ended { saga, outcome, taken } => self.ended(me, &saga, &outcome, taken, state),
+            Message::Ended { saga, actor: _, outcome, taken } => self.ended(me, &saga, &outcome, taken, state),
             Message::Discard(saga) => {
                 // Whoever would have waited for its end is told of the refusal instead.
                 state.waiters.remove(&saga);

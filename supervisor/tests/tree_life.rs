@@ -1,0 +1,38 @@
+//! What a shard does with its sagas' lives.
+
+mod tree_common;
+
+use bytes::Bytes;
+use protocol::Time;
+use protocol::view::Status;
+use ractor::ActorId;
+use serde_json::json;
+use supervisor::tree::engine::Limits;
+use supervisor::tree::saga::Seen;
+use supervisor::tree::shard::Message;
+use tree_common::*;
+
+const TWO_SIGNALS: &str = r#"
+name: two-signals
+definition:
+  StartAt: First
+  States:
+    First: { Type: Task, Resource: "signal:go", Next: Far }
+    Far: { Type: Task, Resource: "activity:somewhere.else", Compensate: none, Next: Second }
+    Second: { Type: Task, Resource: "signal:go", End: true }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn what_a_former_incarnation_said_puts_nobody_to_sleep() {
+    let world = World::take_over(&Outside::new(&[TWO_SIGNALS]), 1, Limits::default()).await;
+    world.start("a", "two-signals", json!(1)).await.unwrap();
+    world.pass(1).await;
+    // It sleeps; the signal wakes the next incarnation, which waits for an activity and is awake.
+    world.signal("a", "go", json!(2), "s-1").await.unwrap();
+    let seen = Seen { status: Status::Waiting, state: "First".into(), changed_at: Time::default(), records: 1 };
+    let (saga, actor, bytes) = (std::sync::Arc::new(saga("a")), ActorId::Local(u64::MAX), Bytes::from_static(b"old"));
+    world.shard.tell(Message::Sleep { saga: saga.clone(), actor, taken: 1, bytes: bytes.clone(), seen });
+    world.shard.tell(Message::Snapshot { saga, actor, bytes, records: 1 });
+    let view = world.show("a").await;
+    assert_eq!((view.state.as_str(), view.records, view.awake), ("Far", 2, true));
+}
