@@ -223,6 +223,9 @@ pub enum Parcel {
     ChildEnded {
         /// The parent's waiting step.
         step: u64,
+        /// The child's key. Absent from a node of the first release.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<protocol::SagaKey>,
         /// How.
         outcome: Box<protocol::view::Outcome>,
     },

@@ -2,7 +2,7 @@
 
 use protocol::command::ReleaseDecision;
 use protocol::view::Outcome;
-use protocol::{DefinitionRef, Principal, Time, TraceId, Value};
+use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
 /// Something that came from outside a saga.
@@ -65,6 +65,10 @@ pub enum FactKind {
     ChildEnded {
         /// The step that waits for it.
         step: u64,
+        /// Which child: a retry of the step starts another one. Absent in what the first release
+        /// wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<SagaKey>,
         /// How it ended.
         outcome: Box<Outcome>,
     },
@@ -99,7 +103,7 @@ pub struct Start {
     pub cause: String,
     /// The parent's key and waiting step, when it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(protocol::SagaKey, u64)>,
+    pub parent: Option<(SagaKey, u64)>,
 }
 
 /// One attempt of one step.

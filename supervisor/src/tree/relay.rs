@@ -150,7 +150,8 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
             engine.peers.deliver(&peer(key), &Parcel::Cancel { by: sending.saga.key.to_string() }).await
         }
         Effect::Ended { outcome, parent: Some((key, step)) } => {
-            engine.peers.deliver(&peer(key), &Parcel::ChildEnded { step: *step, outcome: outcome.clone() }).await
+            let child = Some(sending.saga.key.clone());
+            engine.peers.deliver(&peer(key), &Parcel::ChildEnded { step: *step, child, outcome: outcome.clone() }).await
         }
         // These are not for the relay.
         Effect::Ended { parent: None, .. }

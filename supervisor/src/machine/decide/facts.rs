@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use protocol::command::ReleaseDecision;
 use protocol::view::{Outcome, Status};
-use protocol::{Code, Problem, Value};
+use protocol::{Code, Problem, SagaKey, Value};
 
 use super::super::change::{Change, Datum};
 use super::super::definition::OnCancel;
-use super::super::execution::{Doing, ROOT, Undoing};
+use super::super::execution::{Doing, Frame, ROOT, Undoing};
 use super::super::expression::within;
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
 use super::super::retry::{RUNTIME, TIMEOUT};
@@ -57,7 +57,7 @@ impl Decider<'_> {
             FactKind::TimerFired { timer } => self.fired(*timer),
             FactKind::Signalled { name, payload, id, by: _ } => self.signalled(name, payload, id),
             FactKind::TaskDecided { step, output, by: _ } => self.decided(*step, output),
-            FactKind::ChildEnded { step, outcome } => self.child_ended(*step, outcome),
+            FactKind::ChildEnded { step, child, outcome } => self.child_ended(*step, child.as_ref(), outcome),
             FactKind::CancelRequested { by, reason } => self.cancel(by, reason),
             FactKind::Operator(operator) => self.operator(operator),
             FactKind::Parked { cause } => {
@@ -280,11 +280,11 @@ impl Decider<'_> {
         None
     }
 
-    fn child_ended(&mut self, step: u64, outcome: &Outcome) -> Option<Verdict> {
-        let scope = self
-            .x
-            .scope_of(step)
-            .filter(|scope| self.x.frame(*scope).is_some_and(|frame| matches!(frame.doing, Doing::Child { .. })));
+    fn child_ended(&mut self, step: u64, child: Option<&SagaKey>, outcome: &Outcome) -> Option<Verdict> {
+        // The same step waits for another child after each retry.
+        let waits =
+            |frame: &Frame| matches!(&frame.doing, Doing::Child { key, .. } if child.is_none_or(|it| it == key));
+        let scope = self.x.scope_of(step).filter(|scope| self.x.frame(*scope).is_some_and(waits));
         let Some(scope) = scope else { return ignored("nothing waits for this child any more") };
         match outcome.status {
             Status::Succeeded => self.finish(scope, Some(Datum::Given)),
