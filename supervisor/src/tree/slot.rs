@@ -135,6 +135,11 @@ impl Slot {
         }
     }
 
+    /// Whether it ended, and no later than at `position`.
+    pub fn has_ended_by(&self, position: Position) -> bool {
+        matches!(&self.life, Life::Ended(ended) if ended.position <= position)
+    }
+
     /// Whether its start is in the journal. Until then nothing about it may be promised.
     pub fn is_durable(&self) -> bool {
         self.position() > 0

@@ -50,33 +50,54 @@ struct Page {
     name: String,
     revision: u64,
     newest: Time,
+    /// Where the last of its sagas ended. One that goes on after it is a new run of the key.
+    upto: Position,
     sagas: Vec<Arc<SagaId>>,
+}
+
+impl Page {
+    /// A page as it was written.
+    fn of(name: String, revision: u64, entries: &[EndedEntry], sagas: Vec<Arc<SagaId>>) -> Self {
+        let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
+        let upto = entries.iter().map(|entry| entry.position).max().unwrap_or_default();
+        Self { name, revision, newest, upto, sagas }
+    }
 }
 
 /// What a sweep's task did.
 pub struct Swept {
     snapshots: Vec<(Arc<SagaId>, u64, Result<u64, PutError>)>,
-    pages: Vec<Result<PageWritten, PageLost>>,
-    removed: Vec<Arc<SagaId>>,
+    pages: Vec<Result<Page, PageLost>>,
+    removed: Vec<Gone>,
     mark: Option<Result<(Mark, u64), PutError>>,
 }
 
 /// A page that was not written: its sagas go into the next one.
 type PageLost = (Vec<Arc<SagaId>>, PutError);
 
-struct PageWritten {
-    name: String,
-    revision: u64,
-    newest: Time,
-    sagas: Vec<Arc<SagaId>>,
-}
-
 struct Work {
     snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
     pages: Vec<(String, Vec<EndedEntry>, Vec<Arc<SagaId>>)>,
-    /// Snapshots of ended sagas and pages that are too old.
-    remove: Vec<(Option<Arc<SagaId>>, String, u64)>,
+    /// What is not wanted any more, with the revision to expect.
+    remove: Vec<(Gone, u64)>,
     mark: Option<(Mark, u64)>,
+}
+
+/// Something that is removed from the store.
+enum Gone {
+    /// The snapshot of a saga that ended.
+    Snapshot(Arc<SagaId>),
+    /// A page, by name: its sagas are forgotten.
+    Page(String),
+}
+
+impl Gone {
+    fn name(&self) -> String {
+        match self {
+            Self::Snapshot(saga) => snapshot_name(saga),
+            Self::Page(name) => name.clone(),
+        }
+    }
 }
 
 impl Sweeper {
@@ -109,8 +130,12 @@ impl Sweeper {
     }
 
     /// A page that the store holds.
-    pub fn know_page(&mut self, name: String, revision: u64, newest: Time, sagas: Vec<Arc<SagaId>>) {
-        self.pages.push(Page { name, revision, newest, sagas });
+    pub fn know_page(&mut self, name: String, revision: u64, entries: &[EndedEntry], sagas: Vec<Arc<SagaId>>) {
+        self.add_page(Page::of(name, revision, entries, sagas));
+    }
+
+    fn add_page(&mut self, page: Page) {
+        self.pages.push(page);
         self.pages.sort_by_key(|page| page.newest);
     }
 
@@ -232,7 +257,7 @@ impl ShardActor {
                 if let Some(slot) = state.slots.get(saga)
                     && slot.revision > 0
                 {
-                    remove.push((Some(saga.clone()), snapshot_name(saga), slot.revision));
+                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
                 }
             }
             self.old_pages(state, &mut remove);
@@ -246,13 +271,14 @@ impl ShardActor {
         Work { snapshots, pages, remove, mark }
     }
 
-    /// Pages that are too old or too many, with their sagas forgotten. A page goes only after the
-    /// snapshots of its sagas: a snapshot that outlived it would bring an ended saga back to life.
-    fn old_pages(&self, state: &mut State, remove: &mut Vec<(Option<Arc<SagaId>>, String, u64)>) {
+    /// Pages that are too old or too many. A page goes only after the snapshots of its sagas: a
+    /// snapshot that outlived it would bring an ended saga back to life. Its sagas are forgotten
+    /// once it is gone: a page that outlived them would swallow the next run of a key.
+    fn old_pages(&self, state: &State, remove: &mut Vec<(Gone, u64)>) {
         let limits = &self.engine.limits;
         let now = self.engine.now();
         let mut kept: usize = state.sweeper.pages.iter().map(|page| page.sagas.len()).sum();
-        while let Some(page) = state.sweeper.pages.first() {
+        for page in &state.sweeper.pages {
             if kept <= limits.ended_per_shard && now.since(page.newest) <= limits.ended_for {
                 break;
             }
@@ -260,19 +286,16 @@ impl ShardActor {
             for saga in &page.sagas {
                 if let Some(slot) = state.slots.get(saga)
                     && slot.revision > 0
+                    && slot.has_ended_by(page.upto)
                 {
-                    remove.push((Some(saga.clone()), snapshot_name(saga), slot.revision));
+                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
                 }
             }
             if remove.len() > before {
                 break;
             }
-            let page = state.sweeper.pages.remove(0);
             kept -= page.sagas.len();
-            for saga in &page.sagas {
-                state.slots.remove(saga);
-            }
-            remove.push((None, page.name, page.revision));
+            remove.push((Gone::Page(page.name.clone()), page.revision));
         }
     }
 
@@ -300,18 +323,21 @@ impl ShardActor {
         }
         for page in swept.pages {
             match page {
-                Ok(PageWritten { name, revision, newest, sagas }) => {
-                    state.sweeper.know_page(name, revision, newest, sagas);
-                }
+                Ok(page) => state.sweeper.add_page(page),
                 Err((sagas, error)) => {
                     warn!(shard = %self.shard, %error, "a page of ended sagas was not written, will try again");
                     state.sweeper.ended.extend(sagas);
                 }
             }
         }
-        for saga in swept.removed {
-            if let Some(slot) = state.slots.get_mut(&saga) {
-                slot.revision = 0;
+        for gone in swept.removed {
+            match gone {
+                Gone::Snapshot(saga) => {
+                    if let Some(slot) = state.slots.get_mut(&saga) {
+                        slot.revision = 0;
+                    }
+                }
+                Gone::Page(name) => state.forget_page(&name),
             }
         }
         match swept.mark {
@@ -329,6 +355,19 @@ impl ShardActor {
                 if failed && sweeper.asked.is_empty() && sweeper.given.is_empty() {
                     sweeper.under_way = None;
                 }
+            }
+        }
+    }
+}
+
+impl State {
+    /// A page is gone from the store: nothing there swallows its keys any more.
+    fn forget_page(&mut self, name: &str) {
+        let Some(index) = self.sweeper.pages.iter().position(|page| page.name == name) else { return };
+        let page = self.sweeper.pages.remove(index);
+        for saga in &page.sagas {
+            if self.slots.get(saga).is_some_and(|slot| slot.has_ended_by(page.upto)) {
+                self.slots.remove(saga);
             }
         }
     }
@@ -371,9 +410,8 @@ async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept {
     let snapshots_fine = snapshots.iter().all(|(_, _, result)| result.is_ok());
     let pages: Vec<_> = futures::stream::iter(work.pages)
         .map(|(name, entries, sagas)| async move {
-            let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
             match engine.snapshots.put(shard, &name, codec::store(&entries).into(), 0).await {
-                Ok(revision) => Ok(PageWritten { name, revision, newest, sagas }),
+                Ok(revision) => Ok(Page::of(name, revision, &entries, sagas)),
                 Err(error) => Err((sagas, error)),
             }
         })
@@ -383,9 +421,10 @@ async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept {
     let fine = snapshots_fine && pages.iter().all(|page: &Result<_, PageLost>| page.is_ok());
     let mut removed = Vec::new();
     if fine {
-        for (saga, name, revision) in work.remove {
+        for (gone, revision) in work.remove {
+            let name = gone.name();
             match engine.snapshots.remove(shard, &name, revision).await {
-                Ok(()) => removed.extend(saga),
+                Ok(()) => removed.push(gone),
                 Err(error) => debug!(%shard, name, %error, "not removed, harmless"),
             }
         }
