@@ -72,7 +72,8 @@ impl Driver {
 
     /// Decides and folds ahead. Several facts may be offered before one [`Driver::confirm`]; their
     /// records go into one batch, in order.
-    pub fn offer(&mut self, fact: Fact) -> Offer {
+    pub fn offer(&mut self, mut fact: Fact) -> Offer {
+        fact.kind.cut();
         let number = self.execution.records + 1;
         match decide(&mut self.execution, &self.definition, &fact, number, &mut self.held) {
             Verdict::Settled(changes) => {

@@ -5,6 +5,8 @@ use protocol::view::Outcome;
 use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
+use super::text::{CAUSE_MAX_BYTES, ERROR_MAX_BYTES, cut};
+
 /// Something that came from outside a saga.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Fact {
@@ -86,6 +88,36 @@ pub enum FactKind {
         /// The last panic.
         cause: String,
     },
+}
+
+impl FactKind {
+    /// Texts from outside are kept up to a length.
+    pub(super) fn cut(&mut self) {
+        match self {
+            Self::StepFailed { error, .. } => error.cut(),
+            Self::ChildEnded { outcome, .. } => {
+                outcome.error.iter_mut().for_each(|error| cut(error, ERROR_MAX_BYTES));
+                outcome.cause.iter_mut().for_each(|cause| cut(cause, CAUSE_MAX_BYTES));
+            }
+            Self::CancelRequested { reason, by: _ } => cut(reason, CAUSE_MAX_BYTES),
+            Self::Operator(operator) => cut(&mut operator.reason, CAUSE_MAX_BYTES),
+            Self::Parked { cause } => cut(cause, CAUSE_MAX_BYTES),
+            // Values have a limit of their own, and everything else is ours.
+            Self::Started(_)
+            | Self::StepSucceeded { .. }
+            | Self::TimerFired { .. }
+            | Self::Signalled { .. }
+            | Self::TaskDecided { .. } => {}
+        }
+    }
+}
+
+impl StepError {
+    /// Name and cause are kept up to a length.
+    pub(super) fn cut(&mut self) {
+        cut(&mut self.error, ERROR_MAX_BYTES);
+        cut(&mut self.cause, CAUSE_MAX_BYTES);
+    }
 }
 
 /// What starts a saga.

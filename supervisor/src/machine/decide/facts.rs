@@ -12,6 +12,7 @@ use super::super::execution::{Doing, Frame, ROOT, Undoing};
 use super::super::expression::within;
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
 use super::super::retry::{RUNTIME, TIMEOUT};
+use super::super::text::SIGNAL_ID_MAX_BYTES;
 use super::{Decider, Entry, SIGNALS_KEPT_MAX, Verdict};
 
 fn not_now(message: impl Into<String>) -> Option<Verdict> {
@@ -206,6 +207,10 @@ impl Decider<'_> {
     }
 
     fn signalled(&mut self, name: &str, payload: &Value, id: &str) -> Option<Verdict> {
+        if id.len() > SIGNAL_ID_MAX_BYTES {
+            let message = format!("the signal's id has {} bytes, the limit is {SIGNAL_ID_MAX_BYTES}", id.len());
+            return Some(Verdict::Refused(Problem::new(Code::TooLarge, message).mend("send a digest of it")));
+        }
         if self.x.seen.iter().any(|seen| seen == id) {
             return ignored("the signal came before, under the same id");
         }

@@ -119,10 +119,11 @@ impl Decider<'_> {
             }
         };
         let failure = text(error, "Error").and_then(|error| Ok((error, text(cause, "Cause")?)));
-        let error = match failure {
+        let mut error = match failure {
             Ok((error, cause)) => StepError { error, cause, permanent: false },
             Err(error) => error,
         };
+        error.cut();
         self.end_scope(scope, Err(error));
     }
 
@@ -192,7 +193,9 @@ impl Decider<'_> {
 
     /// The state failed: Retry, then Catch, then its scope fails. `also` is a second name of the
     /// error.
-    pub(super) fn trouble(&mut self, scope: u64, error: StepError, also: Option<&'static str>) {
+    pub(super) fn trouble(&mut self, scope: u64, mut error: StepError, also: Option<&'static str>) {
+        // What an expression says of a value can be as long as the value.
+        error.cut();
         let Some(state) = self.state(scope) else { return };
         let matched = state.retry.iter().position(|retrier| retry::matches(&retrier.errors, &error.error, also));
         if let Some(index) = matched.filter(|_| !error.permanent) {
@@ -217,7 +220,10 @@ impl Decider<'_> {
         match settled {
             Ok((variables, output)) => self.go(scope, Some(&catcher.next), variables, output, Some(error.error)),
             // An error inside a Catcher is not caught by the same state.
-            Err(error) => self.end_scope(scope, Err(error)),
+            Err(mut error) => {
+                error.cut();
+                self.end_scope(scope, Err(error));
+            }
         }
     }
 
