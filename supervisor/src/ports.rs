@@ -98,6 +98,10 @@ pub enum PutError {
     /// Somebody else wrote it since: a new owner.
     #[error("somebody else wrote it since")]
     Stale,
+    /// The store refused it and will refuse it again until somebody does something: larger than the
+    /// bus carries, disk full, no permission. Nothing was written.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The store cannot be reached; try again later.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

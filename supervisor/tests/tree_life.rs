@@ -36,3 +36,14 @@ async fn what_a_former_incarnation_said_puts_nobody_to_sleep() {
     let view = world.show("a").await;
     assert_eq!((view.state.as_str(), view.records, view.awake), ("Far", 2, true));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_snapshot_is_shown() {
+    let outside = Outside::new(&[TWO_SIGNALS]);
+    outside.refused.lock().unwrap().push("saga/acme/large".into());
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("large", "two-signals", json!(1)).await.unwrap();
+    world.pass(30).await;
+    let shown = world.shard.card().view().last_failure.unwrap();
+    assert!(shown.starts_with("the snapshot of acme/large (") && shown.ends_with("is refused: too large"), "{shown}");
+}

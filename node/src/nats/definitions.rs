@@ -65,6 +65,7 @@ impl KvDefinitions {
             match self.bucket.write(&key(name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
                 Err(WriteError::Stale(_)) => {}
+                Err(WriteError::Refused(why)) => return Err(Unavailable(why)),
                 Err(WriteError::Unavailable(unavailable)) => return Err(unavailable),
             }
         }

@@ -130,7 +130,7 @@ impl Journal for Outside {
 impl Snapshots for Outside {
     async fn put(&self, _: ShardId, name: &str, bytes: Bytes, expected: u64) -> Result<u64, PutError> {
         if Self::is_listed(&self.refused, name) {
-            return Err(PutError::Unavailable(Unavailable("too large".into())));
+            return Err(PutError::Refused("too large".into()));
         }
         let mut values = self.values.lock().unwrap();
         if values.get(name).map_or(0, |(revision, _)| *revision) != expected {

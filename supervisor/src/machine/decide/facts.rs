@@ -9,7 +9,7 @@ use protocol::{Code, Problem, SagaKey, Value};
 use super::super::change::{Change, Datum};
 use super::super::definition::OnCancel;
 use super::super::execution::{Doing, Frame, ROOT, Undoing};
-use super::super::expression::within;
+use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
 use super::super::retry::{RUNTIME, TIMEOUT};
 use super::super::text::SIGNAL_ID_MAX_BYTES;
@@ -115,7 +115,9 @@ impl Decider<'_> {
         let alarm = self.d.timeout().map(|seconds| self.alarm(seconds));
         self.put(Change::Began { alarm });
         let state = Arc::clone(&self.d.nest(0).start);
-        self.agenda.push_back(Entry { scope: ROOT, state, input: Datum::Given });
+        let bytes = size(&start.input);
+        *self.weight += 2 * bytes;
+        self.agenda.push_back(Entry { scope: ROOT, state, input: Datum::Given, bytes });
         None
     }
 
@@ -230,6 +232,9 @@ impl Decider<'_> {
         if let Err(trouble) = within(payload, self.d.limits().value_bytes, "the payload") {
             return Some(Verdict::Refused(Problem::new(Code::TooLarge, trouble.cause)));
         }
+        if let Some(problem) = self.refused_for_room(payload) {
+            return Some(Verdict::Refused(problem));
+        }
         let waiting = self
             .x
             .scopes
@@ -245,7 +250,10 @@ impl Decider<'_> {
         self.put(Change::SignalSeen { id: id.to_owned() });
         match waiting {
             Some(scope) => self.finish(scope, Some(Datum::Given)),
-            None => self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given }),
+            None => {
+                *self.weight += name.len() + size(payload);
+                self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given });
+            }
         }
         None
     }
@@ -280,6 +288,9 @@ impl Decider<'_> {
         };
         if let Err(trouble) = within(output, self.d.limits().value_bytes, "the output") {
             return refuse(Code::TooLarge, trouble.cause);
+        }
+        if let Some(problem) = self.refused_for_room(output) {
+            return Some(Verdict::Refused(problem));
         }
         self.finish(scope, Some(Datum::Given));
         None

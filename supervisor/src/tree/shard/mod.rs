@@ -386,7 +386,7 @@ impl Behaviour for ShardActor {
                 self.sweep(me, state);
             }
             Message::Swept(swept) => {
-                self.swept(swept, state);
+                self.swept(me, swept, state);
                 if state.draining && !state.sweeper.is_busy() {
                     me.stop();
                 } else {

@@ -5,24 +5,24 @@
 //! store, the mark moves to it. Nothing here is needed for correctness: a sweep that fails leaves
 //! the old mark, and the next takeover replays more.
 
-use std::collections::{HashMap, HashSet};
+mod write;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use protocol::{SagaId, ShardId, Time, codec};
+use protocol::{SagaId, Time};
 use tracing::{debug, warn};
 
-use super::engine::Engine;
-use super::load::snapshot_name;
-use super::recovery::{MARK, Mark, PAGE_PREFIX};
+use super::recovery::{Mark, PAGE_PREFIX};
 use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
 use super::slot::{EndedEntry, Life};
-use crate::machine::Execution;
 use crate::ports::{Position, PutError};
+pub use write::Swept;
+use write::{Gone, SnapshotPut, Work, write};
 
 /// Ended sagas per page: a page stays near 200 KB, far below what the bus carries.
 const PAGE_ENTRIES_MAX: usize = 1_000;
@@ -39,6 +39,8 @@ pub struct Sweeper {
     pages: Vec<Page>,
     under_way: Option<UnderWay>,
     writing: bool,
+    /// Sagas whose state the store refuses; told of once.
+    refused: BTreeSet<Arc<SagaId>>,
 }
 
 struct UnderWay {
@@ -64,42 +66,6 @@ impl Page {
     }
 }
 
-/// What a sweep's task did.
-pub struct Swept {
-    snapshots: Vec<(Arc<SagaId>, u64, Result<u64, PutError>)>,
-    pages: Vec<Result<Page, PageLost>>,
-    removed: Vec<Gone>,
-    mark: Option<Result<(Mark, u64), PutError>>,
-}
-
-/// A page that was not written: its sagas go into the next one.
-type PageLost = (Vec<Arc<SagaId>>, PutError);
-
-struct Work {
-    snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
-    pages: Vec<(String, Vec<EndedEntry>, Vec<Arc<SagaId>>)>,
-    /// What is not wanted any more, with the revision to expect.
-    remove: Vec<(Gone, u64)>,
-    mark: Option<(Mark, u64)>,
-}
-
-/// Something that is removed from the store.
-enum Gone {
-    /// The snapshot of a saga that ended.
-    Snapshot(Arc<SagaId>),
-    /// A page, by name: its sagas are forgotten.
-    Page(String),
-}
-
-impl Gone {
-    fn name(&self) -> String {
-        match self {
-            Self::Snapshot(saga) => snapshot_name(saga),
-            Self::Page(name) => name.clone(),
-        }
-    }
-}
-
 impl Sweeper {
     /// Begins with the mark that the takeover found.
     pub fn new(mark: (Mark, u64)) -> Self {
@@ -111,6 +77,7 @@ impl Sweeper {
             pages: Vec::new(),
             under_way: None,
             writing: false,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -143,6 +110,7 @@ impl Sweeper {
     pub fn note_ended(&mut self, saga: Arc<SagaId>) {
         self.asked.remove(&saga);
         self.given.remove(&saga);
+        self.refused.remove(&saga);
         self.ended.push(saga);
     }
 
@@ -300,11 +268,12 @@ impl ShardActor {
     }
 
     /// Takes in what a sweep's task did.
-    pub(super) fn swept(&self, swept: Swept, state: &mut State) {
+    pub(super) fn swept(&self, me: &Me<Message>, swept: Swept, state: &mut State) {
         state.sweeper.writing = false;
-        for (saga, records, result) in swept.snapshots {
+        for SnapshotPut { saga, records, bytes, result } in swept.snapshots {
             match result {
                 Ok(revision) => {
+                    state.sweeper.refused.remove(&saga);
                     let Some(slot) = state.slots.get_mut(&saga) else { continue };
                     slot.revision = revision;
                     match &mut slot.life {
@@ -314,7 +283,18 @@ impl ShardActor {
                     }
                 }
                 Err(error) => {
-                    debug!(shard = %self.shard, %saga, %error, "snapshot not written");
+                    match &error {
+                        PutError::Refused(why) if state.sweeper.refused.insert(saga.clone()) => {
+                            warn!(
+                                shard = %self.shard, %saga, bytes, why,
+                                "the store refuses a saga's snapshot; until it takes it, a takeover replays more and more"
+                            );
+                            me.card().note_failure(format!("the snapshot of {saga} ({bytes} bytes) is refused: {why}"));
+                        }
+                        PutError::Refused(_) | PutError::Stale | PutError::Unavailable(_) => {
+                            debug!(shard = %self.shard, %saga, %error, "snapshot not written");
+                        }
+                    }
                     if let Some(under_way) = &mut state.sweeper.under_way {
                         under_way.failed = true;
                     }
@@ -395,86 +375,4 @@ fn entry(saga: &Arc<SagaId>, state: &State) -> Option<EndedEntry> {
         position: ended.position,
         start_digest: slot.start_digest,
     })
-}
-
-async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept {
-    let at_once = engine.limits.sweep_in_flight;
-    let snapshots: Vec<_> = futures::stream::iter(work.snapshots)
-        .map(|(saga, bytes, records, revision)| async move {
-            let put = put_snapshot(engine, shard, &saga, bytes, records, revision).await;
-            (saga, records, put)
-        })
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
-    let snapshots_fine = snapshots.iter().all(|(_, _, result)| result.is_ok());
-    let pages: Vec<_> = futures::stream::iter(work.pages)
-        .map(|(name, entries, sagas)| async move {
-            match engine.snapshots.put(shard, &name, codec::store(&entries).into(), 0).await {
-                Ok(revision) => Ok(Page::of(name, revision, &entries, sagas)),
-                Err(error) => Err((sagas, error)),
-            }
-        })
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
-    let fine = snapshots_fine && pages.iter().all(|page: &Result<_, PageLost>| page.is_ok());
-    let mut removed = Vec::new();
-    if fine {
-        for (gone, revision) in work.remove {
-            let name = gone.name();
-            match engine.snapshots.remove(shard, &name, revision).await {
-                Ok(()) => removed.push(gone),
-                Err(error) => debug!(%shard, name, %error, "not removed, harmless"),
-            }
-        }
-    }
-    let mark = match work.mark {
-        Some((mark, expected)) if fine => {
-            let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
-            Some(match put {
-                Err(PutError::Stale) => put_mark_again(engine, shard, mark).await,
-                other => other.map(|revision| (mark, revision)),
-            })
-        }
-        Some(_) => Some(Err(PutError::Stale)),
-        None => None,
-    };
-    Swept { snapshots, pages, removed, mark }
-}
-
-/// Puts a snapshot. Where another revision is in the way, what it holds decides: an older state of
-/// the same saga, left by a former owner, is replaced; a newer one means that we are the former
-/// owner.
-async fn put_snapshot(
-    engine: &Engine,
-    shard: ShardId,
-    saga: &SagaId,
-    bytes: Bytes,
-    records: u64,
-    revision: u64,
-) -> Result<u64, PutError> {
-    let name = snapshot_name(saga);
-    match engine.snapshots.put(shard, &name, bytes.clone(), revision).await {
-        Err(PutError::Stale) => {}
-        other => return other,
-    }
-    match engine.snapshots.get(shard, &name).await? {
-        Some(found) => match codec::load::<Execution>(&found.bytes) {
-            Ok(theirs) if theirs.records() > records => Err(PutError::Stale),
-            Ok(_) | Err(_) => engine.snapshots.put(shard, &name, bytes, found.revision).await,
-        },
-        None => engine.snapshots.put(shard, &name, bytes, 0).await,
-    }
-}
-
-async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark) -> Result<(Mark, u64), PutError> {
-    let found = engine.snapshots.get(shard, MARK).await?;
-    let revision = found.as_ref().map_or(0, |found| found.revision);
-    let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
-    if theirs.low_water > mark.low_water {
-        return Err(PutError::Stale);
-    }
-    let revision = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await?;
-    Ok((mark, revision))
 }
