@@ -19,9 +19,13 @@ use super::shell::{self, Behaviour, Fault, Handle, Me};
 use super::step::{self, StepActor};
 use super::timers;
 use crate::activity::Heartbeat;
-use crate::journal::frame::{Batch, Sending};
+use crate::journal::frame::{Batch, RECORD_OVERHEAD, Sending};
 use crate::machine::{ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError};
 use crate::ports::Position;
+
+/// A batch takes no more records once it has this part of the largest frame: the one that is decided
+/// next may need the rest (`record_bytes` of the machine's limits).
+const BATCH_SHARE: usize = 8;
 
 /// What a saga is told.
 pub enum Message {
@@ -237,14 +241,20 @@ impl SagaActor {
         }
     }
 
-    /// Offers everything that waits, and hands the records to the journal as one batch.
+    /// Offers what waits, and hands the records to the journal as one batch. What would make the
+    /// batch too large for a frame waits for the next.
     fn decide(&self, me: &Me<Message>, state: &mut State) {
-        let mut batch = Batch::default();
-        while let Some((kind, reply)) = state.queue.pop_front() {
+        let enough = self.engine.limits.writer.batch_max_bytes / BATCH_SHARE;
+        let (mut batch, mut bytes) = (Batch::default(), 0);
+        while bytes < enough
+            && let Some((kind, reply)) = state.queue.pop_front()
+        {
             let fact = Fact { at: self.engine.now(), seed: self.engine.seeds.next(), kind };
             match state.driver.offer(fact) {
                 Offer::Recorded(record) => {
-                    batch.records.push(codec::store(&record));
+                    let record = codec::store(&record);
+                    bytes += record.len() + RECORD_OVERHEAD;
+                    batch.records.push(record);
                     state.pending.push((reply, Ok(serde_json::json!({}))));
                 }
                 // What is ignored or refused because of a fact in this very batch is so only once
