@@ -44,3 +44,30 @@ async fn much_that_comes_at_once_is_spread_over_frames() {
     assert!(frames.values().all(|frame| frame.len() < 960 * 1024));
     assert_eq!(frames.values().map(|frame| Frame::read(frame).unwrap().records.len()).sum::<usize>(), 41);
 }
+
+const FORGETTING: &str = r#"
+name: forgetting
+definition:
+  StartAt: Echo
+  States:
+    Echo: { Type: Task, Resource: "activity:echo", Compensate: none, Next: Again }
+    Again: { Type: Task, Resource: "activity:echo", Compensate: none, Next: Which }
+    Which: { Type: Choice, Choices: [{ Condition: "{% $states.input = 0 %}", Next: Done }], Default: Echo }
+    Done: { Type: Succeed }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_barrier_waits_for_what_was_there_and_no_longer() {
+    let world = World::take_over(&Outside::new(&[FORGETTING]), 1, Limits::default()).await;
+    // Sagas that never rest: there is always a batch on its way or waiting.
+    for key in ["a", "b", "c"] {
+        world.start(key, "forgetting", json!(1)).await.unwrap();
+    }
+    world.shard.tell(supervisor::tree::shard::Message::Drain);
+    let mut ended = false;
+    for _ in 0..60 {
+        world.pass(1).await;
+        ended |= world.shard.cell().get_status() >= ractor::ActorStatus::Stopping;
+    }
+    assert!(ended, "a busy shard is handed over all the same");
+}

@@ -116,6 +116,9 @@ pub struct Writer<T> {
     queue: VecDeque<(Batch, T)>,
     flight: Option<Flight<T>>,
     doing: Doing,
+    /// Batches taken so far, and how many of them are durable: they become so in order.
+    pushed: u64,
+    committed: u64,
 }
 
 impl<T> Writer<T> {
@@ -123,7 +126,17 @@ impl<T> Writer<T> {
     /// `last` when this writer's takeover put it there.
     pub fn new(limits: Limits, header: Header, last: Position) -> Self {
         let overhead = Frame::overhead(&header);
-        Self { limits, header, overhead, last, queue: VecDeque::new(), flight: None, doing: Doing::Idle }
+        Self {
+            limits,
+            header,
+            overhead,
+            last,
+            queue: VecDeque::new(),
+            flight: None,
+            doing: Doing::Idle,
+            pushed: 0,
+            committed: 0,
+        }
     }
 
     /// Where the last durable frame is.
@@ -134,6 +147,16 @@ impl<T> Writer<T> {
     /// Whether nothing is on its way and nothing waits.
     pub fn is_empty(&self) -> bool {
         self.flight.is_none() && self.queue.is_empty()
+    }
+
+    /// Batches taken so far.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Batches that are durable: the first so many of those taken.
+    pub fn committed(&self) -> u64 {
+        self.committed
     }
 
     /// Whether nothing is on its way, so that what waits may form the next frame.
@@ -151,6 +174,7 @@ impl<T> Writer<T> {
         if self.overhead + batch.bytes() > self.limits.batch_max_bytes {
             return Err(ticket);
         }
+        self.pushed += 1;
         self.queue.push_back((batch, ticket));
         Ok(())
     }
@@ -255,7 +279,10 @@ impl<T> Writer<T> {
         self.last = position;
         self.doing = Doing::Idle;
         match self.flight.take() {
-            Some(Flight { tickets, outbox, records, .. }) => Settled::Committed { position, tickets, outbox, records },
+            Some(Flight { tickets, outbox, records, .. }) => {
+                self.committed += tickets.len() as u64;
+                Settled::Committed { position, tickets, outbox, records }
+            }
             None => Settled::Committed { position, tickets: Vec::new(), outbox: Vec::new(), records: 0 },
         }
     }
@@ -319,6 +346,7 @@ mod tests {
         assert_eq!((Frame::read(&second).unwrap().records.len(), expected), (2, 11));
         assert_eq!(committed(writer.appended(Ok(15))), (15, vec!["two", "three"]));
         assert!(writer.is_empty());
+        assert_eq!((writer.pushed(), writer.committed()), (3, 3));
     }
 
     #[test]
