@@ -2,6 +2,8 @@
 
 mod tree_common;
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use bytes::Bytes;
 use protocol::Time;
 use protocol::view::Status;
@@ -46,4 +48,26 @@ async fn a_refused_snapshot_is_shown() {
     world.pass(30).await;
     let shown = world.shard.card().view().last_failure.unwrap();
     assert!(shown.starts_with("the snapshot of acme/large (") && shown.ends_with("is refused: too large"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_answers_while_a_saga_is_parked() {
+    let outside = Outside::new(&[TWO_SIGNALS]);
+    let mut limits = Limits::default();
+    limits.writer.batch_max_bytes = 4_096;
+    let world = World::take_over(&outside, 1, limits).await;
+    world.start("a", "two-signals", json!(1)).await.unwrap();
+    // Each is a decision that no frame of this bus can carry, which its actor does not survive.
+    for n in 0..6 {
+        outside.journal_held.store(n == 5, SeqCst);
+        assert!(world.signal("a", "go", json!("x".repeat(8_000)), &format!("s-{n}")).await.is_err());
+        world.pass(3).await;
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    world.shard.tell(Message::View(tell));
+    let shown = tokio::time::timeout(std::time::Duration::from_secs(60), told).await;
+    assert!(shown.is_ok(), "the journal is held, and the shard waits for it");
+    outside.journal_held.store(false, SeqCst);
+    world.pass(3).await;
+    assert_eq!(world.show("a").await.status, Status::Stuck);
 }

@@ -154,6 +154,13 @@ pub enum Message {
         /// Set when its actor failed too often: the last failure.
         park: Option<String>,
     },
+    /// The fact that a saga is parked is in the journal.
+    Parked {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// Its state.
+        driver: Box<Driver>,
+    },
     /// Take back what was asked for a saga that could not be loaded, and try again.
     LoadAgain(Arc<SagaId>),
     /// From the journal: something is wrong with it, or not any more.
@@ -376,6 +383,7 @@ impl Behaviour for ShardActor {
                 }
             }
             Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
+            Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
             Message::Trouble(trouble) => {
                 let since = state.trouble.take().map_or_else(|| self.engine.now(), |(_, since)| since);
