@@ -71,3 +71,36 @@ async fn a_shard_answers_while_a_saga_is_parked() {
     world.pass(3).await;
     assert_eq!(world.show("a").await.status, Status::Stuck);
 }
+
+const SIDE_BY_SIDE: &str = r#"
+name: side-by-side
+definition:
+  StartAt: Both
+  States:
+    Both:
+      Type: Parallel
+      Branches:
+        - { StartAt: Pause, States: { Pause: { Type: Wait, Seconds: 2, End: true } } }
+        - { StartAt: Wait, States: { Wait: { Type: Task, Resource: "signal:go", Next: More }, More: { Type: Task, Resource: "signal:more", End: true } } }
+      End: true
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_is_heard_however_many_wait_outside() {
+    let outside = Outside::new(&[SIDE_BY_SIDE]);
+    let limits = Limits { facts_per_saga: 2, ..Limits::default() };
+    let world = World::take_over(&outside, 1, limits).await;
+    world.start("a", "side-by-side", json!(1)).await.unwrap();
+    outside.journal_held.store(true, SeqCst);
+    let signals = futures::future::join_all((0..4).map(|n| {
+        let world = &world;
+        async move { world.signal("a", "go", json!(n), &format!("s-{n}")).await }
+    }));
+    let (told, ()) = tokio::join!(signals, async {
+        world.pass(5).await;
+        outside.journal_held.store(false, SeqCst);
+    });
+    assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 3, "one on its way, two wait, one is too many");
+    let waits: Vec<_> = world.show("a").await.waiting.into_iter().map(|waiting| waiting.kind).collect();
+    assert_eq!(waits, ["signal"], "the pause is over");
+}

@@ -16,7 +16,8 @@ use crate::ports::{Clock, Definitions, Journal, Outbox, Peers, RemoteActivities,
 pub struct Limits {
     /// The journal's own.
     pub writer: writer::Limits,
-    /// Facts that may wait for one saga while it is being woken or is busy.
+    /// Facts from outside that may wait for one saga while it is being woken or is busy; its own are
+    /// always taken.
     pub facts_per_saga: usize,
     /// A saga with nothing under way goes to sleep when nothing is due within this: waking costs
     /// about 50 µs, an actor about 8 KB.

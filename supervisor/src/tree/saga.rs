@@ -230,7 +230,8 @@ impl Behaviour for SagaActor {
 
 impl SagaActor {
     fn take(&self, me: &Me<Message>, fact: FactKind, reply: Reply, state: &mut State) {
-        if state.queue.len() >= self.engine.limits.facts_per_saga {
+        // Our own facts are bounded by what is under way, and nobody would send them again.
+        if state.queue.len() >= self.engine.limits.facts_per_saga && !reply.is_nobodys() {
             return reply.refuse(
                 Problem::new(Code::Busy, format!("{} has too many facts waiting", self.saga)).retry_after_ms(200),
             );

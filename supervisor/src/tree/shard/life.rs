@@ -42,7 +42,7 @@ impl ShardActor {
                 handle.tell(message);
             }
             Life::Loading { queue, .. } => {
-                if queue.len() < self.engine.limits.facts_per_saga {
+                if queue.len() < self.engine.limits.facts_per_saga || told.is_our_own() {
                     queue.push_back(told);
                 } else {
                     told.refuse(Problem::new(Code::Busy, format!("{saga} has too many facts waiting")));
@@ -341,6 +341,14 @@ impl ShardActor {
 }
 
 impl Told {
+    /// Whether nobody outside sent it, or would send it again.
+    fn is_our_own(&self) -> bool {
+        match self {
+            Self::Fact(_, reply) => reply.is_nobodys(),
+            Self::Describe(_) => false,
+        }
+    }
+
     fn refuse(self, problem: Problem) {
         match self {
             Self::Fact(_, reply) | Self::Describe(reply) => reply.refuse(problem),
