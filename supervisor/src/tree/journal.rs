@@ -71,6 +71,8 @@ pub struct Meters {
     pub position: AtomicU64,
     /// Batches that wait or are on their way.
     pub backlog: AtomicU64,
+    /// Events and parcels that are durable and not sent yet.
+    pub unsent: AtomicU64,
 }
 
 /// The journal actor of one shard.

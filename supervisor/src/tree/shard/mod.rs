@@ -234,7 +234,12 @@ impl Behaviour for ShardActor {
 
         let card = Card::new("relay", "relay", now);
         me.card().adopt(card.clone());
-        let relay = RelayActor { engine: self.engine.clone(), shard: self.shard, relayed: relayed.clone() };
+        let relay = RelayActor {
+            engine: self.engine.clone(),
+            shard: self.shard,
+            relayed: relayed.clone(),
+            meters: meters.clone(),
+        };
         let relay = shell::start(relay, card, cell.clone()).await?;
 
         let card = Card::new("journal", "journal", now);
