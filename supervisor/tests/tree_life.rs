@@ -104,3 +104,21 @@ async fn a_timer_is_heard_however_many_wait_outside() {
     let waits: Vec<_> = world.show("a").await.waiting.into_iter().map(|waiting| waiting.kind).collect();
     assert_eq!(waits, ["signal"], "the pause is over");
 }
+
+const LONG_WAIT: &str = r#"
+name: long-wait
+definition:
+  StartAt: Pause
+  States: { Pause: { Type: Wait, Seconds: 86400, End: true } }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_is_noticed_within_a_minute() {
+    let outside = Outside::new(&[LONG_WAIT]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("a", "long-wait", json!(1)).await.unwrap();
+    world.pass(10).await;
+    *outside.ahead.lock().unwrap() = std::time::Duration::from_secs(86_400);
+    world.pass(61).await;
+    assert_eq!(world.show("a").await.status, Status::Succeeded);
+}
