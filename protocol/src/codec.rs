@@ -130,6 +130,27 @@ pub fn store<T: Serialize>(what: &T) -> Vec<u8> {
     bytes
 }
 
+/// How many bytes [`store`] would write, without keeping them.
+///
+/// # Panics
+/// Never for our own types.
+pub fn stored_len<T: Serialize>(what: &T) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(1);
+    let mut writer = rmp_serde::Serializer::new(&mut count).with_struct_map();
+    what.serialize(&mut writer).expect("our types are writable as MessagePack");
+    count.0
+}
+
 /// Reads back what [`store`] wrote.
 pub fn load<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoredError> {
     match bytes.split_first() {

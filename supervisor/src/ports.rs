@@ -98,6 +98,10 @@ pub enum PutError {
     /// Somebody else wrote it since: a new owner.
     #[error("somebody else wrote it since")]
     Stale,
+    /// The store refused it and will refuse it again until somebody does something: larger than the
+    /// bus carries, disk full, no permission. Nothing was written.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The store cannot be reached; try again later.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -223,6 +227,9 @@ pub enum Parcel {
     ChildEnded {
         /// The parent's waiting step.
         step: u64,
+        /// The child's key. Absent from a node of the first release.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<protocol::SagaKey>,
         /// How.
         outcome: Box<protocol::view::Outcome>,
     },

@@ -151,8 +151,11 @@ fn facts(world: &World) -> Vec<(&'static str, FactKind)> {
         ("signal go", signal("go")),
         ("signal unknown", signal("stop")),
         ("task decided", FactKind::TaskDecided { step: None, output: json!(7), by: "ada".into() }),
-        ("child succeeded", FactKind::ChildEnded { step: child, outcome: ended(Status::Succeeded, None) }),
-        ("child failed", FactKind::ChildEnded { step: child, outcome: ended(Status::Failed, Some("Broken")) }),
+        ("child succeeded", FactKind::ChildEnded { step: child, child: None, outcome: ended(Status::Succeeded, None) }),
+        (
+            "child failed",
+            FactKind::ChildEnded { step: child, child: None, outcome: ended(Status::Failed, Some("Broken")) },
+        ),
         ("cancel", FactKind::CancelRequested { by: "ada".into(), reason: "enough".into() }),
         ("operator retry", says(ReleaseDecision::Retry, "")),
         ("operator skip", says(ReleaseDecision::Skip, "done by hand")),

@@ -153,7 +153,7 @@ fn act(world: &mut World, pick: u32) {
                         Outcome { status, state: "S".into(), output: Some(json!(3)), error: None, cause: None };
                     let step = child.unwrap_or(which as u64 % 20);
                     world.children.retain(|(open, _, _)| *open != step);
-                    FactKind::ChildEnded { step, outcome: Box::new(outcome) }
+                    FactKind::ChildEnded { step, child: None, outcome: Box::new(outcome) }
                 }
                 12 if which % 4 == 0 => FactKind::CancelRequested { by: "ada".into(), reason: String::new() },
                 13 if which % 4 == 0 => FactKind::Parked { cause: "a bug".into() },

@@ -205,13 +205,50 @@ fn a_person_a_signal_a_child_and_time_each_move_a_saga_on() {
     assert_eq!((key.as_str(), input), (format!("install-7.{step}").as_str(), json!({"n": 1})));
     let outcome =
         Outcome { status: Status::Succeeded, state: "End".into(), output: Some(json!(7)), error: None, cause: None };
-    world.fact(FactKind::ChildEnded { step, outcome: Box::new(outcome) });
+    world.fact(FactKind::ChildEnded { step, child: None, outcome: Box::new(outcome) });
     let event = &world.events[0];
     assert_eq!((event.event_type.as_str(), event.project_id.as_deref()), ("AllDone", Some("p1")));
     assert_eq!(event.payload, json!({"projectId": "p1", "was": 7}));
     assert!(event.event_id.as_str().starts_with("evt-"));
     world.ring();
     assert_eq!(world.status(), "succeeded");
+    world.check_replay();
+}
+
+#[test]
+fn a_former_childs_end_is_not_taken_for_the_present_ones() {
+    let source = r#"
+name: parent
+definition:
+  StartAt: Child
+  States:
+    Child:
+      Type: Task
+      Resource: saga:other
+      TimeoutSeconds: 60
+      Retry: [{ ErrorEquals: [States.Timeout], IntervalSeconds: 1, MaxAttempts: 1 }]
+      End: true
+"#;
+    let mut world = World::begin(source, json!(1));
+    let (step, first, _) = world.children[0].clone();
+    world.ring(); // The time is up: the first child is cancelled.
+    world.ring(); // The pause is over: another child is started by the same step.
+    let (again, second, _) = world.children[0].clone();
+    assert_eq!((again, second.as_str()), (step, format!("{first}.2").as_str()));
+    let ended = |key: &str, output| FactKind::ChildEnded {
+        step,
+        child: Some(key.parse().unwrap()),
+        outcome: Box::new(Outcome {
+            status: Status::Succeeded,
+            state: "End".into(),
+            output: Some(json!(output)),
+            error: None,
+            cause: None,
+        }),
+    };
+    assert!(matches!(world.fact(ended(&first, "too late")), Offer::Ignored(_)));
+    world.fact(ended(&second, "in time"));
+    assert_eq!(world.driver.execution().outcome().unwrap().output, Some(json!("in time")));
     world.check_replay();
 }
 

@@ -64,7 +64,9 @@ impl Entry {
 pub(super) enum WriteError {
     /// Something else stands there than was expected.
     Stale(Option<Entry>),
-    /// The server cannot be reached or refuses.
+    /// The server refuses, and will again until somebody does something.
+    Refused(String),
+    /// The server cannot be reached.
     Unavailable(Unavailable),
 }
 
@@ -137,7 +139,7 @@ impl Bucket {
                         self.unknown().remove(key);
                         return Ok(ack.sequence);
                     }
-                    Err(Fault::Refused(why)) => return Err(WriteError::Unavailable(Unavailable(why))),
+                    Err(Fault::Refused(why)) => return Err(WriteError::Refused(why)),
                     Err(fault @ (Fault::WrongLast | Fault::Undecided(_))) => fault,
                 };
             let there = match self.get(key).await {

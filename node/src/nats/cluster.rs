@@ -69,6 +69,7 @@ impl KvCluster {
         match self.bucket.write(key, bytes, how).await {
             Ok(revision) => Ok(Some(revision)),
             Err(WriteError::Stale(_)) => Ok(None),
+            Err(WriteError::Refused(why)) => Err(Unavailable(why)),
             Err(WriteError::Unavailable(unavailable)) => Err(unavailable),
         }
     }

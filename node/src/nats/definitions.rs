@@ -75,6 +75,7 @@ impl KvDefinitions {
             match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
                 Err(WriteError::Stale(_)) => {}
+                Err(WriteError::Refused(why)) => return Err(Unavailable(why)),
                 Err(WriteError::Unavailable(unavailable)) => return Err(unavailable),
             }
         }

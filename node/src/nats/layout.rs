@@ -123,6 +123,7 @@ impl Shape {
             stored = match bucket.write(KEY, text.into(), how).await {
                 Ok(_) => return Ok(wanted),
                 Err(WriteError::Stale(stored)) => stored,
+                Err(WriteError::Refused(why)) => return Err(failed(why)),
                 Err(WriteError::Unavailable(error)) => return Err(failed(error.to_string())),
             };
         }

@@ -65,6 +65,7 @@ impl Snapshots for KvSnapshots {
         };
         outcome.map_err(|error| match error {
             WriteError::Stale(_) => PutError::Stale,
+            WriteError::Refused(why) => PutError::Refused(why),
             WriteError::Unavailable(unavailable) => PutError::Unavailable(unavailable),
         })
     }
@@ -82,6 +83,7 @@ impl Snapshots for KvSnapshots {
             Ok(_) | Err(WriteError::Stale(None)) => Ok(()),
             Err(WriteError::Stale(Some(there))) if there.gone => Ok(()),
             Err(WriteError::Stale(Some(_))) => Err(PutError::Stale),
+            Err(WriteError::Refused(why)) => Err(PutError::Refused(why)),
             Err(WriteError::Unavailable(unavailable)) => Err(PutError::Unavailable(unavailable)),
         }
     }

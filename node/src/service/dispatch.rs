@@ -259,7 +259,7 @@ impl Dispatcher {
                 })
                 .await;
             }
-            Parcel::ChildEnded { step, outcome } => FactKind::ChildEnded { step, outcome },
+            Parcel::ChildEnded { step, child, outcome } => FactKind::ChildEnded { step, child, outcome },
             Parcel::Cancel { by } => FactKind::CancelRequested {
                 by: by.clone(),
                 reason: format!("the parent saga {by} does not want it any more"),

@@ -173,7 +173,8 @@ impl Peers for NatsPeers {
                         cause: Some(problem.message),
                     };
                     let home = SagaId::new(to.tenant.clone(), parent.0.clone());
-                    let ended = Parcel::ChildEnded { step: parent.1, outcome: Box::new(outcome) };
+                    let child = Some(to.key.clone());
+                    let ended = Parcel::ChildEnded { step: parent.1, child, outcome: Box::new(outcome) };
                     self.deliver(&home, &ended).await
                 }
                 (code, _) => {

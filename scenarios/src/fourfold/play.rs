@@ -77,6 +77,7 @@ async fn run(
         trace: TraceId::new("00000000000000000000000000000001").expect("32 digits are a trace"),
         cause: "test".into(),
         parent: None,
+        secret: None,
     };
     bus.dies_after.store(crash_after, SeqCst);
     let mut crashed = false;

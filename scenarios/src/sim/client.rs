@@ -102,6 +102,7 @@ impl User {
             trace,
             cause: "cmd".into(),
             parent: None,
+            secret: None,
         };
         let message = |accepted| Message::Start {
             saga: self.saga.clone(),

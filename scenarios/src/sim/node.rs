@@ -225,6 +225,7 @@ impl Bus {
                     trace: trace.clone(),
                     cause: format!("{}/{}", to.tenant, parent.0),
                     parent: Some(parent.clone()),
+                    secret: None,
                 };
                 let message = |accepted| Message::Start {
                     saga: to.clone(),
@@ -235,8 +236,8 @@ impl Bus {
                 };
                 self.command(from, node, to, &message).await
             }
-            Parcel::ChildEnded { step, outcome } => {
-                let fact = FactKind::ChildEnded { step: *step, outcome: outcome.clone() };
+            Parcel::ChildEnded { step, outcome, child } => {
+                let fact = FactKind::ChildEnded { step: *step, outcome: outcome.clone(), child: child.clone() };
                 self.fact(from, node, to, fact, (by, Right::Internal)).await
             }
             Parcel::Cancel { by: parent } => {

@@ -25,6 +25,9 @@ pub struct Header {
     pub nonce: u64,
 }
 
+/// What a record costs in a frame besides its own bytes: a mark, and a length of four bytes at most.
+pub const RECORD_OVERHEAD: usize = 5;
+
 /// A frame, read back.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Frame {
@@ -43,6 +46,13 @@ impl Frame {
     /// The bytes of a frame.
     pub fn write(header: &Header, records: Vec<Vec<u8>>) -> Vec<u8> {
         codec::store(&Self { header: header.clone(), records: records.into_iter().map(ByteBuf::from).collect() })
+    }
+
+    /// Bytes of a frame without records, with the largest counter and number of records it may have.
+    pub fn overhead(header: &Header) -> usize {
+        let header = Header { counter: u64::MAX, ..header.clone() };
+        // An empty list has one byte of its own, a long one five.
+        Self::write(&header, Vec::new()).len() + 4
     }
 
     /// Decodes the records.
@@ -74,9 +84,9 @@ pub struct Sending {
 }
 
 impl Batch {
-    /// Bytes of the records.
+    /// Bytes of the records in a frame.
     pub fn bytes(&self) -> usize {
-        self.records.iter().map(Vec::len).sum()
+        self.records.iter().map(|record| record.len() + RECORD_OVERHEAD).sum()
     }
 }
 

@@ -18,11 +18,11 @@ use crate::ports::{AppendError, Position, Unavailable};
 /// Limits of the writer.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Records gather into a frame up to this many bytes: beyond it a frame's latency grows faster
-    /// than its use.
+    /// Records gather into a frame up to about this many bytes: beyond it a frame's latency grows
+    /// faster than its use.
     pub frame_max_bytes: usize,
-    /// The largest single batch, in bytes, which then has a frame of its own: what the bus carries.
-    /// A NATS server takes 1 MiB unless told otherwise.
+    /// The largest frame, in bytes: what the bus carries. A NATS server takes 1 MiB unless told
+    /// otherwise. A single batch may fill it.
     pub batch_max_bytes: usize,
     /// Most batches that may wait; beyond it the shard answers "busy".
     pub queue_max: usize,
@@ -110,17 +110,33 @@ struct Flight<T> {
 pub struct Writer<T> {
     limits: Limits,
     header: Header,
+    /// What a frame costs besides its records.
+    overhead: usize,
     last: Position,
     queue: VecDeque<(Batch, T)>,
     flight: Option<Flight<T>>,
     doing: Doing,
+    /// Batches taken so far, and how many of them are durable: they become so in order.
+    pushed: u64,
+    committed: u64,
 }
 
 impl<T> Writer<T> {
     /// A writer whose next frame follows the one at `last`. `header` is that of the frame at
     /// `last` when this writer's takeover put it there.
     pub fn new(limits: Limits, header: Header, last: Position) -> Self {
-        Self { limits, header, last, queue: VecDeque::new(), flight: None, doing: Doing::Idle }
+        let overhead = Frame::overhead(&header);
+        Self {
+            limits,
+            header,
+            overhead,
+            last,
+            queue: VecDeque::new(),
+            flight: None,
+            doing: Doing::Idle,
+            pushed: 0,
+            committed: 0,
+        }
     }
 
     /// Where the last durable frame is.
@@ -131,6 +147,16 @@ impl<T> Writer<T> {
     /// Whether nothing is on its way and nothing waits.
     pub fn is_empty(&self) -> bool {
         self.flight.is_none() && self.queue.is_empty()
+    }
+
+    /// Batches taken so far.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Batches that are durable: the first so many of those taken.
+    pub fn committed(&self) -> u64 {
+        self.committed
     }
 
     /// Whether nothing is on its way, so that what waits may form the next frame.
@@ -145,9 +171,10 @@ impl<T> Writer<T> {
 
     /// Adds a batch. A batch that could never fit into a frame is given back.
     pub fn push(&mut self, batch: Batch, ticket: T) -> Result<(), T> {
-        if batch.bytes() > self.limits.batch_max_bytes {
+        if self.overhead + batch.bytes() > self.limits.batch_max_bytes {
             return Err(ticket);
         }
+        self.pushed += 1;
         self.queue.push_back((batch, ticket));
         Ok(())
     }
@@ -177,9 +204,9 @@ impl<T> Writer<T> {
 
     fn take_off(&mut self) {
         self.header.counter += 1;
-        let (mut records, mut tickets, mut outbox, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut records, mut tickets, mut outbox, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), self.overhead);
         while let Some((batch, _)) = self.queue.front() {
-            if bytes > 0 && bytes + batch.bytes() > self.limits.frame_max_bytes {
+            if !tickets.is_empty() && bytes + batch.bytes() > self.limits.frame_max_bytes {
                 break;
             }
             let Some((batch, ticket)) = self.queue.pop_front() else { break };
@@ -258,7 +285,10 @@ impl<T> Writer<T> {
         self.last = position;
         self.doing = Doing::Idle;
         match self.flight.take() {
-            Some(Flight { tickets, outbox, records, .. }) => Settled::Committed { position, tickets, outbox, records },
+            Some(Flight { tickets, outbox, records, .. }) => {
+                self.committed += tickets.len() as u64;
+                Settled::Committed { position, tickets, outbox, records }
+            }
             None => Settled::Committed { position, tickets: Vec::new(), outbox: Vec::new(), records: 0 },
         }
     }
@@ -273,7 +303,7 @@ impl<T> Writer<T> {
     }
 }
 
-/// The id of a frame for the store's duplicate window: node, epoch, nonce and counter.
+/// The id of a frame, the same for every try of it: node, epoch, nonce and counter.
 pub fn frame_id(header: &Header) -> String {
     format!("{}.{}.{:x}.{}", header.node, header.epoch.0, header.nonce, header.counter)
 }
@@ -322,6 +352,7 @@ mod tests {
         assert_eq!((Frame::read(&second).unwrap().records.len(), expected), (2, 11));
         assert_eq!(committed(writer.appended(Ok(15))), (15, vec!["two", "three"]));
         assert!(writer.is_empty());
+        assert_eq!((writer.pushed(), writer.committed()), (3, 3));
     }
 
     #[test]
@@ -390,6 +421,23 @@ mod tests {
         let mut writer = writer();
         let large = Batch { records: vec![vec![0; 1024 * 1024]], outbox: Vec::new() };
         assert_eq!(writer.push(large, "large"), Err("large"));
+    }
+
+    #[test]
+    fn a_frames_bytes_are_known_before_it_is_written() {
+        let (header, last) = (Header { counter: u64::MAX - 1, ..header() }, 10);
+        for sizes in [vec![1; 70_000], vec![0, 200, 300, 70_000], vec![957_000]] {
+            let records: Vec<Vec<u8>> = sizes.into_iter().map(|size| vec![0; size]).collect();
+            let batch = Batch { records, outbox: Vec::new() };
+            let most = Frame::overhead(&header) + batch.bytes();
+            let limits = Limits { batch_max_bytes: most, ..Limits::default() };
+            let mut writer = Writer::new(limits.clone(), header.clone(), last);
+            writer.push(batch.clone(), "fits").unwrap();
+            let (frame, _) = append(writer.wanted());
+            assert!(frame.len() <= most, "{} bytes, expected at most {most}", frame.len());
+            let limits = Limits { batch_max_bytes: most - 1, ..limits };
+            assert_eq!(Writer::new(limits, header.clone(), last).push(batch, "too large"), Err("too large"));
+        }
     }
 
     #[test]

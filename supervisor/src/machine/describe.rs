@@ -28,7 +28,9 @@ fn fact(record: &Record) -> String {
         FactKind::Signalled { name, by, id, .. } => format!("signal {name} from {by} ({id})"),
         FactKind::TaskDecided { by, step: Some(step), .. } => format!("task {step} decided by {by}"),
         FactKind::TaskDecided { by, step: None, .. } => format!("task decided by {by}"),
-        FactKind::ChildEnded { step, outcome } => format!("child of step {step} ended: {}", outcome.status.word()),
+        FactKind::ChildEnded { step, child: _, outcome } => {
+            format!("child of step {step} ended: {}", outcome.status.word())
+        }
         FactKind::CancelRequested { by, reason } if reason.is_empty() => format!("cancel asked by {by}"),
         FactKind::CancelRequested { by, reason } => format!("cancel asked by {by}: {reason}"),
         FactKind::Operator(operator) => {

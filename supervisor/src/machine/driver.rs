@@ -24,7 +24,14 @@ pub struct Driver {
     execution: Execution,
     /// What is to be done once the records offered so far are durable.
     held: Vec<Effect>,
+    /// About how many bytes the state has, stored; `WEIGHT_UNKNOWN` until it is first measured.
+    weight: usize,
 }
+
+/// What a saga that has done nothing has, with its start.
+const EMPTY_BYTES: usize = 1_024;
+/// Larger than any limit, so that the first decision measures; far from overflow.
+const WEIGHT_UNKNOWN: usize = usize::MAX / 2;
 
 /// What became of an offered fact.
 #[derive(Clone, PartialEq, Debug)]
@@ -62,19 +69,20 @@ impl Driver {
     /// A saga before its first fact.
     pub fn new(saga: SagaId, definition: Arc<Definition>) -> Self {
         let execution = Execution::new(saga, definition.reference().clone());
-        Self { definition, execution, held: Vec::new() }
+        Self { definition, execution, held: Vec::new(), weight: EMPTY_BYTES }
     }
 
     /// A saga as its snapshot has it.
     pub fn restore(definition: Arc<Definition>, execution: Execution) -> Self {
-        Self { definition, execution, held: Vec::new() }
+        Self { definition, execution, held: Vec::new(), weight: WEIGHT_UNKNOWN }
     }
 
     /// Decides and folds ahead. Several facts may be offered before one [`Driver::confirm`]; their
     /// records go into one batch, in order.
-    pub fn offer(&mut self, fact: Fact) -> Offer {
+    pub fn offer(&mut self, mut fact: Fact) -> Offer {
+        fact.kind.cut();
         let number = self.execution.records + 1;
-        match decide(&mut self.execution, &self.definition, &fact, number, &mut self.held) {
+        match decide(&mut self.execution, &self.definition, &fact, number, &mut self.held, &mut self.weight) {
             Verdict::Settled(changes) => {
                 self.execution.records = number;
                 self.execution.changed_at = fact.at;
@@ -119,6 +127,7 @@ impl Driver {
         x.records = record.number;
         x.position = position;
         x.changed_at = record.fact.at;
+        self.weight = WEIGHT_UNKNOWN;
         effects.retain(is_outbox);
         Ok(effects)
     }

@@ -30,7 +30,7 @@ pub enum Effect {
     },
     /// Publish an event, under the id it carries, also when it is published again.
     Publish(Box<Envelope>),
-    /// Start a child saga under `key`; its end comes back as `ChildEnded { step }`.
+    /// Start a child saga under `key`; its end comes back as `ChildEnded`.
     StartChild {
         /// The waiting step.
         step: u64,

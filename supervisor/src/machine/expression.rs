@@ -47,8 +47,17 @@ pub struct Limits {
     pub value_bytes: usize,
     /// States entered while deciding one fact; a loop without a pause in it ends here.
     pub transitions: u32,
-    /// Items of one Map; each is some hundred bytes of state.
+    /// Items of one Map.
     pub map_items: usize,
+    /// Items of one Map that are under way at once, whatever it asks for: each is some hundred
+    /// bytes of the state below.
+    pub map_width: usize,
+    /// Largest state of one execution, stored: it is written as one message (1 MiB on a NATS server
+    /// unless told otherwise), and what is noted of undos under way comes on top.
+    pub execution_bytes: usize,
+    /// Largest record of one decision, stored: it travels in one message. Its names and numbers are
+    /// estimated, so it stays well below.
+    pub record_bytes: usize,
 }
 
 impl Default for Limits {
@@ -60,6 +69,9 @@ impl Default for Limits {
             value_bytes: 256 * 1024,
             transitions: 1_000,
             map_items: 10_000,
+            map_width: 500,
+            execution_bytes: 800 * 1024,
+            record_bytes: 768 * 1024,
         }
     }
 }

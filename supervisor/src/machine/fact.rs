@@ -2,8 +2,10 @@
 
 use protocol::command::ReleaseDecision;
 use protocol::view::Outcome;
-use protocol::{DefinitionRef, Principal, Time, TraceId, Value};
+use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
+
+use super::text::{CAUSE_MAX_BYTES, ERROR_MAX_BYTES, cut};
 
 /// Something that came from outside a saga.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -65,6 +67,10 @@ pub enum FactKind {
     ChildEnded {
         /// The step that waits for it.
         step: u64,
+        /// Which child: a retry of the step starts another one. Absent in what the first release
+        /// wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<SagaKey>,
         /// How it ended.
         outcome: Box<Outcome>,
     },
@@ -84,6 +90,36 @@ pub enum FactKind {
     },
 }
 
+impl FactKind {
+    /// Texts from outside are kept up to a length.
+    pub(super) fn cut(&mut self) {
+        match self {
+            Self::StepFailed { error, .. } => error.cut(),
+            Self::ChildEnded { outcome, .. } => {
+                outcome.error.iter_mut().for_each(|error| cut(error, ERROR_MAX_BYTES));
+                outcome.cause.iter_mut().for_each(|cause| cut(cause, CAUSE_MAX_BYTES));
+            }
+            Self::CancelRequested { reason, by: _ } => cut(reason, CAUSE_MAX_BYTES),
+            Self::Operator(operator) => cut(&mut operator.reason, CAUSE_MAX_BYTES),
+            Self::Parked { cause } => cut(cause, CAUSE_MAX_BYTES),
+            // Values have a limit of their own, and everything else is ours.
+            Self::Started(_)
+            | Self::StepSucceeded { .. }
+            | Self::TimerFired { .. }
+            | Self::Signalled { .. }
+            | Self::TaskDecided { .. } => {}
+        }
+    }
+}
+
+impl StepError {
+    /// Name and cause are kept up to a length.
+    pub(super) fn cut(&mut self) {
+        cut(&mut self.error, ERROR_MAX_BYTES);
+        cut(&mut self.cause, CAUSE_MAX_BYTES);
+    }
+}
+
 /// What starts a saga.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Start {
@@ -99,7 +135,7 @@ pub struct Start {
     pub cause: String,
     /// The parent's key and waiting step, when it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(protocol::SagaKey, u64)>,
+    pub parent: Option<(SagaKey, u64)>,
     /// Random, and told to nobody: what proves that a late answer's token was given out by the saga.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,

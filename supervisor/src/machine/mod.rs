@@ -24,6 +24,7 @@ pub mod record;
 pub mod render;
 pub mod restart;
 pub mod retry;
+pub mod text;
 mod token;
 mod view;
 mod wanted;

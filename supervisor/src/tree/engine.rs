@@ -16,7 +16,8 @@ use crate::ports::{Clock, Definitions, Journal, Outbox, Peers, RemoteActivities,
 pub struct Limits {
     /// The journal's own.
     pub writer: writer::Limits,
-    /// Facts that may wait for one saga while it is being woken or is busy.
+    /// Facts from outside that may wait for one saga while it is being woken or is busy; its own are
+    /// always taken.
     pub facts_per_saga: usize,
     /// A saga with nothing under way goes to sleep when nothing is due within this: waking costs
     /// about 50 µs, an actor about 8 KB.
@@ -38,6 +39,13 @@ pub struct Limits {
     pub trouble_max: Duration,
     /// Events on their way to the event stream at once per shard.
     pub relay_in_flight: usize,
+    /// Parcels on their way to other sagas at once per shard: apart from the events, which do not
+    /// wait for a shard that cannot be reached.
+    pub parcels_in_flight: usize,
+    /// Events and parcels that may wait to be sent per shard, a few hundred bytes each or what their
+    /// payload has; beyond it what comes from outside is answered with "busy". What other sagas send
+    /// is taken all the same: two full shards would wait for each other.
+    pub unsent_max: u64,
     /// How often a failing saga actor is restarted before it is parked.
     pub saga_restarts: Intensity,
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
@@ -57,6 +65,8 @@ impl Default for Limits {
             ended_for: Duration::from_secs(7 * 24 * 3600),
             trouble_max: Duration::from_secs(3),
             relay_in_flight: 64,
+            parcels_in_flight: 64,
+            unsent_max: 100_000,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
         }

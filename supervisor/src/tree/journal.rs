@@ -1,6 +1,7 @@
 //! The shard's journal: gathers records into frames and makes them durable, one frame at a time.
 //! Fenced, it ends itself, and the shard with it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -70,6 +71,8 @@ pub struct Meters {
     pub position: AtomicU64,
     /// Batches that wait or are on their way.
     pub backlog: AtomicU64,
+    /// Events and parcels that are durable and not sent yet.
+    pub unsent: AtomicU64,
 }
 
 /// The journal actor of one shard.
@@ -93,9 +96,10 @@ pub struct JournalActor {
 /// What changes.
 pub struct State {
     writer: Writer<Ticket>,
-    barriers: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Who waits for how many batches to be durable, in order.
+    barriers: VecDeque<(u64, tokio::sync::oneshot::Sender<()>)>,
     flush_sent: bool,
-    asked: std::time::Instant,
+    asked: tokio::time::Instant,
     /// Batches taken since the start.
     taken: u64,
     /// Batches in the last frame: how many sagas its commit set going.
@@ -112,9 +116,9 @@ impl Behaviour for JournalActor {
         let writer = Writer::new(self.engine.limits.writer.clone(), self.header.clone(), self.position);
         Ok(State {
             writer,
-            barriers: Vec::new(),
+            barriers: VecDeque::new(),
             flush_sent: false,
-            asked: std::time::Instant::now(),
+            asked: tokio::time::Instant::now(),
             taken: 0,
             together: 0,
             trouble: None,
@@ -148,7 +152,7 @@ impl Behaviour for JournalActor {
                 self.settle(me, settled, state);
             }
             Message::Barrier(tell) => {
-                state.barriers.push(tell);
+                state.barriers.push_back((state.writer.pushed(), tell));
                 self.release_barriers(state);
             }
         }
@@ -232,7 +236,7 @@ impl JournalActor {
 
     fn go_on(&self, me: &Me<Message>, state: &mut State) {
         let Some(request) = state.writer.wanted() else { return };
-        state.asked = std::time::Instant::now();
+        state.asked = tokio::time::Instant::now();
         let (engine, shard, me) = (self.engine.clone(), self.shard, me.clone());
         tokio::spawn(async move {
             match request {
@@ -249,11 +253,10 @@ impl JournalActor {
     }
 
     fn release_barriers(&self, state: &mut State) {
-        if state.writer.is_empty() {
-            for tell in state.barriers.drain(..) {
-                // Whoever waited may be gone.
-                let _ = tell.send(());
-            }
+        let done = state.writer.committed();
+        while let Some((_, tell)) = state.barriers.pop_front_if(|(batches, _)| *batches <= done) {
+            // Whoever waited may be gone.
+            let _ = tell.send(());
         }
     }
 }

@@ -114,7 +114,8 @@ async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Re
 #[derive(Default)]
 struct Recovery {
     drivers: HashMap<SagaId, (Driver, u64, bool)>,
-    in_pages: HashMap<SagaId, u64>,
+    /// Where each saga that is in a page ended. What is later is another run of the key.
+    in_pages: HashMap<SagaId, Position>,
     pages: Vec<(String, u64, Vec<EndedEntry>)>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
     outbox: Vec<(Position, Vec<Arc<Sending>>)>,
@@ -135,13 +136,18 @@ impl Recovery {
                 recovery.mark = (codec::load(&found.bytes).map_err(damaged)?, found.revision);
             } else if found.name.starts_with(PAGE_PREFIX) {
                 let entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
-                recovery.in_pages.extend(entries.iter().map(|entry| (entry.saga.clone(), entry.records)));
+                for entry in &entries {
+                    let ended = recovery.in_pages.entry(entry.saga.clone()).or_default();
+                    *ended = entry.position.max(*ended);
+                }
                 recovery.pages.push((found.name, found.revision, entries));
             } else {
                 let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
                 executions.push((execution, found.revision));
             }
         }
+        // Of two runs of a key the later one counts; a page's name begins with its position.
+        recovery.pages.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         let mut ran: Vec<DefinitionRef> = Vec::new();
         for entry in recovery.pages.iter().flat_map(|(_, _, entries)| entries) {
             if ran.last() != Some(&entry.definition) {
@@ -152,7 +158,7 @@ impl Recovery {
             recovery.definition(engine, &which).await?;
         }
         for (execution, revision) in executions {
-            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|records| *records >= execution.records());
+            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|ended| execution.position() <= *ended);
             if gone {
                 recovery.orphans.insert(execution.saga().clone(), revision);
             } else {
@@ -185,19 +191,23 @@ impl Recovery {
             let mut sendings = Vec::new();
             for record in records {
                 self.replayed += 1;
-                if self.in_pages.get(&record.saga).is_some_and(|records| *records >= record.number) {
+                if self.in_pages.get(&record.saga).is_some_and(|ended| position <= *ended) {
                     if position > relayed {
                         // It ended and its page is written, but what it said last may not be sent.
                         self.send_again(engine, shard, position, &record, &mut sendings).await?;
                     }
                     continue;
                 }
-                if let FactKind::Started(start) = &record.fact.kind
-                    && !self.drivers.contains_key(&record.saga)
-                {
-                    let definition = self.definition(engine, &start.definition).await?;
-                    let driver = Driver::new(record.saga.clone(), definition);
-                    self.drivers.insert(record.saga.clone(), (driver, 0, false));
+                if let FactKind::Started(start) = &record.fact.kind {
+                    // The key of a saga that ended and was forgotten may be used again.
+                    let former = self.drivers.get(&record.saga).map(|(driver, revision, _)| {
+                        (driver.execution().is_final() && driver.execution().position() < position, *revision)
+                    });
+                    if let (true, revision) = former.unwrap_or((true, 0)) {
+                        let definition = self.definition(engine, &start.definition).await?;
+                        let driver = Driver::new(record.saga.clone(), definition);
+                        self.drivers.insert(record.saga.clone(), (driver, revision, false));
+                    }
                 }
                 let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");

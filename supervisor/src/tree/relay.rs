@@ -1,7 +1,8 @@
 //! The shard's relay: sends what the journal says is to be sent, after it is durable, and knows up
 //! to which position everything was sent. What one saga sends goes out one after the other, so that
-//! whoever listens sees it in order; different sagas do not wait for each other. After a takeover
-//! the rest goes out again under the same ids.
+//! whoever listens sees it in order; different sagas do not wait for each other, and events do not
+//! wait for parcels to shards that cannot be reached. After a takeover the rest goes out again under
+//! the same ids.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use protocol::{SagaId, SagaKey, ShardId};
 use tracing::{Instrument, warn};
 
-use super::engine::Engine;
+use super::engine::{Engine, Limits};
+use super::journal::Meters;
 use super::shell::{Behaviour, Fault, Me};
 use crate::journal::frame::Sending;
 use crate::machine::Effect;
@@ -31,8 +33,8 @@ pub enum Message {
         /// What is to be sent.
         outbox: Vec<Arc<Sending>>,
     },
-    /// What this saga was sending for the frame at this position was sent.
-    Sent(Position, SagaId),
+    /// The first of what this saga sends was sent.
+    Sent(SagaId),
 }
 
 /// The relay actor of one shard.
@@ -43,13 +45,48 @@ pub struct RelayActor {
     pub shard: ShardId,
     /// Everything up to here was sent.
     pub relayed: Arc<AtomicU64>,
+    /// Counters.
+    pub meters: Arc<Meters>,
+}
+
+/// Where something goes: each has room of its own on its way.
+#[derive(Clone, Copy)]
+enum Way {
+    /// To the event stream.
+    Event,
+    /// To another saga.
+    Parcel,
+}
+
+impl Way {
+    const ALL: [Self; 2] = [Self::Event, Self::Parcel];
+
+    const fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::StartChild { .. } | Effect::CancelChild { .. } | Effect::Ended { .. } => Self::Parcel,
+            Effect::Publish(_)
+            | Effect::StartActivity(_)
+            | Effect::StopActivity(_)
+            | Effect::SetTimer { .. }
+            | Effect::ClearTimer { .. } => Self::Event,
+        }
+    }
+
+    const fn room(self, limits: &Limits) -> usize {
+        match self {
+            Self::Event => limits.relay_in_flight,
+            Self::Parcel => limits.parcels_in_flight,
+        }
+    }
 }
 
 /// What changes.
 pub struct State {
-    waiting: VecDeque<(Position, Arc<Sending>)>,
-    /// Sagas with something under way, and what each sends after it.
+    /// What each saga sends, in order; the first of each is on its way, or ready.
     lanes: HashMap<SagaId, VecDeque<(Position, Arc<Sending>)>>,
+    /// Sagas whose first may go as soon as there is room on its way.
+    ready: [VecDeque<SagaId>; Way::ALL.len()],
+    in_flight: [usize; Way::ALL.len()],
     /// Positions with something unsent, and how much.
     open: BTreeMap<Position, usize>,
     last: Position,
@@ -61,8 +98,9 @@ impl Behaviour for RelayActor {
 
     async fn start(&self, _me: &Me<Message>) -> Result<State, Fault> {
         Ok(State {
-            waiting: VecDeque::new(),
             lanes: HashMap::new(),
+            ready: Default::default(),
+            in_flight: Default::default(),
             open: BTreeMap::new(),
             last: self.relayed.load(Relaxed),
         })
@@ -74,35 +112,53 @@ impl Behaviour for RelayActor {
                 state.last = state.last.max(position);
                 if !outbox.is_empty() {
                     *state.open.entry(position).or_default() += outbox.len();
-                    state.waiting.extend(outbox.into_iter().map(|sending| (position, sending)));
+                    self.meters.unsent.fetch_add(outbox.len() as u64, Relaxed);
                 }
-            }
-            Message::Sent(position, saga) => {
-                match state.lanes.get_mut(&saga).and_then(VecDeque::pop_front) {
-                    Some((position, sending)) => self.send(me, position, sending),
-                    None => drop(state.lanes.remove(&saga)),
-                }
-                if let Some(left) = state.open.get_mut(&position) {
-                    *left -= 1;
-                    if *left == 0 {
-                        state.open.remove(&position);
+                for sending in outbox {
+                    match state.lanes.get_mut(&sending.saga) {
+                        Some(lane) => lane.push_back((position, sending)),
+                        None => {
+                            let way = Way::of(&sending.effect);
+                            state.ready[way as usize].push_back(sending.saga.clone());
+                            state.lanes.insert(sending.saga.clone(), VecDeque::from([(position, sending)]));
+                        }
                     }
                 }
             }
+            Message::Sent(saga) => state.sent(saga, &self.meters),
         }
-        while state.lanes.len() < self.engine.limits.relay_in_flight {
-            let Some((position, sending)) = state.waiting.pop_front() else { break };
-            match state.lanes.get_mut(&sending.saga) {
-                Some(lane) => lane.push_back((position, sending)),
-                None => {
-                    state.lanes.insert(sending.saga.clone(), VecDeque::new());
-                    self.send(me, position, sending);
-                }
+        for way in Way::ALL {
+            while state.in_flight[way as usize] < way.room(&self.engine.limits)
+                && let Some(saga) = state.ready[way as usize].pop_front()
+            {
+                let Some((position, sending)) = state.lanes.get(&saga).and_then(VecDeque::front) else { continue };
+                state.in_flight[way as usize] += 1;
+                self.send(me, *position, sending.clone());
             }
         }
         let done = state.open.first_key_value().map_or(state.last, |(position, _)| position - 1);
         self.relayed.store(done, Relaxed);
         Ok(())
+    }
+}
+
+impl State {
+    /// The first of what `saga` sends was sent: the next one is ready.
+    fn sent(&mut self, saga: SagaId, meters: &Meters) {
+        let Some(lane) = self.lanes.get_mut(&saga) else { return };
+        let Some((position, sending)) = lane.pop_front() else { return };
+        self.in_flight[Way::of(&sending.effect) as usize] -= 1;
+        meters.unsent.fetch_sub(1, Relaxed);
+        if let Some(left) = self.open.get_mut(&position) {
+            *left -= 1;
+            if *left == 0 {
+                self.open.remove(&position);
+            }
+        }
+        match lane.front() {
+            Some((_, next)) => self.ready[Way::of(&next.effect) as usize].push_back(saga),
+            None => drop(self.lanes.remove(&saga)),
+        }
     }
 }
 
@@ -125,7 +181,7 @@ impl RelayActor {
                     return;
                 }
             }
-            me.tell(Message::Sent(position, sending.saga.clone()));
+            me.tell(Message::Sent(sending.saga.clone()));
         });
     }
 }
@@ -154,7 +210,8 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
             engine.peers.deliver(&peer(key), &Parcel::Cancel { by: sending.saga.key.to_string() }).await
         }
         Effect::Ended { outcome, parent: Some((key, step)) } => {
-            engine.peers.deliver(&peer(key), &Parcel::ChildEnded { step: *step, outcome: outcome.clone() }).await
+            let child = Some(sending.saga.key.clone());
+            engine.peers.deliver(&peer(key), &Parcel::ChildEnded { step: *step, child, outcome: outcome.clone() }).await
         }
         // These are not for the relay.
         Effect::Ended { parent: None, .. }

@@ -26,6 +26,11 @@ impl Reply {
         Self(To::Nobody)
     }
 
+    /// Whether it was made for nobody: what comes with it is our own.
+    pub const fn is_nobodys(&self) -> bool {
+        matches!(self.0, To::Nobody)
+    }
+
     /// A promise and the future that waits for it.
     pub fn channel() -> (Self, tokio::sync::oneshot::Receiver<Answer>) {
         let (tell, told) = tokio::sync::oneshot::channel();

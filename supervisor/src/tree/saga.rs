@@ -19,11 +19,15 @@ use super::shell::{self, Behaviour, Fault, Handle, Me};
 use super::step::{self, StepActor};
 use super::timers;
 use crate::activity::Heartbeat;
-use crate::journal::frame::{Batch, Sending};
+use crate::journal::frame::{Batch, RECORD_OVERHEAD, Sending};
 use crate::machine::{
     ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError, read_token,
 };
 use crate::ports::Position;
+
+/// A batch takes no more records once it has this part of the largest frame: the one that is decided
+/// next may need the rest (`record_bytes` of the machine's limits).
+const BATCH_SHARE: usize = 8;
 
 /// What a saga is told.
 pub enum Message {
@@ -215,11 +219,11 @@ impl Behaviour for SagaActor {
                 for effect in state.driver.resume() {
                     self.begin(me, effect, state).await?;
                 }
-                self.tell_end(state);
+                self.tell_end(me, state);
             }
         }
-        self.answer_questions(state);
-        self.rest(state);
+        self.answer_questions(me, state);
+        self.rest(me, state);
         Ok(())
     }
 
@@ -244,7 +248,8 @@ impl Behaviour for SagaActor {
 
 impl SagaActor {
     fn take(&self, me: &Me<Message>, fact: FactKind, reply: Reply, state: &mut State) {
-        if state.queue.len() >= self.engine.limits.facts_per_saga {
+        // Our own facts are bounded by what is under way, and nobody would send them again.
+        if state.queue.len() >= self.engine.limits.facts_per_saga && !reply.is_nobodys() {
             return reply.refuse(
                 Problem::new(Code::Busy, format!("{} has too many facts waiting", self.saga)).retry_after_ms(200),
             );
@@ -255,14 +260,20 @@ impl SagaActor {
         }
     }
 
-    /// Offers everything that waits, and hands the records to the journal as one batch.
+    /// Offers what waits, and hands the records to the journal as one batch. What would make the
+    /// batch too large for a frame waits for the next.
     fn decide(&self, me: &Me<Message>, state: &mut State) {
-        let mut batch = Batch::default();
-        while let Some((kind, reply)) = state.queue.pop_front() {
+        let enough = self.engine.limits.writer.batch_max_bytes / BATCH_SHARE;
+        let (mut batch, mut bytes) = (Batch::default(), 0);
+        while bytes < enough
+            && let Some((kind, reply)) = state.queue.pop_front()
+        {
             let fact = Fact { at: self.engine.now(), seed: self.engine.seeds.next(), kind };
             match state.driver.offer(fact) {
                 Offer::Recorded(record) => {
-                    batch.records.push(codec::store(&record));
+                    let record = codec::store(&record);
+                    bytes += record.len() + RECORD_OVERHEAD;
+                    batch.records.push(record);
                     state.pending.push((reply, Ok(serde_json::json!({}))));
                 }
                 // What is ignored or refused because of a fact in this very batch is so only once
@@ -307,10 +318,10 @@ impl SagaActor {
         for effect in effects {
             self.begin(me, effect, state).await?;
         }
-        self.answer_questions(state);
-        self.tell_end(state);
+        self.answer_questions(me, state);
+        self.tell_end(me, state);
         if state.driver.execution().records() >= state.snapshot_at + self.engine.limits.snapshot_every_records {
-            self.give_snapshot(state);
+            self.give_snapshot(me, state);
         }
         if !state.queue.is_empty() {
             self.decide(me, state);
@@ -371,19 +382,19 @@ impl SagaActor {
         Some(step)
     }
 
-    fn answer_questions(&self, state: &mut State) {
+    fn answer_questions(&self, me: &Me<Message>, state: &mut State) {
         if state.appending {
             return;
         }
         for question in std::mem::take(&mut state.questions) {
             match question {
                 Question::Describe(reply) => reply.ok(&state.driver.execution().view()),
-                Question::Snapshot => self.give_snapshot(state),
+                Question::Snapshot => self.give_snapshot(me, state),
             }
         }
     }
 
-    fn give_snapshot(&self, state: &mut State) {
+    fn give_snapshot(&self, me: &Me<Message>, state: &mut State) {
         if state.appending {
             return state.questions.push(Question::Snapshot);
         }
@@ -391,12 +402,13 @@ impl SagaActor {
         state.snapshot_at = execution.records();
         self.owner.tell(shard::Message::Snapshot {
             saga: self.saga.clone(),
+            actor: me.id(),
             bytes: codec::store(execution).into(),
             records: execution.records(),
         });
     }
 
-    fn tell_end(&self, state: &mut State) {
+    fn tell_end(&self, me: &Me<Message>, state: &mut State) {
         if state.told_end || state.appending {
             return;
         }
@@ -404,11 +416,11 @@ impl SagaActor {
         let Some(outcome) = execution.outcome() else { return };
         state.told_end = true;
         let outcome: Box<Outcome> = Box::new(outcome.clone());
-        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), outcome, taken: state.taken });
+        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), actor: me.id(), outcome, taken: state.taken });
     }
 
     /// Asks to be put to sleep when nothing is under way and nothing is due soon.
-    fn rest(&self, state: &mut State) {
+    fn rest(&self, me: &Me<Message>, state: &mut State) {
         let execution = state.driver.execution();
         let busy = state.appending || !state.queue.is_empty() || !state.steps.is_empty() || state.told_end;
         if busy || execution.records() == 0 || !execution.is_idle() {
@@ -420,6 +432,7 @@ impl SagaActor {
         }
         self.owner.tell(shard::Message::Sleep {
             saga: self.saga.clone(),
+            actor: me.id(),
             taken: state.taken,
             bytes: codec::store(execution).into(),
             seen: Seen::of(execution),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::card::{Card, Life};
 
@@ -90,6 +90,11 @@ impl<M: Send + 'static> Handle<M> {
     /// Its cell, to link children to and to compare.
     pub fn cell(&self) -> ActorCell {
         self.actor.get_cell()
+    }
+
+    /// Which incarnation this is: a restarted actor has another id.
+    pub fn id(&self) -> ActorId {
+        self.actor.get_id()
     }
 
     /// Lets the message under way finish, then ends it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::view::Status;
 use protocol::{DefinitionRef, SagaId, Time};
+use ractor::ActorId;
 use serde::{Deserialize, Serialize};
 
 use super::reply::Reply;
@@ -126,6 +127,19 @@ impl Slot {
             Life::Ended(ended) => seen(ended.status, &ended.state, ended.at, ended.records),
             Life::Loading { .. } => seen(Status::Running, "(loading)", Time::default(), 0),
         }
+    }
+
+    /// Whether `actor` is its present incarnation.
+    pub fn is_run_by(&self, actor: ActorId) -> bool {
+        match &self.life {
+            Life::Awake { handle, .. } => handle.id() == actor,
+            Life::Loading { .. } | Life::Asleep(_) | Life::Ended(_) => false,
+        }
+    }
+
+    /// Whether it ended, and no later than at `position`.
+    pub fn has_ended_by(&self, position: Position) -> bool {
+        matches!(&self.life, Life::Ended(ended) if ended.position <= position)
     }
 
     /// Whether its start is in the journal. Until then nothing about it may be promised.

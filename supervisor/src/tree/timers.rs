@@ -3,12 +3,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{SagaId, Time};
 
 use super::engine::Engine;
 use super::shard;
 use super::shell::{Behaviour, Fault, Handle, Me};
+
+/// The longest the alarm sleeps before the clock is looked at again: it sleeps in time that passed,
+/// which knows nothing of a clock that was set, or of a machine that was suspended.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What the timers are told.
 pub enum Message {
@@ -104,7 +109,7 @@ impl TimersActor {
         if let Some(at) = first {
             // One millisecond of slack is tokio's resolution; never early, because `fire` looks
             // at the clock again.
-            let wait = at.since(self.engine.now());
+            let wait = at.since(self.engine.now()).min(LOOK_EVERY);
             let me = me.clone();
             let alarm = tokio::spawn(async move {
                 tokio::time::sleep(wait).await;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use protocol::command::ReleaseDecision;
 use protocol::view::{Outcome, Status};
-use protocol::{Code, Problem, Value};
+use protocol::{Code, Problem, SagaKey, Value};
 
 use super::super::change::{Change, Datum};
 use super::super::definition::OnCancel;
-use super::super::execution::{Doing, ROOT, Undoing};
-use super::super::expression::within;
+use super::super::execution::{Doing, Frame, ROOT, Undoing};
+use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
 use super::super::retry::{RUNTIME, TIMEOUT};
+use super::super::text::SIGNAL_ID_MAX_BYTES;
 use super::{Decider, Entry, SIGNALS_KEPT_MAX, Verdict};
 
 fn not_now(message: impl Into<String>) -> Option<Verdict> {
@@ -57,7 +58,7 @@ impl Decider<'_> {
             FactKind::TimerFired { timer } => self.fired(*timer),
             FactKind::Signalled { name, payload, id, by: _ } => self.signalled(name, payload, id),
             FactKind::TaskDecided { step, output, by: _ } => self.decided(*step, output),
-            FactKind::ChildEnded { step, outcome } => self.child_ended(*step, outcome),
+            FactKind::ChildEnded { step, child, outcome } => self.child_ended(*step, child.as_ref(), outcome),
             FactKind::CancelRequested { by, reason } => self.cancel(by, reason),
             FactKind::Operator(operator) => self.operator(operator),
             FactKind::Parked { cause } => {
@@ -114,7 +115,9 @@ impl Decider<'_> {
         let alarm = self.d.timeout().map(|seconds| self.alarm(seconds));
         self.put(Change::Began { alarm });
         let state = Arc::clone(&self.d.nest(0).start);
-        self.agenda.push_back(Entry { scope: ROOT, state, input: Datum::Given });
+        let bytes = size(&start.input);
+        *self.weight += 2 * bytes;
+        self.agenda.push_back(Entry { scope: ROOT, state, input: Datum::Given, bytes });
         None
     }
 
@@ -206,6 +209,10 @@ impl Decider<'_> {
     }
 
     fn signalled(&mut self, name: &str, payload: &Value, id: &str) -> Option<Verdict> {
+        if id.len() > SIGNAL_ID_MAX_BYTES {
+            let message = format!("the signal's id has {} bytes, the limit is {SIGNAL_ID_MAX_BYTES}", id.len());
+            return Some(Verdict::Refused(Problem::new(Code::TooLarge, message).mend("send a digest of it")));
+        }
         if self.x.seen.iter().any(|seen| seen == id) {
             return ignored("the signal came before, under the same id");
         }
@@ -225,6 +232,9 @@ impl Decider<'_> {
         if let Err(trouble) = within(payload, self.d.limits().value_bytes, "the payload") {
             return Some(Verdict::Refused(Problem::new(Code::TooLarge, trouble.cause)));
         }
+        if let Some(problem) = self.refused_for_room(payload) {
+            return Some(Verdict::Refused(problem));
+        }
         let waiting = self
             .x
             .scopes
@@ -240,7 +250,10 @@ impl Decider<'_> {
         self.put(Change::SignalSeen { id: id.to_owned() });
         match waiting {
             Some(scope) => self.finish(scope, Some(Datum::Given)),
-            None => self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given }),
+            None => {
+                *self.weight += name.len() + size(payload);
+                self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given });
+            }
         }
         None
     }
@@ -276,15 +289,18 @@ impl Decider<'_> {
         if let Err(trouble) = within(output, self.d.limits().value_bytes, "the output") {
             return refuse(Code::TooLarge, trouble.cause);
         }
+        if let Some(problem) = self.refused_for_room(output) {
+            return Some(Verdict::Refused(problem));
+        }
         self.finish(scope, Some(Datum::Given));
         None
     }
 
-    fn child_ended(&mut self, step: u64, outcome: &Outcome) -> Option<Verdict> {
-        let scope = self
-            .x
-            .scope_of(step)
-            .filter(|scope| self.x.frame(*scope).is_some_and(|frame| matches!(frame.doing, Doing::Child { .. })));
+    fn child_ended(&mut self, step: u64, child: Option<&SagaKey>, outcome: &Outcome) -> Option<Verdict> {
+        // The same step waits for another child after each retry.
+        let waits =
+            |frame: &Frame| matches!(&frame.doing, Doing::Child { key, .. } if child.is_none_or(|it| it == key));
+        let scope = self.x.scope_of(step).filter(|scope| self.x.frame(*scope).is_some_and(waits));
         let Some(scope) = scope else { return ignored("nothing waits for this child any more") };
         match outcome.status {
             Status::Succeeded => self.finish(scope, Some(Datum::Given)),

@@ -7,10 +7,14 @@ use protocol::Value;
 use super::super::change::{Change, Datum};
 use super::super::definition::{Each, Kind, State};
 use super::super::execution::{Doing, Fork};
-use super::super::expression::within;
+use super::super::expression::{size, within};
 use super::super::fact::StepError;
 use super::super::retry::{BRANCH_FAILED, EXCEED_TOLERATED};
+use super::room::Weight;
 use super::{Decider, Entry, error_output, query_error, runtime_error, step_error};
+
+/// How often an item may stand in the state: as input, as arguments, and twice for its undo.
+const ITEM_COPIES: usize = 4;
 
 impl Decider<'_> {
     /// Starts the branches or items of a state.
@@ -29,8 +33,9 @@ impl Decider<'_> {
                     Some(template) => Datum::Is(Arc::new(self.template(scope, template, "Arguments", None, None)?)),
                     None => Datum::Input,
                 };
-                self.push(scope, state, &input);
                 let count = branches.len();
+                self.claim((self.weigh(scope, &input) + Weight::state()).times(count))?;
+                self.push(scope, state, &input)?;
                 self.put(Change::Forked { scope, state: path, attempt, count, items: None, width: 0, tolerated: None });
                 for (index, nest) in branches.iter().enumerate() {
                     self.open(scope, index, *nest, input.clone());
@@ -42,8 +47,11 @@ impl Decider<'_> {
                     None => Datum::Input,
                 };
                 let (count, tolerated) = self.counted(scope, each, &items)?;
-                let width = whole(self.amount(scope, each.concurrency.as_ref(), "MaxConcurrency", 0.0)?);
-                self.push(scope, state, &items);
+                let asked = whole(self.amount(scope, each.concurrency.as_ref(), "MaxConcurrency", 0.0)?);
+                let most = self.d.limits().map_width;
+                let width = if asked == 0 { most } else { asked.min(most) };
+                self.claim(self.weigh(scope, &items) + Weight { kept: count, written: 0 })?;
+                self.push(scope, state, &items)?;
                 self.put(Change::Forked { scope, state: path, attempt, count, items: Some(items), width, tolerated });
                 self.proceed(scope, each);
             }
@@ -86,7 +94,8 @@ impl Decider<'_> {
         self.opened += 1;
         self.put(Change::Opened { scope, holder, index: u32::try_from(index).unwrap_or(u32::MAX) });
         let state = Arc::clone(&self.d.nest(nest).start);
-        self.agenda.push_back(Entry { scope, state, input });
+        let bytes = self.weigh(scope, &input).kept;
+        self.agenda.push_back(Entry { scope, state, input, bytes });
     }
 
     fn forked(&self, scope: u64) -> Option<&Fork> {
@@ -106,11 +115,11 @@ impl Decider<'_> {
     /// Starts as many items as there is room for; ends the Map when all are done.
     fn proceed(&mut self, scope: u64, each: &Each) {
         while let Some(fork) = self.forked(scope) {
-            let (next, count) = (fork.next, fork.results.len());
-            if fork.done == count {
+            let (next, count, fork_done) = (fork.next, fork.results.len(), fork.done);
+            if fork_done == count {
                 return self.joined(scope);
             }
-            if next == count || (fork.width != 0 && next - fork.done >= fork.width) {
+            if next == count || (fork.width != 0 && next - fork_done >= fork.width) {
                 return;
             }
             if self.opened > self.d.limits().map_items {
@@ -130,6 +139,17 @@ impl Decider<'_> {
                     }
                 }
             };
+            let more = match &input {
+                Datum::Is(value) => Weight::of(value),
+                Datum::Given | Datum::Input | Datum::Item => Weight { kept: size(&item), written: 0 },
+            } + Weight::state();
+            // An item takes more room once it is under way, so another one waits rather than fails.
+            if next > fork_done && !self.has_room(more.times(ITEM_COPIES)) {
+                return;
+            }
+            if let Err(error) = self.claim(more) {
+                return self.trouble(scope, error, None);
+            }
             self.open(scope, next, each.nest, input);
         }
     }
@@ -158,6 +178,7 @@ impl Decider<'_> {
                     return self.trouble(holder, error, None);
                 }
                 Some(_) => {
+                    let error = self.kept_error(error);
                     let output = Datum::Is(Arc::new(error_output(&error)));
                     self.put(Change::ScopeEnded { scope, output, failed: true });
                 }

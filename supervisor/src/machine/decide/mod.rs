@@ -2,10 +2,11 @@
 //!
 //! Each thing decided is folded at once, so the next decision sees it. Facts are dispatched in
 //! [`facts`]; [`states`] enters and leaves states, [`tasks`] starts what a Task does, [`forks`]
-//! runs branches and items, [`undo`] takes back what was done.
+//! runs branches and items, [`undo`] takes back what was done, [`room`] keeps it all within bounds.
 
 mod facts;
 mod forks;
+mod room;
 mod states;
 mod tasks;
 mod undo;
@@ -19,11 +20,12 @@ use super::change::{Alarm, Change, Datum};
 use super::definition::{Amount, Definition, State};
 use super::effect::Effect;
 use super::execution::{Execution, ROOT};
-use super::expression::{QUERY_EVALUATION_ERROR, Sight, Template, Trouble};
+use super::expression::{QUERY_EVALUATION_ERROR, Sight, Template, Trouble, size};
 use super::fact::{Fact, StepError};
 use super::fold::{Folding, fold};
 use super::functions::mix;
 use super::retry;
+use room::CHANGE_BYTES;
 
 /// Signals kept for a saga before anything waits for them: more than a definition has states that
 /// wait is a sender gone wrong.
@@ -39,7 +41,7 @@ pub(super) enum Verdict {
     Refused(Problem),
 }
 
-/// Decides one fact. On [`Verdict::Settled`] the changes are folded into `x` already and their
+/// Decides one fact; `weight` is about how large the state is, stored. On [`Verdict::Settled`] the changes are folded into `x` already and their
 /// effects stand in `effects`; otherwise neither is touched.
 pub(super) fn decide(
     x: &mut Execution,
@@ -47,14 +49,18 @@ pub(super) fn decide(
     fact: &Fact,
     number: u64,
     effects: &mut Vec<Effect>,
+    weight: &mut usize,
 ) -> Verdict {
     let folding = Folding::new(fact, number);
+    let written = CHANGE_BYTES + size(&folding.value(x, ROOT, &Datum::Given));
     let mut decider = Decider {
         x,
         d: definition,
         fact,
         folding,
         effects,
+        weight,
+        written,
         changes: Vec::new(),
         agenda: VecDeque::new(),
         entered: 0,
@@ -76,6 +82,8 @@ struct Entry {
     scope: u64,
     state: Arc<str>,
     input: Datum,
+    /// Room taken for its input.
+    bytes: usize,
 }
 
 struct Decider<'a> {
@@ -84,6 +92,10 @@ struct Decider<'a> {
     fact: &'a Fact,
     folding: Folding<'a>,
     effects: &'a mut Vec<Effect>,
+    /// About how many bytes the state has, stored; never much less than it has.
+    weight: &'a mut usize,
+    /// About how many bytes the record has so far, stored.
+    written: usize,
     changes: Vec<Change>,
     /// States to enter, so that a chain of immediate states is a loop and not a recursion.
     agenda: VecDeque<Entry>,
@@ -103,6 +115,7 @@ impl<'a> Decider<'a> {
     /// Settles one change.
     fn put(&mut self, change: Change) {
         fold(self.x, &mut self.folding, &change, self.effects);
+        self.written += CHANGE_BYTES;
         self.changes.push(change);
     }
 

@@ -14,6 +14,9 @@ use super::super::fact::StepError;
 use super::super::retry::{self, NO_CHOICE_MATCHED};
 use super::{Decider, Entry, error_output, query_error, runtime_error, step_error};
 
+/// What `Assign` makes.
+type Variables = BTreeMap<String, Arc<Value>>;
+
 /// Immediate states that each branch or item may add to one decision.
 const STATES_PER_ITEM: usize = 50;
 
@@ -29,7 +32,7 @@ impl Decider<'_> {
             self.end_badly(Status::Failed, runtime_error(cause));
             return;
         }
-        let Entry { scope, state: name, input } = entry;
+        let Entry { scope, state: name, input, bytes: _ } = entry;
         let step = self.number();
         self.put(Change::Entered { scope, state: Arc::clone(&name), step, input });
         let Some(state) = self.state(scope) else {
@@ -104,6 +107,10 @@ impl Decider<'_> {
         let settled = self
             .assigned(scope, assign, None, None)
             .and_then(|variables| Ok((variables, self.output(scope, output, None, None, Datum::Input)?)));
+        let settled = settled.and_then(|(variables, output)| {
+            self.claim_exit(scope, None, &variables, &output)?;
+            Ok((variables, output))
+        });
         match settled {
             Ok((variables, output)) => self.go(scope, Some(next), variables, output, None),
             Err(error) => self.trouble(scope, error, None),
@@ -119,45 +126,53 @@ impl Decider<'_> {
             }
         };
         let failure = text(error, "Error").and_then(|error| Ok((error, text(cause, "Cause")?)));
-        let error = match failure {
+        let mut error = match failure {
             Ok((error, cause)) => StepError { error, cause, permanent: false },
             Err(error) => error,
         };
+        error.cut();
         self.end_scope(scope, Err(error));
     }
 
     /// The state ended well, with `result` if it has one of its own: assigns, gives out, goes on.
     pub(super) fn finish(&mut self, scope: u64, result: Option<Datum>) {
         let Some(state) = self.state(scope) else { return };
-        if let Err(error) = self.arm(scope, state, result.as_ref()) {
-            return self.trouble(scope, error, None);
-        }
-        let value = result.as_ref().map(|result| self.folding.value(self.x, scope, result));
-        let settled = self.assigned(scope, &state.assign, value.as_deref(), None).and_then(|variables| {
-            let default = result.unwrap_or(Datum::Input);
-            Ok((variables, self.output(scope, state.output.as_ref(), value.as_deref(), None, default)?))
-        });
-        match settled {
-            Ok((variables, output)) => self.go(scope, state.next.as_ref(), variables, output, None),
+        match self.settle(scope, state, result) {
+            Ok((armed, variables, output)) => {
+                armed.into_iter().for_each(|armed| self.put(armed));
+                self.go(scope, state.next.as_ref(), variables, output, None);
+            }
             Err(error) => self.trouble(scope, error, None),
         }
     }
 
-    /// Leaves the state: `next`, or the end of the scope.
-    fn go(
+    /// What a state that ended well leaves: its undo's result, variables, and its output.
+    fn settle(
         &mut self,
         scope: u64,
-        next: Option<&Arc<str>>,
-        variables: BTreeMap<String, Arc<Value>>,
-        output: Datum,
-        caught: Option<String>,
-    ) {
+        state: &State,
+        result: Option<Datum>,
+    ) -> Result<(Option<Change>, Variables, Datum), StepError> {
+        let armed = self.armed(scope, state, result.as_ref())?;
+        let value = result.as_ref().map(|result| self.folding.value(self.x, scope, result));
+        let variables = self.assigned(scope, &state.assign, value.as_deref(), None)?;
+        let default = result.unwrap_or(Datum::Input);
+        let output = self.output(scope, state.output.as_ref(), value.as_deref(), None, default)?;
+        self.claim_exit(scope, armed.as_ref(), &variables, &output)?;
+        Ok((armed, variables, output))
+    }
+
+    /// Leaves the state: `next`, or the end of the scope.
+    fn go(&mut self, scope: u64, next: Option<&Arc<str>>, variables: Variables, output: Datum, caught: Option<String>) {
         if !variables.is_empty() {
             self.put(Change::Assigned { scope, variables });
         }
         self.put(Change::Left { scope, state: self.x.path(scope), caught });
         match next {
-            Some(next) => self.agenda.push_back(Entry { scope, state: Arc::clone(next), input: output }),
+            Some(next) => {
+                let bytes = self.weigh(scope, &output).kept;
+                self.agenda.push_back(Entry { scope, state: Arc::clone(next), input: output, bytes });
+            }
             None => self.end_scope(scope, Ok(output)),
         }
     }
@@ -168,8 +183,8 @@ impl Decider<'_> {
         assign: &[(String, Template)],
         result: Option<&Value>,
         error: Option<&Value>,
-    ) -> Result<BTreeMap<String, Arc<Value>>, StepError> {
-        let mut variables = BTreeMap::new();
+    ) -> Result<Variables, StepError> {
+        let mut variables = Variables::new();
         for (name, template) in assign {
             variables.insert(name.clone(), Arc::new(self.template(scope, template, "Assign", result, error)?));
         }
@@ -192,7 +207,9 @@ impl Decider<'_> {
 
     /// The state failed: Retry, then Catch, then its scope fails. `also` is a second name of the
     /// error.
-    pub(super) fn trouble(&mut self, scope: u64, error: StepError, also: Option<&'static str>) {
+    pub(super) fn trouble(&mut self, scope: u64, mut error: StepError, also: Option<&'static str>) {
+        // What an expression says of a value can be as long as the value.
+        error.cut();
         let Some(state) = self.state(scope) else { return };
         let matched = state.retry.iter().position(|retrier| retry::matches(&retrier.errors, &error.error, also));
         if let Some(index) = matched.filter(|_| !error.permanent) {
@@ -202,6 +219,7 @@ impl Decider<'_> {
                 let pause = retry::pause(retrier, used + 1, self.draw());
                 self.stop_fork(scope);
                 let alarm = Alarm { timer: self.number(), at: self.now().after(pause) };
+                let error = self.kept_error(error);
                 self.put(Change::Retrying { scope, state: self.x.path(scope), retrier: index, error, alarm });
                 return;
             }
@@ -214,10 +232,17 @@ impl Decider<'_> {
             let default = Datum::Is(Arc::new(seen.clone()));
             Ok((variables, self.output(scope, catcher.output.as_ref(), None, Some(&seen), default)?))
         });
+        let settled = settled.and_then(|(variables, output)| {
+            self.claim_exit(scope, None, &variables, &output)?;
+            Ok((variables, output))
+        });
         match settled {
             Ok((variables, output)) => self.go(scope, Some(&catcher.next), variables, output, Some(error.error)),
             // An error inside a Catcher is not caught by the same state.
-            Err(error) => self.end_scope(scope, Err(error)),
+            Err(mut error) => {
+                error.cut();
+                self.end_scope(scope, Err(error));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::super::execution::Doing;
 use super::super::expression::{Sight, Template};
 use super::super::fact::StepError;
 use super::super::retry;
+use super::room::Weight;
 use super::{Decider, runtime_error};
 
 impl Decider<'_> {
@@ -30,7 +31,8 @@ impl Decider<'_> {
         match resource {
             Resource::Activity(activity) => {
                 let heartbeat = self.amount(scope, state.heartbeat.as_ref(), "HeartbeatSeconds", 0.001)?;
-                self.push(scope, state, &arguments);
+                self.claim(self.weigh(scope, &arguments))?;
+                self.push(scope, state, &arguments)?;
                 let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt) + 1;
                 let deadline = timeout.map(|seconds| self.now().after(retry::duration(seconds)));
                 let heartbeat_ms = heartbeat.map(millis);
@@ -45,7 +47,7 @@ impl Decider<'_> {
                 });
             }
             Resource::Signal(name) => {
-                self.push(scope, state, &arguments);
+                self.push(scope, state, &arguments)?;
                 let kept =
                     self.x.signals.iter().find(|kept| *kept.name == **name).map(|kept| Arc::clone(&kept.payload));
                 if let Some(payload) = kept {
@@ -56,7 +58,8 @@ impl Decider<'_> {
                 }
             }
             Resource::Human => {
-                self.push(scope, state, &arguments);
+                self.claim(self.weigh(scope, &arguments))?;
+                self.push(scope, state, &arguments)?;
                 self.wait(scope, path, Awaited::Human(arguments), timeout);
             }
             Resource::Saga(definition) => {
@@ -66,13 +69,16 @@ impl Decider<'_> {
                 let again = if attempt == 0 { String::new() } else { format!(".{}", attempt + 1) };
                 let key = SagaKey::new(format!("{}.{step}{again}", self.x.saga.key))
                     .map_err(|error| runtime_error(format!("the child's key: {error}")))?;
-                self.push(scope, state, &arguments);
+                self.claim(self.weigh(scope, &arguments))?;
+                self.push(scope, state, &arguments)?;
                 let child = Awaited::Child { key, definition: Arc::clone(definition), input: arguments };
                 self.wait(scope, path, child, timeout);
             }
             Resource::Event(event) => {
-                self.push(scope, state, &arguments);
                 let payload = Datum::Is(self.folding.value(self.x, scope, &arguments));
+                let written = self.weigh(scope, &payload).written;
+                self.claim(Weight { kept: 0, written })?;
+                self.push(scope, state, &arguments)?;
                 self.put(Change::Published { event: Arc::clone(event), payload });
                 self.finish(scope, Some(arguments));
             }
@@ -86,10 +92,10 @@ impl Decider<'_> {
     }
 
     /// Notes down how to undo the state, once per entry, before it may have acted.
-    pub(super) fn push(&mut self, scope: u64, state: &State, input: &Datum) {
-        let Some(undo) = &state.compensate else { return };
+    pub(super) fn push(&mut self, scope: u64, state: &State, input: &Datum) -> Result<(), StepError> {
+        let Some(undo) = &state.compensate else { return Ok(()) };
         if self.x.frame(scope).is_none_or(|frame| frame.undo.is_some()) {
-            return;
+            return Ok(());
         }
         // Without a result yet: what needs one is null for now.
         let arguments = undo.arguments.as_ref().and_then(|template| {
@@ -97,15 +103,18 @@ impl Decider<'_> {
                 .ok()
                 .map(|value| Datum::Is(Arc::new(value)))
         });
+        let given = self.weigh(scope, input) + Weight::state();
+        self.claim(arguments.iter().fold(given, |more, arguments| more + self.weigh(scope, arguments)))?;
         let (state, number) = (self.x.path(scope), self.number());
         let activity = Arc::clone(&undo.activity);
         self.put(Change::Pushed { scope, state, undo: number, activity, input: input.clone(), arguments });
+        Ok(())
     }
 
-    /// The result is known: the undo gets it.
-    pub(super) fn arm(&mut self, scope: u64, state: &State, result: Option<&Datum>) -> Result<(), StepError> {
-        let (Some(Compensate { arguments, .. }), Some(output)) = (&state.compensate, result) else { return Ok(()) };
-        let Some(undo) = self.x.frame(scope).and_then(|frame| frame.undo) else { return Ok(()) };
+    /// The result is known: the undo will get it.
+    pub(super) fn armed(&self, scope: u64, state: &State, result: Option<&Datum>) -> Result<Option<Change>, StepError> {
+        let (Some(Compensate { arguments, .. }), Some(output)) = (&state.compensate, result) else { return Ok(None) };
+        let Some(undo) = self.x.frame(scope).and_then(|frame| frame.undo) else { return Ok(None) };
         let arguments = match arguments {
             Some(template) => {
                 let value = self.folding.value(self.x, scope, output);
@@ -113,8 +122,7 @@ impl Decider<'_> {
             }
             None => None,
         };
-        self.put(Change::Armed { undo, output: output.clone(), arguments });
-        Ok(())
+        Ok(Some(Change::Armed { undo, output: output.clone(), arguments }))
     }
 
     /// The child that the state of `scope` waits for is not wanted any more.

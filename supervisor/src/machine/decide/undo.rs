@@ -88,9 +88,13 @@ impl Decider<'_> {
                 let retries = used.get(retrier).copied().unwrap_or_default();
                 let pause = retry::pause(&policy[retrier], retries + 1, self.draw());
                 let alarm = Alarm { timer: self.number(), at: self.now().after(pause) };
+                let error = self.kept_error(error);
                 self.put(Change::UndoRetrying { undo, state, retrier, error, alarm });
             }
-            None => self.put(Change::UndoStuck { undo, state, error }),
+            None => {
+                let error = self.kept_error(error);
+                self.put(Change::UndoStuck { undo, state, error });
+            }
         }
     }
 }

@@ -24,7 +24,8 @@ impl ShardActor {
         (accepted, outcome): (Reply, Option<Reply>),
         state: &mut State,
     ) -> Result<(), Fault> {
-        if let Some(problem) = self.closed(state) {
+        let right = if start.parent.is_some() { Right::Internal } else { Right::Signal };
+        if let Some(problem) = self.closed(right, state) {
             accepted.refuse(problem);
             return Ok(());
         }
@@ -83,8 +84,8 @@ impl ShardActor {
         self.tell(me, saga, Told::Fact(FactKind::Started(start), reply), state).await
     }
 
-    /// Why nothing new is taken now, if so.
-    pub(super) fn closed(&self, state: &State) -> Option<Problem> {
+    /// Why nothing new that needs `right` is taken now, if so.
+    fn closed(&self, right: Right, state: &State) -> Option<Problem> {
         if state.draining {
             return Some(moved());
         }
@@ -103,6 +104,18 @@ impl ShardActor {
             let message = format!("shard {} is full: its journal is slower than what comes in", self.shard);
             return Some(Problem::new(Code::Busy, message).retry_after_ms(500));
         }
+        let sends = match right {
+            Right::Signal | Right::Cancel => true,
+            Right::View | Right::Internal => false,
+        };
+        if sends && state.meters.unsent.load(Relaxed) >= self.engine.limits.unsent_max {
+            let message = format!("shard {} is full: its events and parcels cannot be sent", self.shard);
+            return Some(
+                Problem::new(Code::Busy, message)
+                    .mend("see to the event stream and to the other shards' owners")
+                    .retry_after_ms(1_000),
+            );
+        }
         None
     }
 
@@ -115,7 +128,7 @@ impl ShardActor {
         reply: Reply,
         state: &State,
     ) -> Option<(Arc<SagaId>, Reply)> {
-        if let Some(problem) = self.closed(state) {
+        if let Some(problem) = self.closed(right, state) {
             reply.refuse(problem);
             return None;
         }

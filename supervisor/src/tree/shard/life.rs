@@ -43,7 +43,7 @@ impl ShardActor {
                 handle.tell(message);
             }
             Life::Loading { queue, .. } => {
-                if queue.len() < self.engine.limits.facts_per_saga {
+                if queue.len() < self.engine.limits.facts_per_saga || told.is_our_own() {
                     queue.push_back(told);
                 } else {
                     told.refuse(Problem::new(Code::Busy, format!("{saga} has too many facts waiting")));
@@ -121,7 +121,7 @@ impl ShardActor {
             Some(Life::Awake { .. } | Life::Asleep(_) | Life::Ended(_)) | None => return Ok(()),
         };
         let driver = match driver {
-            Ok(driver) => *driver,
+            Ok(driver) => driver,
             Err(problem) => {
                 warn!(%saga, %problem, "a saga cannot be loaded, will try again");
                 for told in queue {
@@ -154,9 +154,13 @@ impl ShardActor {
                 self.describe_stored(&saga, Shown::View, waiter, state);
             }
         } else if let Some(cause) = park {
-            self.park(me, &saga, driver, cause, state).await?;
+            if let Some(Life::Loading { queue: waiting, .. }) = state.slots.get_mut(&saga).map(|slot| &mut slot.life) {
+                *waiting = queue;
+            }
+            self.park(me, saga, driver, cause, state);
+            return Ok(());
         } else {
-            let life = self.wake(me, &saga, driver, state).await?;
+            let life = self.wake(me, &saga, *driver, state).await?;
             if let Life::Awake { handle, .. } = &life {
                 handle.tell(saga::Message::Resume);
             }
@@ -294,36 +298,60 @@ impl ShardActor {
     }
 
     /// Parks a saga whose actor fails again and again: the fact is made durable without the actor.
-    pub(super) async fn park(
+    /// The journal is waited for in a task of its own, which `Parked` ends: a shard that is fenced
+    /// meanwhile must hear of it.
+    fn park(&self, me: &Me<Message>, saga: Arc<SagaId>, mut driver: Box<Driver>, cause: String, state: &State) {
+        let fact = Fact { at: self.engine.now(), seed: self.engine.seeds.next(), kind: FactKind::Parked { cause } };
+        let Offer::Recorded(record) = driver.offer(fact) else {
+            me.tell(Message::Parked { saga, driver });
+            return;
+        };
+        let batch = Batch { records: vec![codec::store(&record)], outbox: Vec::new() };
+        let (tell, told) = tokio::sync::oneshot::channel();
+        state.journal.tell(journal::Message::Append(batch, journal::Ticket::Once(tell)));
+        let me = me.clone();
+        tokio::spawn(async move {
+            // Without an answer the journal ended, and the shard with it.
+            if let Ok(position) = told.await {
+                driver.confirm(position);
+                me.tell(Message::Parked { saga, driver });
+            }
+        });
+    }
+
+    pub(super) async fn parked(
         &self,
         me: &Me<Message>,
-        saga: &Arc<SagaId>,
-        mut driver: Driver,
-        cause: String,
+        saga: Arc<SagaId>,
+        driver: &Driver,
         state: &mut State,
     ) -> Result<(), Fault> {
-        let fact = Fact { at: self.engine.now(), seed: self.engine.seeds.next(), kind: FactKind::Parked { cause } };
-        if let Offer::Recorded(record) = driver.offer(fact) {
-            let batch = Batch { records: vec![codec::store(&record)], outbox: Vec::new() };
-            let (tell, told) = tokio::sync::oneshot::channel();
-            state.journal.tell(journal::Message::Append(batch, journal::Ticket::Once(tell)));
-            let position = told.await.map_err(|_| "the journal ended")?;
-            driver.confirm(position);
-        }
+        let Some(slot) = state.slots.get_mut(&saga) else { return Ok(()) };
+        let Life::Loading { queue, .. } = &mut slot.life else { return Ok(()) };
+        let queue = std::mem::take(queue);
         let execution = driver.execution();
         let bytes = Bytes::from(codec::store(execution));
         let asleep = asleep_of(&mut state.words, &Seen::of(execution), execution.position(), Some(bytes));
-        if let Some(slot) = state.slots.get_mut(saga) {
-            slot.life = Life::Asleep(asleep);
-            slot.failures = None;
-        }
+        slot.life = Life::Asleep(asleep);
+        slot.failures = None;
         state.asleep += 1;
         me.card().note_failure(format!("saga {saga} is parked as stuck"));
+        for told in queue {
+            Box::pin(self.tell(me, saga.clone(), told, state)).await?;
+        }
         Ok(())
     }
 }
 
 impl Told {
+    /// Whether nobody outside sent it, or would send it again.
+    fn is_our_own(&self) -> bool {
+        match self {
+            Self::Fact(_, reply) => reply.is_nobodys(),
+            Self::Answer(..) | Self::Describe(_) => false,
+        }
+    }
+
     fn refuse(self, problem: Problem) {
         match self {
             Self::Fact(_, reply) | Self::Answer(_, _, reply) | Self::Describe(reply) => reply.refuse(problem),

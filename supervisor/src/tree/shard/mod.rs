@@ -125,6 +125,8 @@ pub enum Message {
     Sleep {
         /// Which.
         saga: Arc<SagaId>,
+        /// Which incarnation of it.
+        actor: ActorId,
         /// How many of our messages it has seen.
         taken: u64,
         /// Its state.
@@ -136,6 +138,8 @@ pub enum Message {
     Snapshot {
         /// Which.
         saga: Arc<SagaId>,
+        /// Which incarnation of it.
+        actor: ActorId,
         /// Its state.
         bytes: Bytes,
         /// How many records are in it.
@@ -145,6 +149,8 @@ pub enum Message {
     Ended {
         /// Which.
         saga: Arc<SagaId>,
+        /// Which incarnation of it.
+        actor: ActorId,
         /// How.
         outcome: Box<Outcome>,
         /// How many of our messages it has seen.
@@ -160,6 +166,13 @@ pub enum Message {
         driver: Result<Box<Driver>, Problem>,
         /// Set when its actor failed too often: the last failure.
         park: Option<String>,
+    },
+    /// The fact that a saga is parked is in the journal.
+    Parked {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// Its state.
+        driver: Box<Driver>,
     },
     /// Take back what was asked for a saga that could not be loaded, and try again.
     LoadAgain(Arc<SagaId>),
@@ -234,7 +247,12 @@ impl Behaviour for ShardActor {
 
         let card = Card::new("relay", "relay", now);
         me.card().adopt(card.clone());
-        let relay = RelayActor { engine: self.engine.clone(), shard: self.shard, relayed: relayed.clone() };
+        let relay = RelayActor {
+            engine: self.engine.clone(),
+            shard: self.shard,
+            relayed: relayed.clone(),
+            meters: meters.clone(),
+        };
         let relay = shell::start(relay, card, cell.clone()).await?;
 
         let card = Card::new("journal", "journal", now);
@@ -362,15 +380,22 @@ impl Behaviour for ShardActor {
                     self.tell(me, saga, told, state).await?;
                 }
             }
-            Message::Sleep { saga, taken, bytes, seen } => self.put_to_sleep(me, &saga, taken, bytes, &seen, state),
-            Message::Snapshot { saga, bytes, records } => {
+            // What a former incarnation said is not so any more: its bytes are old.
+            Message::Sleep { saga, actor, .. }
+            | Message::Snapshot { saga, actor, .. }
+            | Message::Ended { saga, actor, .. }
+                if !state.slots.get(&saga).is_some_and(|slot| slot.is_run_by(actor)) => {}
+            Message::Sleep { saga, actor: _, taken, bytes, seen } => {
+                self.put_to_sleep(me, &saga, taken, bytes, &seen, state);
+            }
+            Message::Snapshot { saga, actor: _, bytes, records } => {
                 if let Some(slot) = state.slots.get(&saga) {
                     let revision = slot.revision;
                     state.sweeper.give(saga, bytes, records, revision);
                     self.go_on_sweeping(me, state);
                 }
             }
-            Message::Ended { saga, outcome, taken } => self.ended(me, &saga, &outcome, taken, state),
+            Message::Ended { saga, actor: _, outcome, taken } => self.ended(me, &saga, &outcome, taken, state),
             Message::Discard(saga) => {
                 // Whoever would have waited for its end is told of the refusal instead.
                 state.waiters.remove(&saga);
@@ -381,6 +406,7 @@ impl Behaviour for ShardActor {
                 }
             }
             Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
+            Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
             Message::Trouble(trouble) => {
                 let since = state.trouble.take().map_or_else(|| self.engine.now(), |(_, since)| since);
@@ -391,7 +417,7 @@ impl Behaviour for ShardActor {
                 self.sweep(me, state);
             }
             Message::Swept(swept) => {
-                self.swept(swept, state);
+                self.swept(me, swept, state);
                 if state.draining && !state.sweeper.is_busy() {
                     me.stop();
                 } else {

@@ -47,9 +47,8 @@ impl ShardActor {
             Some(saga)
         };
         for (name, revision, entries) in recovered.pages {
-            let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
             let mut sagas = Vec::with_capacity(entries.len());
-            for entry in entries {
+            for entry in entries.iter().cloned() {
                 let left_behind = recovered.orphans.get(&entry.saga).copied().unwrap_or(0);
                 let Some(saga) = remember(entry, left_behind, state) else { continue };
                 if left_behind > 0 {
@@ -57,7 +56,7 @@ impl ShardActor {
                 }
                 sagas.push(saga);
             }
-            state.sweeper.know_page(name, revision, newest, sagas);
+            state.sweeper.know_page(name, revision, &entries, sagas);
         }
         for (entry, revision) in recovered.ended {
             if let Some(saga) = remember(entry, revision, state) {

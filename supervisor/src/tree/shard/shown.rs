@@ -58,10 +58,11 @@ impl ShardActor {
         let (reply, told) = Reply::channel();
         self.describe_stored(saga, Shown::Outcome, reply, state);
         let (engine, home) = (self.engine.clone(), SagaId::new(saga.tenant.clone(), parent));
+        let child = Some(saga.key.clone());
         tokio::spawn(async move {
             let outcome = told.await.ok().and_then(Result::ok).and_then(|outcome| serde_json::from_value(outcome).ok());
             let Some(outcome) = outcome else { return };
-            if let Err(error) = engine.peers.deliver(&home, &Parcel::ChildEnded { step, outcome }).await {
+            if let Err(error) = engine.peers.deliver(&home, &Parcel::ChildEnded { step, child, outcome }).await {
                 warn!(parent = %home, %error, "a child's end was not delivered; the parent asks again when it wakes");
             }
         });

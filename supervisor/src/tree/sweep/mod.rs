@@ -5,24 +5,24 @@
 //! store, the mark moves to it. Nothing here is needed for correctness: a sweep that fails leaves
 //! the old mark, and the next takeover replays more.
 
-use std::collections::{HashMap, HashSet};
+mod write;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use protocol::{SagaId, ShardId, Time, codec};
+use protocol::{SagaId, Time};
 use tracing::{debug, warn};
 
-use super::engine::Engine;
-use super::load::snapshot_name;
-use super::recovery::{MARK, Mark, PAGE_PREFIX};
+use super::recovery::{Mark, PAGE_PREFIX};
 use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
 use super::slot::{EndedEntry, Life};
-use crate::machine::Execution;
 use crate::ports::{Position, PutError};
+pub use write::Swept;
+use write::{Gone, SnapshotPut, Work, write};
 
 /// Ended sagas per page: a page stays near 200 KB, far below what the bus carries.
 const PAGE_ENTRIES_MAX: usize = 1_000;
@@ -39,6 +39,8 @@ pub struct Sweeper {
     pages: Vec<Page>,
     under_way: Option<UnderWay>,
     writing: bool,
+    /// Sagas whose state the store refuses; told of once.
+    refused: BTreeSet<Arc<SagaId>>,
 }
 
 struct UnderWay {
@@ -50,33 +52,18 @@ struct Page {
     name: String,
     revision: u64,
     newest: Time,
+    /// Where the last of its sagas ended. One that goes on after it is a new run of the key.
+    upto: Position,
     sagas: Vec<Arc<SagaId>>,
 }
 
-/// What a sweep's task did.
-pub struct Swept {
-    snapshots: Vec<(Arc<SagaId>, u64, Result<u64, PutError>)>,
-    pages: Vec<Result<PageWritten, PageLost>>,
-    removed: Vec<Arc<SagaId>>,
-    mark: Option<Result<(Mark, u64), PutError>>,
-}
-
-/// A page that was not written: its sagas go into the next one.
-type PageLost = (Vec<Arc<SagaId>>, PutError);
-
-struct PageWritten {
-    name: String,
-    revision: u64,
-    newest: Time,
-    sagas: Vec<Arc<SagaId>>,
-}
-
-struct Work {
-    snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
-    pages: Vec<(String, Vec<EndedEntry>, Vec<Arc<SagaId>>)>,
-    /// Snapshots of ended sagas and pages that are too old.
-    remove: Vec<(Option<Arc<SagaId>>, String, u64)>,
-    mark: Option<(Mark, u64)>,
+impl Page {
+    /// A page as it was written.
+    fn of(name: String, revision: u64, entries: &[EndedEntry], sagas: Vec<Arc<SagaId>>) -> Self {
+        let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
+        let upto = entries.iter().map(|entry| entry.position).max().unwrap_or_default();
+        Self { name, revision, newest, upto, sagas }
+    }
 }
 
 impl Sweeper {
@@ -90,6 +77,7 @@ impl Sweeper {
             pages: Vec::new(),
             under_way: None,
             writing: false,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -109,8 +97,12 @@ impl Sweeper {
     }
 
     /// A page that the store holds.
-    pub fn know_page(&mut self, name: String, revision: u64, newest: Time, sagas: Vec<Arc<SagaId>>) {
-        self.pages.push(Page { name, revision, newest, sagas });
+    pub fn know_page(&mut self, name: String, revision: u64, entries: &[EndedEntry], sagas: Vec<Arc<SagaId>>) {
+        self.add_page(Page::of(name, revision, entries, sagas));
+    }
+
+    fn add_page(&mut self, page: Page) {
+        self.pages.push(page);
         self.pages.sort_by_key(|page| page.newest);
     }
 
@@ -118,6 +110,7 @@ impl Sweeper {
     pub fn note_ended(&mut self, saga: Arc<SagaId>) {
         self.asked.remove(&saga);
         self.given.remove(&saga);
+        self.refused.remove(&saga);
         self.ended.push(saga);
     }
 
@@ -232,7 +225,7 @@ impl ShardActor {
                 if let Some(slot) = state.slots.get(saga)
                     && slot.revision > 0
                 {
-                    remove.push((Some(saga.clone()), snapshot_name(saga), slot.revision));
+                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
                 }
             }
             self.old_pages(state, &mut remove);
@@ -246,13 +239,14 @@ impl ShardActor {
         Work { snapshots, pages, remove, mark }
     }
 
-    /// Pages that are too old or too many, with their sagas forgotten. A page goes only after the
-    /// snapshots of its sagas: a snapshot that outlived it would bring an ended saga back to life.
-    fn old_pages(&self, state: &mut State, remove: &mut Vec<(Option<Arc<SagaId>>, String, u64)>) {
+    /// Pages that are too old or too many. A page goes only after the snapshots of its sagas: a
+    /// snapshot that outlived it would bring an ended saga back to life. Its sagas are forgotten
+    /// once it is gone: a page that outlived them would swallow the next run of a key.
+    fn old_pages(&self, state: &State, remove: &mut Vec<(Gone, u64)>) {
         let limits = &self.engine.limits;
         let now = self.engine.now();
         let mut kept: usize = state.sweeper.pages.iter().map(|page| page.sagas.len()).sum();
-        while let Some(page) = state.sweeper.pages.first() {
+        for page in &state.sweeper.pages {
             if kept <= limits.ended_per_shard && now.since(page.newest) <= limits.ended_for {
                 break;
             }
@@ -260,28 +254,26 @@ impl ShardActor {
             for saga in &page.sagas {
                 if let Some(slot) = state.slots.get(saga)
                     && slot.revision > 0
+                    && slot.has_ended_by(page.upto)
                 {
-                    remove.push((Some(saga.clone()), snapshot_name(saga), slot.revision));
+                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
                 }
             }
             if remove.len() > before {
                 break;
             }
-            let page = state.sweeper.pages.remove(0);
             kept -= page.sagas.len();
-            for saga in &page.sagas {
-                state.slots.remove(saga);
-            }
-            remove.push((None, page.name, page.revision));
+            remove.push((Gone::Page(page.name.clone()), page.revision));
         }
     }
 
     /// Takes in what a sweep's task did.
-    pub(super) fn swept(&self, swept: Swept, state: &mut State) {
+    pub(super) fn swept(&self, me: &Me<Message>, swept: Swept, state: &mut State) {
         state.sweeper.writing = false;
-        for (saga, records, result) in swept.snapshots {
+        for SnapshotPut { saga, records, bytes, result } in swept.snapshots {
             match result {
                 Ok(revision) => {
+                    state.sweeper.refused.remove(&saga);
                     let Some(slot) = state.slots.get_mut(&saga) else { continue };
                     slot.revision = revision;
                     match &mut slot.life {
@@ -291,7 +283,18 @@ impl ShardActor {
                     }
                 }
                 Err(error) => {
-                    debug!(shard = %self.shard, %saga, %error, "snapshot not written");
+                    match &error {
+                        PutError::Refused(why) if state.sweeper.refused.insert(saga.clone()) => {
+                            warn!(
+                                shard = %self.shard, %saga, bytes, why,
+                                "the store refuses a saga's snapshot; until it takes it, a takeover replays more and more"
+                            );
+                            me.card().note_failure(format!("the snapshot of {saga} ({bytes} bytes) is refused: {why}"));
+                        }
+                        PutError::Refused(_) | PutError::Stale | PutError::Unavailable(_) => {
+                            debug!(shard = %self.shard, %saga, %error, "snapshot not written");
+                        }
+                    }
                     if let Some(under_way) = &mut state.sweeper.under_way {
                         under_way.failed = true;
                     }
@@ -300,18 +303,21 @@ impl ShardActor {
         }
         for page in swept.pages {
             match page {
-                Ok(PageWritten { name, revision, newest, sagas }) => {
-                    state.sweeper.know_page(name, revision, newest, sagas);
-                }
+                Ok(page) => state.sweeper.add_page(page),
                 Err((sagas, error)) => {
                     warn!(shard = %self.shard, %error, "a page of ended sagas was not written, will try again");
                     state.sweeper.ended.extend(sagas);
                 }
             }
         }
-        for saga in swept.removed {
-            if let Some(slot) = state.slots.get_mut(&saga) {
-                slot.revision = 0;
+        for gone in swept.removed {
+            match gone {
+                Gone::Snapshot(saga) => {
+                    if let Some(slot) = state.slots.get_mut(&saga) {
+                        slot.revision = 0;
+                    }
+                }
+                Gone::Page(name) => state.forget_page(&name),
             }
         }
         match swept.mark {
@@ -329,6 +335,19 @@ impl ShardActor {
                 if failed && sweeper.asked.is_empty() && sweeper.given.is_empty() {
                     sweeper.under_way = None;
                 }
+            }
+        }
+    }
+}
+
+impl State {
+    /// A page is gone from the store: nothing there swallows its keys any more.
+    fn forget_page(&mut self, name: &str) {
+        let Some(index) = self.sweeper.pages.iter().position(|page| page.name == name) else { return };
+        let page = self.sweeper.pages.remove(index);
+        for saga in &page.sagas {
+            if self.slots.get(saga).is_some_and(|slot| slot.has_ended_by(page.upto)) {
+                self.slots.remove(saga);
             }
         }
     }
@@ -356,86 +375,4 @@ fn entry(saga: &Arc<SagaId>, state: &State) -> Option<EndedEntry> {
         position: ended.position,
         start_digest: slot.start_digest,
     })
-}
-
-async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept {
-    let at_once = engine.limits.sweep_in_flight;
-    let snapshots: Vec<_> = futures::stream::iter(work.snapshots)
-        .map(|(saga, bytes, records, revision)| async move {
-            let put = put_snapshot(engine, shard, &saga, bytes, records, revision).await;
-            (saga, records, put)
-        })
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
-    let snapshots_fine = snapshots.iter().all(|(_, _, result)| result.is_ok());
-    let pages: Vec<_> = futures::stream::iter(work.pages)
-        .map(|(name, entries, sagas)| async move {
-            let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
-            match engine.snapshots.put(shard, &name, codec::store(&entries).into(), 0).await {
-                Ok(revision) => Ok(PageWritten { name, revision, newest, sagas }),
-                Err(error) => Err((sagas, error)),
-            }
-        })
-        .buffer_unordered(at_once)
-        .collect()
-        .await;
-    let fine = snapshots_fine && pages.iter().all(|page: &Result<_, PageLost>| page.is_ok());
-    let mut removed = Vec::new();
-    if fine {
-        for (saga, name, revision) in work.remove {
-            match engine.snapshots.remove(shard, &name, revision).await {
-                Ok(()) => removed.extend(saga),
-                Err(error) => debug!(%shard, name, %error, "not removed, harmless"),
-            }
-        }
-    }
-    let mark = match work.mark {
-        Some((mark, expected)) if fine => {
-            let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
-            Some(match put {
-                Err(PutError::Stale) => put_mark_again(engine, shard, mark).await,
-                other => other.map(|revision| (mark, revision)),
-            })
-        }
-        Some(_) => Some(Err(PutError::Stale)),
-        None => None,
-    };
-    Swept { snapshots, pages, removed, mark }
-}
-
-/// Puts a snapshot. Where another revision is in the way, what it holds decides: an older state of
-/// the same saga, left by a former owner, is replaced; a newer one means that we are the former
-/// owner.
-async fn put_snapshot(
-    engine: &Engine,
-    shard: ShardId,
-    saga: &SagaId,
-    bytes: Bytes,
-    records: u64,
-    revision: u64,
-) -> Result<u64, PutError> {
-    let name = snapshot_name(saga);
-    match engine.snapshots.put(shard, &name, bytes.clone(), revision).await {
-        Err(PutError::Stale) => {}
-        other => return other,
-    }
-    match engine.snapshots.get(shard, &name).await? {
-        Some(found) => match codec::load::<Execution>(&found.bytes) {
-            Ok(theirs) if theirs.records() > records => Err(PutError::Stale),
-            Ok(_) | Err(_) => engine.snapshots.put(shard, &name, bytes, found.revision).await,
-        },
-        None => engine.snapshots.put(shard, &name, bytes, 0).await,
-    }
-}
-
-async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark) -> Result<(Mark, u64), PutError> {
-    let found = engine.snapshots.get(shard, MARK).await?;
-    let revision = found.as_ref().map_or(0, |found| found.revision);
-    let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
-    if theirs.low_water > mark.low_water {
-        return Err(PutError::Stale);
-    }
-    let revision = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await?;
-    Ok((mark, revision))
 }

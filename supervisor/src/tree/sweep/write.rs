@@ -1,0 +1,145 @@
+//! The writing side of a sweep: runs in a task of its own and reports what it did.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use protocol::{SagaId, ShardId, codec};
+use tracing::debug;
+
+use super::super::engine::Engine;
+use super::super::load::snapshot_name;
+use super::super::recovery::{MARK, Mark};
+use super::super::slot::EndedEntry;
+use super::Page;
+use crate::machine::Execution;
+use crate::ports::PutError;
+
+/// What a sweep's task did.
+pub struct Swept {
+    pub(super) snapshots: Vec<SnapshotPut>,
+    pub(super) pages: Vec<Result<Page, PageLost>>,
+    pub(super) removed: Vec<Gone>,
+    pub(super) mark: Option<Result<(Mark, u64), PutError>>,
+}
+
+/// What became of one snapshot.
+pub(super) struct SnapshotPut {
+    pub saga: Arc<SagaId>,
+    pub records: u64,
+    pub bytes: usize,
+    pub result: Result<u64, PutError>,
+}
+
+/// A page that was not written: its sagas go into the next one.
+pub(super) type PageLost = (Vec<Arc<SagaId>>, PutError);
+
+/// What a sweep is to do.
+pub(super) struct Work {
+    pub(super) snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
+    pub(super) pages: Vec<(String, Vec<EndedEntry>, Vec<Arc<SagaId>>)>,
+    /// What is not wanted any more, with the revision to expect.
+    pub(super) remove: Vec<(Gone, u64)>,
+    pub(super) mark: Option<(Mark, u64)>,
+}
+
+/// Something that is removed from the store.
+pub(super) enum Gone {
+    /// The snapshot of a saga that ended.
+    Snapshot(Arc<SagaId>),
+    /// A page, by name: its sagas are forgotten.
+    Page(String),
+}
+
+impl Gone {
+    fn name(&self) -> String {
+        match self {
+            Self::Snapshot(saga) => snapshot_name(saga),
+            Self::Page(name) => name.clone(),
+        }
+    }
+}
+
+/// Carries a sweep out.
+pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept {
+    let at_once = engine.limits.sweep_in_flight;
+    let snapshots: Vec<_> = futures::stream::iter(work.snapshots)
+        .map(|(saga, bytes, records, revision)| async move {
+            let size = bytes.len();
+            let result = put_snapshot(engine, shard, &saga, bytes, records, revision).await;
+            SnapshotPut { saga, records, bytes: size, result }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let snapshots_fine = snapshots.iter().all(|put| put.result.is_ok());
+    let pages: Vec<_> = futures::stream::iter(work.pages)
+        .map(|(name, entries, sagas)| async move {
+            match engine.snapshots.put(shard, &name, codec::store(&entries).into(), 0).await {
+                Ok(revision) => Ok(Page::of(name, revision, &entries, sagas)),
+                Err(error) => Err((sagas, error)),
+            }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let fine = snapshots_fine && pages.iter().all(|page: &Result<_, PageLost>| page.is_ok());
+    let mut removed = Vec::new();
+    if fine {
+        for (gone, revision) in work.remove {
+            let name = gone.name();
+            match engine.snapshots.remove(shard, &name, revision).await {
+                Ok(()) => removed.push(gone),
+                Err(error) => debug!(%shard, name, %error, "not removed, harmless"),
+            }
+        }
+    }
+    let mark = match work.mark {
+        Some((mark, expected)) if fine => {
+            let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
+            Some(match put {
+                Err(PutError::Stale) => put_mark_again(engine, shard, mark).await,
+                other => other.map(|revision| (mark, revision)),
+            })
+        }
+        Some(_) => Some(Err(PutError::Stale)),
+        None => None,
+    };
+    Swept { snapshots, pages, removed, mark }
+}
+
+/// Puts a snapshot. Where another revision is in the way, what it holds decides: an older state of
+/// the same saga, left by a former owner, is replaced; a newer one means that we are the former
+/// owner.
+async fn put_snapshot(
+    engine: &Engine,
+    shard: ShardId,
+    saga: &SagaId,
+    bytes: Bytes,
+    records: u64,
+    revision: u64,
+) -> Result<u64, PutError> {
+    let name = snapshot_name(saga);
+    match engine.snapshots.put(shard, &name, bytes.clone(), revision).await {
+        Err(PutError::Stale) => {}
+        other => return other,
+    }
+    match engine.snapshots.get(shard, &name).await? {
+        Some(found) => match codec::load::<Execution>(&found.bytes) {
+            Ok(theirs) if theirs.records() > records => Err(PutError::Stale),
+            Ok(_) | Err(_) => engine.snapshots.put(shard, &name, bytes, found.revision).await,
+        },
+        None => engine.snapshots.put(shard, &name, bytes, 0).await,
+    }
+}
+
+async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark) -> Result<(Mark, u64), PutError> {
+    let found = engine.snapshots.get(shard, MARK).await?;
+    let revision = found.as_ref().map_or(0, |found| found.revision);
+    let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
+    if theirs.low_water > mark.low_water {
+        return Err(PutError::Stale);
+    }
+    let revision = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await?;
+    Ok((mark, revision))
+}
