@@ -11,9 +11,10 @@ use serde_json::json;
 use supervisor::activities::Activities;
 use supervisor::machine::definition::{Definition, Warning};
 use supervisor::ports::{Definitions, Unavailable};
-use tracing::info;
+use tracing::{debug, info};
 
-use crate::nats::{KvDefinitions, StoredDefinition};
+use super::AUDIT;
+use crate::nats::{Deployer, KvDefinitions, StoredDefinition};
 
 /// How long the latest version of a name is taken for granted. A start that names no version may
 /// run the former one for this long, and for one look into the store, after a deployment on another
@@ -48,15 +49,19 @@ impl DefinitionLibrary {
     }
 
     /// Checks and stores `deploy`'s source. The same source again is the same version.
-    pub async fn deploy(&self, deploy: &Deploy) -> Result<Value, Problem> {
+    pub async fn deploy(&self, deploy: &Deploy, by: &Deployer) -> Result<Value, Problem> {
         let (definition, warnings) = self.parse(deploy)?;
         let warnings = self.warn(&definition, &warnings);
         let reference = definition.reference().clone();
-        let stored = self.store.deploy(&reference.name, deploy.source.clone().into(), &reference.digest).await;
+        let stored = self.store.deploy(&reference.name, deploy.source.clone().into(), &reference.digest, by).await;
         let stored = stored.map_err(unavailable)?;
         let definition = Arc::new(definition.with_version(stored.version));
         let reference = definition.reference().clone();
-        info!(definition = %reference, new = stored.new, "definition deployed");
+        if stored.new {
+            info!(target: AUDIT, definition = %reference, by = by.by, at = %by.at, "definition deployed");
+        } else {
+            debug!(definition = %reference, by = by.by, "definition deployed before");
+        }
         self.known.insert(reference.clone(), definition.clone());
         self.latest.insert(reference.name.to_string(), (tokio::time::Instant::now(), definition));
         Ok(json!({
@@ -145,18 +150,22 @@ impl DefinitionLibrary {
             let description = definition.map(|definition| definition.header().description.clone()).unwrap_or_default();
             rows.push(json!({
                 "name": stored.name, "version": stored.version, "digest": stored.digest, "description": description,
+                "deployedBy": stored.deployed_by, "deployedAt": stored.deployed_at,
             }));
         }
         Ok(json!({ "definitions": rows }))
     }
 
-    /// One definition with its source.
+    /// One definition with its source, and who deployed it.
     pub async fn show(&self, which: &ShowDefinition) -> Result<Value, Problem> {
         let definition = self.pick(&which.name, which.version).await?;
         let reference = definition.reference();
+        let stored = self.store.get(&reference.name, reference.version).await.map_err(unavailable)?;
+        let (by, at) = stored.map(|stored| (stored.deployed_by, stored.deployed_at)).unwrap_or_default();
         Ok(json!({
             "name": reference.name, "version": reference.version, "digest": reference.digest,
             "description": definition.header().description.as_deref().unwrap_or_default(), "source": definition.source(),
+            "deployedBy": by, "deployedAt": at,
         }))
     }
 }
