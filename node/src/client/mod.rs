@@ -43,7 +43,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How to reach a cluster, and as whom.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses of NATS servers.
+    /// Addresses of NATS servers; a user and a password, or a token, may stand in them before `@`.
     pub servers: Vec<String>,
     /// A credentials file, if the server wants one.
     pub credentials: Option<PathBuf>,
@@ -94,7 +94,8 @@ impl Client {
     pub async fn connect(settings: Settings) -> Result<Self, Error> {
         let server = secret::shown(&settings.servers);
         let file = settings.credentials.as_ref();
-        let auth = file.map_or(Auth::None, |file| Auth::Credentials(file.clone()));
+        let (auth, servers) = login::from_addresses(&settings.servers);
+        let auth = file.map_or(auth, |file| Auth::Credentials(file.clone()));
         let inbox = file.and_then(|file| About::read(file).inbox).unwrap_or_else(|| INBOX.to_owned());
         let refused = |why| Error::Unauthorized { server: server.clone(), why };
         let options = login::options(&auth, &settings.tls, Some(&inbox)).await.map_err(refused)?;
@@ -109,7 +110,7 @@ impl Client {
                 tracing::debug!(%event, "NATS");
             }
         });
-        let nats = options.connect(&settings.servers[..]).await.map_err(|error| {
+        let nats = options.connect(&servers[..]).await.map_err(|error| {
             let why = chain(&error);
             match error.kind() {
                 ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {

@@ -48,6 +48,28 @@ pub struct Tls {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+/// Takes the login out of addresses such as `nats://ann:secret@host` or `nats://token@host`, which the
+/// library would pass over. The first one counts.
+pub(crate) fn from_addresses(addresses: &[String]) -> (Auth, Vec<String>) {
+    let mut auth = Auth::None;
+    let mut bare = Vec::new();
+    for address in addresses {
+        let (scheme, rest) = address.split_once("://").unwrap_or(("nats", address));
+        let Some((login, place)) = rest.rsplit_once('@') else {
+            bare.push(address.clone());
+            continue;
+        };
+        bare.push(format!("{scheme}://{place}"));
+        if auth == Auth::None {
+            auth = match login.split_once(':') {
+                Some((user, password)) => Auth::User { user: user.into(), password: password.into() },
+                None => Auth::Token(login.into()),
+            };
+        }
+    }
+    (auth, bare)
+}
+
 /// What a credentials file says about its user besides the secret.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct About {
@@ -169,6 +191,16 @@ mod tests {
         assert_eq!(About::read(&dir.path().join("none")), About::default());
         assert_eq!(seed_of("SUNOTASEED"), None);
         assert_eq!(seed_of(&format!("{JWT_BEGIN}\n{}", text.reveal())), None, "a JWT needs its own reader");
+    }
+
+    #[test]
+    fn a_login_may_stand_in_an_address() {
+        let addresses = ["nats://ann:p:w@a:1", "b:2", "tls://other@c"].map(str::to_owned);
+        let (auth, bare) = from_addresses(&addresses);
+        assert_eq!(auth, Auth::User { user: "ann".into(), password: "p:w".into() });
+        assert_eq!(bare, ["nats://a:1", "b:2", "tls://c"]);
+        assert_eq!(from_addresses(&addresses[2..]).0, Auth::Token("other".into()));
+        assert_eq!(from_addresses(&addresses[1..2]).0, Auth::None);
     }
 
     #[tokio::test]

@@ -64,6 +64,9 @@ impl ShardActor {
             }
             Life::Ended(ended) => match told {
                 Told::Fact(fact, reply) if is_echo(&fact) => reply.ok(&serde_json::json!({"ignored": "it ended"})),
+                Told::Fact(fact, reply) if matches!(fact, FactKind::Signalled { .. }) => {
+                    self.signal_after_the_end(&saga, fact, reply, state);
+                }
                 told @ (Told::Fact(..) | Told::Describe(_)) => {
                     let message = format!("{saga} has ended: {}", ended.status.word());
                     told.refuse(Problem::new(Code::NotNow, message).mend("`skald show` tells how"));
