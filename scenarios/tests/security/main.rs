@@ -156,11 +156,10 @@ impl Raw {
         let words = format!("Permissions Violation for {act} to \"{subject}\"");
         let begun = std::time::Instant::now();
         while begun.elapsed() < std::time::Duration::from_secs(5) {
-            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(said) = said.iter().find(|said| said.contains(&words)) {
-                return Some(said.clone());
+            let heard = || self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(said) = heard().into_iter().find(|said| said.contains(&words)) {
+                return Some(said);
             }
-            drop(said);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         None
