@@ -7,6 +7,8 @@ pub mod config;
 pub mod debug;
 pub mod nats;
 pub mod node;
+pub mod permissions;
+pub mod secret;
 pub mod server;
 pub mod service;
 pub mod telemetry;

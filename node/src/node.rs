@@ -27,7 +27,8 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::nats::{
-    BusActivities, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, StreamOutbox, connect, sync_mode,
+    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, StreamOutbox,
+    connect, sync_mode,
 };
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, ServiceLimits, serve_peers,
@@ -99,9 +100,10 @@ impl Node {
         let outbox: Arc<dyn Outbox> = Arc::new(outbox);
         let library =
             Arc::new(DefinitionLibrary::new(definitions, activities.clone(), config.definitions.deployers.clone()));
+        let by = Deployer { by: format!("node {id}"), at: clock.now() };
         for (file, source) in parts.definitions {
             let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
-            library.build_in(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
+            library.build_in(&deploy, &by).await.with_context(|| format!("built-in definition {file}"))?;
         }
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
@@ -133,7 +135,7 @@ impl Node {
             shards: shape.shards,
             places: places.clone(),
             root: OnceLock::new(),
-            client: bus.client.clone(),
+            bus: bus.clone(),
             about,
         });
         let router = Arc::new(Router {
@@ -142,11 +144,12 @@ impl Node {
             places: places.clone(),
             client: bus.client.clone(),
         });
-        let dispatcher = Arc::new(Dispatcher { router, definitions: library, queries: queries.clone() });
+        let events = EventReader::new(&bus);
+        let dispatcher = Arc::new(Dispatcher { router, definitions: library, events, queries: queries.clone() });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
         let commands = Arc::new(CommandService {
-            client: bus.client.clone(),
+            bus: bus.clone(),
             dispatcher: dispatcher.clone(),
             outbox,
             clock,

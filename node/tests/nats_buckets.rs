@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use nats_support::{One, bus, one, three, until};
-use node::nats::{Deployed, KvCluster, KvDefinitions, KvSnapshots, Replicas};
+use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, Replicas};
 use protocol::{Epoch, NodeId, ShardId, Tenant};
 use supervisor::ports::{Beat, Cluster, Lease, PutError, Snapshots};
 
@@ -155,16 +155,17 @@ async fn deploying_the_same_again_changes_nothing() {
     let One { bus, server: _server, dir: _dir } = one().await;
     let definitions = KvDefinitions::open(&bus, Replicas::One).await.unwrap();
     assert_eq!(definitions.latest(None, "install").await.unwrap(), None);
+    let by = Deployer { by: "acme/ann".into(), at: protocol::Time::from_micros(1_000_000) };
     let deploy =
-        |source: &'static str, digest: &'static str| definitions.deploy(None, "install", bytes(source), digest);
+        |source: &'static str, digest: &'static str| definitions.deploy(None, "install", bytes(source), digest, &by);
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 1, new: true });
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 1, new: false });
     assert_eq!(deploy("b", "d2").await.unwrap(), Deployed { version: 2, new: true });
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 3, new: true }, "back to the old source");
-    definitions.deploy(None, "install.extra", bytes("x"), "dx").await.unwrap();
+    definitions.deploy(None, "install.extra", bytes("x"), "dx", &by).await.unwrap();
     // Ten at once: each gets a version of its own.
     let many =
-        (0..10).map(|n| definitions.deploy(None, "many", bytes("m"), Box::leak(format!("m{n}").into_boxed_str())));
+        (0..10).map(|n| definitions.deploy(None, "many", bytes("m"), Box::leak(format!("m{n}").into_boxed_str()), &by));
     let mut versions: Vec<_> =
         futures::future::try_join_all(many).await.unwrap().into_iter().map(|it| it.version).collect();
     versions.sort_unstable();
@@ -175,7 +176,7 @@ async fn deploying_the_same_again_changes_nothing() {
     assert_eq!(definitions.latest(None, "install").await.unwrap().unwrap().version, 3);
     // A tenant counts its own versions, and sees no other tenant's.
     let (acme, other) = (Tenant::new("acme").unwrap(), Tenant::new("other").unwrap());
-    let own = definitions.deploy(Some(&acme), "install", bytes("mine"), "dm").await.unwrap();
+    let own = definitions.deploy(Some(&acme), "install", bytes("mine"), "dm", &by).await.unwrap();
     assert_eq!(own, Deployed { version: 1, new: true });
     assert_eq!(definitions.latest(Some(&acme), "install").await.unwrap().unwrap().source, bytes("mine"));
     assert_eq!(definitions.latest(None, "install").await.unwrap().unwrap().version, 3);

@@ -24,6 +24,7 @@ pub mod name {
     pub const DEFINITION_CHECK: &str = "definition.check";
     pub const DEFINITION_LIST: &str = "definition.list";
     pub const DEFINITION_SHOW: &str = "definition.show";
+    pub const EVENT_READ: &str = "event.read";
 
     /// All of them, for help and for refusals that name what exists.
     pub const ALL: &[&str] = &[
@@ -43,6 +44,7 @@ pub mod name {
         DEFINITION_CHECK,
         DEFINITION_LIST,
         DEFINITION_SHOW,
+        EVENT_READ,
     ];
 }
 
@@ -191,6 +193,37 @@ pub struct ActivityAnswer {
     /// What went wrong, for `fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+}
+
+/// `event.read`: events of the tenant in order, a page at a time. Without `after` and `since` it
+/// begins with the oldest that is kept.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReadEvents {
+    /// Only events after this place, as the last page gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Only events published since then; for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Only events of this type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// At most this many; with 0 the answer only says where the newest stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// The answer to `event.read`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventPage {
+    /// The events, oldest first, as they were published.
+    pub events: Vec<Value>,
+    /// Where to go on: `after` of the next page.
+    pub after: u64,
+    /// How many more there were when this was read.
+    pub left: u64,
 }
 
 /// `definition.deploy`, `definition.check`.

@@ -10,6 +10,12 @@ pub const EVENTS: &str = "skald.evt.>";
 pub const JOURNAL: &str = "skald.journal.*";
 /// All dead letters.
 pub const DEAD: &str = "skald.dead.>";
+/// Work for activities outside the nodes, of all tenants.
+pub const ACTIVITIES: &str = "skald.act.>";
+/// Where nodes answer questions about themselves.
+pub const NODE_QUERIES: &str = "skald.node.*.query";
+/// Where nodes take commands from their peers.
+pub const NODE_COMMANDS: &str = "skald.node.*.command";
 /// Questions that every node answers for its own part (lists, trees).
 pub const CLUSTER_QUERY: &str = "skald.cluster.query";
 
@@ -29,6 +35,11 @@ pub fn command(tenant: &Tenant, principal: &Principal, command: &str) -> String 
     format!("skald.cmd.{tenant}.{principal}.{command}")
 }
 
+/// Every command about `noun` that `principal` gives for `tenant`.
+pub fn commands_about(tenant: &Tenant, principal: &Principal, noun: &str) -> String {
+    command(tenant, principal, &format!("{noun}.*"))
+}
+
 /// Takes a command's subject apart; `None` when it is not one.
 pub fn parse_command(subject: &str) -> Option<CommandSubject> {
     let mut parts = subject.strip_prefix("skald.cmd.")?.splitn(3, '.');
@@ -41,6 +52,23 @@ pub fn parse_command(subject: &str) -> Option<CommandSubject> {
 /// Where an event of `tenant` is published.
 pub fn event(tenant: &Tenant, event_type: &str) -> String {
     format!("skald.evt.{tenant}.{event_type}")
+}
+
+/// All events of `tenant`.
+pub fn events_of(tenant: &Tenant) -> String {
+    event(tenant, ">")
+}
+
+/// All work of `tenant` for activities outside the nodes.
+pub fn activities_of(tenant: &Tenant) -> String {
+    activity(tenant, ">")
+}
+
+/// Where answers to `principal` of `tenant` come, and to nobody else: below this, when permissions
+/// keep the inboxes of a server apart. The name stands in tokens of their own, so that no two users
+/// share one.
+pub fn inbox(tenant: &Tenant, principal: &Principal) -> String {
+    format!("_INBOX.{tenant}.{principal}")
 }
 
 /// Where work for an activity outside the node is asked for. The activity's own dots stay.

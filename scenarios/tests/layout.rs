@@ -117,6 +117,7 @@ fn the_top_of_the_repository_holds_what_it_should() {
         "Cargo.toml",
         "Cargo.lock",
         "rustfmt.toml",
+        "deny.toml",
         "README.md",
         "protocol",
         "supervisor",

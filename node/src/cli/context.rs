@@ -8,6 +8,7 @@ use protocol::{Principal, Tenant};
 
 use crate::client::{Client, Settings};
 use crate::config::{self, DEFAULT_SERVER};
+use crate::nats::{About, Tls};
 
 use super::fault::Fault;
 use super::out::{Color, Out};
@@ -20,22 +21,28 @@ pub(super) struct Globals {
     /// nats://127.0.0.1:4222
     #[arg(long, global = true, env = "SKALD_SERVER", value_name = "URL", hide_env_values = true)]
     server: Option<String>,
-    /// Whose data
+    /// Whose data; as the credentials say, or "default"
+    #[arg(long, global = true, env = "SKALD_TENANT", value_name = "NAME", hide_env_values = true)]
+    tenant: Option<Tenant>,
+    /// Who speaks; as the credentials say, or the user's name
+    #[arg(long = "as", global = true, env = "SKALD_AS", value_name = "NAME", hide_env_values = true)]
+    principal: Option<Principal>,
+    /// A NATS credentials file, or one that `skald nats config` wrote
+    #[arg(long, global = true, env = "SKALD_CREDS", value_name = "FILE", hide_env_values = true)]
+    creds: Option<PathBuf>,
+    /// Authorities of the server's certificate, instead of the system's; the connection is encrypted
+    #[arg(long, global = true, env = "SKALD_TLS_AUTHORITIES", value_name = "FILE", hide_env_values = true)]
+    tls_authorities: Option<PathBuf>,
+    /// Our own certificate and its key, for a server that wants one
     #[arg(
         long,
         global = true,
-        env = "SKALD_TENANT",
-        value_name = "NAME",
-        default_value = "default",
+        env = "SKALD_TLS_IDENTITY",
+        value_name = "CERT,KEY",
+        value_parser = identity,
         hide_env_values = true
     )]
-    tenant: Tenant,
-    /// Who speaks; the user's name when not set
-    #[arg(long = "as", global = true, env = "SKALD_AS", value_name = "NAME", hide_env_values = true)]
-    principal: Option<Principal>,
-    /// A NATS credentials file
-    #[arg(long, global = true, env = "SKALD_CREDS", value_name = "FILE", hide_env_values = true)]
-    creds: Option<PathBuf>,
+    tls_identity: Option<(PathBuf, PathBuf)>,
     /// How long to wait for an answer, such as 500ms, 10s or 2m
     #[arg(long, global = true, value_name = "TIME", value_parser = duration::parse, default_value = "10s")]
     timeout: Duration,
@@ -56,6 +63,8 @@ pub(super) struct Globals {
 /// The resolved [`Globals`].
 pub(super) struct Ctx {
     pub(super) globals: Globals,
+    tenant: Tenant,
+    principal: Principal,
     pub(super) out: Out,
 }
 
@@ -67,6 +76,12 @@ impl Globals {
 
     pub(super) fn creds(&self) -> Option<&PathBuf> {
         self.creds.as_ref()
+    }
+
+    /// How the connection is encrypted.
+    pub(super) fn tls(&self) -> Tls {
+        let (authorities, identity) = (self.tls_authorities.clone(), self.tls_identity.clone());
+        Tls { required: authorities.is_some() || identity.is_some(), authorities, identity }
     }
 
     /// What is logged when nothing else says so.
@@ -83,7 +98,11 @@ impl Globals {
 impl Ctx {
     pub(super) fn new(globals: Globals) -> Self {
         let out = Out::new(globals.color, globals.json, globals.quiet);
-        Self { globals, out }
+        let about = globals.creds.as_deref().map(About::read).unwrap_or_default();
+        let tenant = globals.tenant.clone().or(about.tenant);
+        let tenant = tenant.unwrap_or_else(|| Tenant::new("default").expect("a plain word is a name"));
+        let principal = globals.principal.clone().or(about.principal).unwrap_or_else(user);
+        Self { globals, tenant, principal, out }
     }
 
     pub(super) fn json(&self) -> bool {
@@ -91,7 +110,7 @@ impl Ctx {
     }
 
     pub(super) fn tenant(&self) -> &Tenant {
-        &self.globals.tenant
+        &self.tenant
     }
 
     /// The servers to connect to: named, of a running `skald up`, or the default.
@@ -106,8 +125,9 @@ impl Ctx {
         Settings {
             servers: self.servers(),
             credentials: self.globals.creds.clone(),
-            tenant: self.globals.tenant.clone(),
-            principal: self.globals.principal.clone().unwrap_or_else(user),
+            tls: self.globals.tls(),
+            tenant: self.tenant.clone(),
+            principal: self.principal.clone(),
             timeout: self.globals.timeout,
         }
     }
@@ -121,6 +141,11 @@ impl Ctx {
     pub(super) fn config(&self) -> Result<config::Config, Fault> {
         Ok(config::load(None)?)
     }
+}
+
+fn identity(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let (certificate, key) = text.split_once(',').ok_or("write CERT,KEY: two files with a comma between them")?;
+    Ok((certificate.into(), key.into()))
 }
 
 /// The user's name as a principal; characters that a subject cannot carry become dashes.

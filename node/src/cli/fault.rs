@@ -89,8 +89,9 @@ impl From<client::Error> for Fault {
             | client::Error::NoNode { .. }
             | client::Error::Timeout { .. }
             | client::Error::Connection(_) => 3,
-            client::Error::Refused(_) | client::Error::Unreadable { .. } => 1,
+            client::Error::Refused(_) | client::Error::NotAllowed { .. } | client::Error::Unreadable { .. } => 1,
         };
+        let code = code.or_else(|| matches!(error, client::Error::NotAllowed { .. }).then(|| "forbidden".into()));
         let code = code.unwrap_or_else(|| if exit == 3 { "unreachable".into() } else { "unreadable".into() });
         Self { mend: error.mend(), code, exit, ..Self::new(error.to_string()) }
     }

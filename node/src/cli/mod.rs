@@ -22,6 +22,7 @@ mod input;
 mod install;
 mod list;
 mod local;
+mod nats;
 mod node;
 mod out;
 pub mod parts;
@@ -85,6 +86,7 @@ enum Command {
     Events(events::Events),
     Tree(tree::Tree),
     Doctor(doctor::Doctor),
+    Nats(nats::Nats),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
@@ -164,6 +166,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Events(it) => events::run(it, ctx).await,
         Command::Tree(it) => tree::run(it, ctx).await,
         Command::Doctor(it) => doctor::run(it, ctx).await,
+        Command::Nats(it) => nats::run(it, ctx),
         Command::Bench(it) => bench::run(it, ctx).await,
         Command::Completions(it) => completions::run(&it, ctx),
     }

@@ -63,6 +63,14 @@ fn settings(args: &Node, ctx: &Ctx) -> Result<Config, Fault> {
     if let Some(creds) = ctx.globals.creds() {
         config.credentials = Some(creds.clone());
     }
+    let tls = ctx.globals.tls();
+    config.nats.tls_required |= tls.required;
+    if tls.authorities.is_some() {
+        config.nats.tls_authorities = tls.authorities;
+    }
+    if let Some((certificate, key)) = tls.identity {
+        (config.nats.tls_certificate, config.nats.tls_key) = (Some(certificate), Some(key));
+    }
     if let Some(filter) = ctx.globals.log_filter() {
         filter.clone_into(&mut config.telemetry.log);
     }

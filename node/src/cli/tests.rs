@@ -88,6 +88,7 @@ fn the_first_help_names_every_command_and_the_exit_codes() {
         "definition",
         "events",
         "bench",
+        "nats",
         "doctor",
         "completions",
     ] {

@@ -26,7 +26,7 @@ impl Client {
     /// Asks every node and waits for those in `expected` as long as a gathering lasts at most.
     pub async fn query_expecting(&self, query: &Query, expected: &BTreeSet<NodeId>) -> Result<Vec<Answer>, Error> {
         let lost = |error: &dyn std::fmt::Display| Error::Connection(error.to_string());
-        let inbox = self.nats.new_inbox();
+        let (begun, inbox) = (std::time::Instant::now(), self.nats.new_inbox());
         let mut answers = self.nats.subscribe(inbox.clone()).await.map_err(|error| lost(&error))?;
         let body = serde_json::to_vec(query).expect("questions are writable as JSON");
         self.nats
@@ -42,7 +42,8 @@ impl Client {
             // Before the first answer, and while a known member is silent, patience is long.
             let waiting = gathered.is_empty() || expected.iter().any(|node| !gathered.contains_key(node));
             let patience = if waiting { until } else { until.min(tokio::time::Instant::now() + QUIET) };
-            let Ok(Some(message)) = tokio::time::timeout_at(patience, answers.next()).await else { break };
+            let heard = tokio::time::timeout_at(patience, answers.next());
+            let Ok(Some(message)) = self.allowed(subjects::CLUSTER_QUERY, begun, heard).await? else { break };
             if message.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
                 break;
             }

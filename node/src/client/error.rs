@@ -1,6 +1,6 @@
 //! Why a call was not answered as hoped.
 
-use protocol::{Code, Problem};
+use protocol::{Code, Principal, Problem, Tenant};
 
 /// What a caller can tell apart.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,18 @@ pub enum Error {
         server: String,
         /// What the server said.
         why: String,
+    },
+    /// The server does not let this connection say or hear it.
+    #[error("the server does not let this connection do that: {said}")]
+    NotAllowed {
+        /// What the server said: publish or subscribe, and the subject.
+        said: String,
+        /// Whose data the call is about.
+        tenant: Tenant,
+        /// As whom it speaks.
+        principal: Principal,
+        /// Where answers to it would come.
+        inbox: String,
     },
     /// The server is there, no node is.
     #[error("no node answers \"{what}\" on {server}")]
@@ -63,6 +75,11 @@ impl Error {
             Self::Unauthorized { .. } => {
                 Some("name a credentials file with --creds, or ask who runs the server".into())
             }
+            Self::NotAllowed { tenant, principal, inbox, .. } => Some(format!(
+                "ask who runs the server for credentials of {principal} in tenant {tenant} that allow it, and name \
+                 them with --creds (`skald nats config --user {tenant}:{principal}` writes them); answers come \
+                 below {inbox}"
+            )),
             Self::NoNode { .. } => Some(
                 "is a node running? Start one with `skald up`, or join this server with `skald node`; \
                  `skald doctor` checks the rest"
@@ -107,6 +124,7 @@ impl Error {
             Self::NoNode { .. } => Some(0),
             Self::Unreachable { .. }
             | Self::Unauthorized { .. }
+            | Self::NotAllowed { .. }
             | Self::Timeout { .. }
             | Self::Unreadable { .. }
             | Self::Connection(_) => None,

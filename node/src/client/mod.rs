@@ -10,11 +10,12 @@ mod error;
 mod events;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
 use async_nats::header::HeaderMap;
-use async_nats::{ConnectErrorKind, ConnectOptions};
+use async_nats::{ConnectErrorKind, Event, ServerError};
 use protocol::codec::{CONTENT_TYPE, Format};
 use protocol::command::Refused;
 use protocol::{Principal, Problem, Tenant, subjects};
@@ -24,6 +25,10 @@ use serde::de::DeserializeOwned;
 pub use answers::{Deployed, Listed, Rows, Source, StartAnswer};
 pub use error::Error;
 pub use events::{EVENT_STREAM, EventTail, Since};
+
+use crate::nats::denied::Denied;
+use crate::nats::{About, Auth, INBOX, Tls, chain, login};
+use crate::secret;
 
 /// How long a call waits for its answer unless told otherwise: a takeover takes a few seconds, and
 /// a person waits no longer than this without a word.
@@ -38,10 +43,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How to reach a cluster, and as whom.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses of NATS servers.
+    /// Addresses of NATS servers; a user and a password, or a token, may stand in them before `@`.
     pub servers: Vec<String>,
     /// A credentials file, if the server wants one.
     pub credentials: Option<PathBuf>,
+    /// Encryption.
+    pub tls: Tls,
     /// Whose data the commands touch.
     pub tenant: Tenant,
     /// Who gives them.
@@ -53,7 +60,14 @@ pub struct Settings {
 impl Settings {
     /// Settings for one server, as `principal` of `tenant`.
     pub fn new(server: impl Into<String>, tenant: Tenant, principal: Principal) -> Self {
-        Self { servers: vec![server.into()], credentials: None, tenant, principal, timeout: REQUEST_TIMEOUT }
+        Self {
+            servers: vec![server.into()],
+            credentials: None,
+            tls: Tls::default(),
+            tenant,
+            principal,
+            timeout: REQUEST_TIMEOUT,
+        }
     }
 }
 
@@ -71,21 +85,33 @@ enum Repeat {
 pub struct Client {
     nats: async_nats::Client,
     settings: Settings,
+    denied: Arc<Denied>,
+    inbox: String,
 }
 
 impl Client {
     /// Connects to the first server that answers.
     pub async fn connect(settings: Settings) -> Result<Self, Error> {
-        let server = settings.servers.join(", ");
-        let mut options = ConnectOptions::new().name("skald client").connection_timeout(CONNECT_TIMEOUT);
-        if let Some(file) = &settings.credentials {
-            options = options.credentials_file(file).await.map_err(|error| Error::Unauthorized {
-                server: server.clone(),
-                why: format!("{}: {error}", file.display()),
-            })?;
-        }
-        let nats = options.connect(&settings.servers[..]).await.map_err(|error| {
-            let why = error.to_string();
+        let server = secret::shown(&settings.servers);
+        let file = settings.credentials.as_ref();
+        let (auth, servers) = login::from_addresses(&settings.servers);
+        let auth = file.map_or(auth, |file| Auth::Credentials(file.clone()));
+        let inbox = file.and_then(|file| About::read(file).inbox).unwrap_or_else(|| INBOX.to_owned());
+        let refused = |why| Error::Unauthorized { server: server.clone(), why };
+        let options = login::options(&auth, &settings.tls, Some(&inbox)).await.map_err(refused)?;
+        let denied = Arc::new(Denied::default());
+        let heard = denied.clone();
+        let options = options.name("skald client").connection_timeout(CONNECT_TIMEOUT).event_callback(move |event| {
+            let heard = heard.clone();
+            async move {
+                if let Event::ServerError(ServerError::Other(said)) = &event {
+                    heard.note(said);
+                }
+                tracing::debug!(%event, "NATS");
+            }
+        });
+        let nats = options.connect(&servers[..]).await.map_err(|error| {
+            let why = chain(&error);
             match error.kind() {
                 ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                     Error::Unauthorized { server, why }
@@ -93,7 +119,7 @@ impl Client {
                 _ => Error::Unreachable { server, why },
             }
         })?;
-        Ok(Self { nats, settings })
+        Ok(Self { nats, settings, denied, inbox })
     }
 
     /// The connection underneath, for what is not a command.
@@ -107,7 +133,7 @@ impl Client {
     }
 
     fn server(&self) -> String {
-        self.settings.servers.join(", ")
+        secret::shown(&self.settings.servers)
     }
 
     /// Gives one command and reads its answer; `extra` is time the command itself spends waiting.
@@ -142,7 +168,8 @@ impl Client {
         read(command, message.headers.as_ref(), &message.payload)
     }
 
-    async fn request(
+    /// One request and its answer, whatever it is about.
+    pub(crate) async fn request(
         &self,
         what: &str,
         subject: String,
@@ -152,7 +179,9 @@ impl Client {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, Format::Json.content_type());
         let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(timeout));
-        self.nats.send_request(subject, request).await.map_err(|error| match error.kind() {
+        let begun = Instant::now();
+        let sent = self.allowed(&subject, begun, self.nats.send_request(subject.clone(), request)).await?;
+        sent.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Error::NoNode { what: what.to_owned(), server: self.server() },
             RequestErrorKind::TimedOut => {
                 Error::Timeout { what: what.to_owned(), waited_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX) }
@@ -163,6 +192,24 @@ impl Client {
             ),
             RequestErrorKind::InvalidSubject | RequestErrorKind::Other => Error::Connection(error.to_string()),
         })
+    }
+
+    /// What `work` leads to, or that the server refuses the subject it speaks on or the inbox it
+    /// hears its answer in: of that, the request itself never learns.
+    async fn allowed<T>(&self, subject: &str, begun: Instant, work: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            done = work => Ok(done),
+            said = self.denied.request(subject, &self.inbox, begun) => Err(self.not_allowed(said)),
+        }
+    }
+
+    fn not_allowed(&self, said: String) -> Error {
+        Error::NotAllowed {
+            said,
+            tenant: self.settings.tenant.clone(),
+            principal: self.settings.principal.clone(),
+            inbox: self.inbox.clone(),
+        }
     }
 }
 

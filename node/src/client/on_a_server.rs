@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use futures::StreamExt as _;
-use protocol::command::{Release, ReleaseDecision, Start, Started};
+use protocol::command::{EventPage, ReadEvents, Release, ReleaseDecision, Start, Started};
 use protocol::query::{Answer, Body, HealthView, Query};
-use protocol::{Code, Envelope, NodeId, SagaKey, Time};
+use protocol::{Code, NodeId, SagaKey, Time};
 
 use super::*;
 use crate::server::{Finder, Server, ServerConfig};
@@ -130,36 +130,86 @@ async fn every_member_is_heard_and_a_silent_one_is_not_waited_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_followed_from_where_one_asks() {
+async fn events_are_followed_page_by_page_and_told_once() {
     let stage = Stage::set().await;
     let client = stage.client().await;
-    let jetstream = async_nats::jetstream::new(client.nats().clone());
-    let stream = async_nats::jetstream::stream::Config {
-        name: EVENT_STREAM.into(),
-        subjects: vec![subjects::EVENTS.into()],
-        ..Default::default()
-    };
-    jetstream.create_stream(stream).await.unwrap();
-    let publish = async |tenant: &str, id: &str| {
-        let event: Envelope = serde_json::from_value(serde_json::json!({
-            "eventId": id, "eventType": "OrderPlaced", "tenantId": tenant, "traceId": "t1",
+    let event = |number: u64| {
+        serde_json::json!({
+            "eventId": format!("e{number}"), "eventType": "OrderPlaced", "tenantId": "acme", "traceId": "t1",
             "correlationId": "acme/order-7", "causationId": "c", "occurredAt": "2026-01-01T00:00:00Z", "payload": {}
-        }))
-        .unwrap();
-        let subject = subjects::event(&event.tenant_id, &event.event_type);
-        jetstream.publish(subject, serde_json::to_vec(&event).unwrap().into()).await.unwrap().await.unwrap();
+        })
     };
-    publish("acme", "e1").await;
-    publish("other", "e2").await;
+    // A node that keeps as many events as `kept` says, and gives out two at a time.
+    let kept = Arc::new(AtomicUsize::new(3));
+    let there = kept.clone();
+    stage
+        .play("skald.cmd.acme.ann.event.read", move |message| {
+            let asked: ReadEvents = serde_json::from_slice(&message.payload).unwrap();
+            let kept = there.load(Ordering::SeqCst) as u64;
+            if asked.limit == Some(0) {
+                return json(&EventPage { after: kept, ..EventPage::default() });
+            }
+            let (from, to) = (asked.after.unwrap_or(0), kept.min(asked.after.unwrap_or(0) + 2));
+            json(&EventPage { events: (from + 1..=to).map(event).collect(), after: to, left: kept - to })
+        })
+        .await;
     let mut all = client.events(Since::Beginning, None).await.unwrap();
     let mut new = client.events(Since::Now, Some("OrderPlaced")).await.unwrap();
-    assert_eq!((all.backlog, new.backlog), (1, 0), "another tenant's events are not ours");
-    publish("acme", "e3").await;
+    assert_eq!((all.backlog, new.backlog), (3, 0));
     let mut ids = Vec::new();
-    for tail in [&mut all, &mut new] {
-        ids.push(tail.next().await.unwrap().unwrap().event_id.to_string());
+    for _ in 0..3 {
+        ids.push(all.next().await.unwrap().unwrap().event_id.to_string());
     }
-    ids.push(all.next().await.unwrap().unwrap().event_id.to_string());
-    assert_eq!(ids, ["e1", "e3", "e3"]);
+    assert_eq!(ids, ["e1", "e2", "e3"]);
+    // The bus speaks of an event a moment before it is kept.
+    let begun = Instant::now();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "e4");
+    client.nats().publish_with_headers("skald.evt.acme.OrderPlaced", headers, "".into()).await.unwrap();
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        kept.store(4, Ordering::SeqCst);
+    };
+    let (fourth, fresh, ()) = tokio::join!(all.next(), new.next(), later);
+    for event in [fourth, fresh] {
+        assert_eq!(event.unwrap().unwrap().event_id.to_string(), "e4");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "the hint was not heard: {:?}", begun.elapsed());
     stage.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_is_said_at_once_and_not_timed_out() {
+    let found = Finder::new(None).find(|_| ()).await.expect("a nats-server");
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = ServerConfig::new(dir.path());
+    config.extra = "authorization { default_permissions: { publish: [\"skald.cmd.acme.ann.>\"] }, users: [
+      { user: ann, password: a }, { user: deaf, password: d, permissions: { subscribe: [\"other\"], publish: [\">\"] } } ] }"
+        .into();
+    let server = Server::start(&found.path, config).await.unwrap();
+    let connect = async |user: &str, tenant: &str| {
+        let (tenant, principal) = (Tenant::new(tenant).unwrap(), Principal::new("ann").unwrap());
+        let url = server.url().replace("nats://", &format!("nats://{user}@"));
+        Client::connect(Settings::new(url, tenant, principal)).await.unwrap()
+    };
+    let begun = Instant::now();
+    let stranger = connect("ann:a", "other").await;
+    let deaf = connect("deaf:d", "acme").await;
+    let refusals = [
+        (stranger.release(&release()).await.unwrap_err(), "Publish to \"skald.cmd.other.ann.saga.release\""),
+        (stranger.query(&Query::Health).await.unwrap_err(), "Publish to \"skald.cluster.query\""),
+        (deaf.release(&release()).await.unwrap_err(), "Subscription to \"_INBOX."),
+    ];
+    for (error, words) in refusals {
+        assert!(matches!(error, Error::NotAllowed { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{words}: {error}");
+        let mend = error.mend().unwrap();
+        assert!(mend.contains("--creds") && !mend.contains("ann:a"), "{mend}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // What is allowed and unanswered still says so.
+    assert!(
+        matches!(connect("ann:a", "acme").await.release(&release()).await, Err(Error::NoNode { server, .. }) if !server.contains("ann:a"))
+    );
+    server.stop().await;
 }

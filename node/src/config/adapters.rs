@@ -32,6 +32,7 @@ impl Config {
         };
         ConnectConfig {
             auth,
+            inbox_prefix: nats.inbox_prefix.clone(),
             tls,
             name: self.node.as_ref().map_or_else(|| "skald".to_owned(), |node| format!("skald {node}")),
             start_within: Duration::from_millis(nats.start_within_ms),

@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use protocol::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::secret::{Secret, without_login};
+
 pub use load::{Fault, load};
 
 /// Variables that belong to the command line, not to the node's settings.
-pub const CLI_VARIABLES: &[&str] = &["server", "tenant", "as", "creds", "color", "state", "nats_server"];
+pub const CLI_VARIABLES: &[&str] =
+    &["server", "tenant", "as", "creds", "tls_authorities", "tls_identity", "color", "state", "nats_server"];
 
 /// A named setting with the lines of its documentation.
 pub type Described = (&'static str, &'static [&'static str]);
@@ -58,8 +61,8 @@ settings! {
         /// says when it writes through to the disk.
         #[serde(deserialize_with = "servers::read")]
         monitors: Vec<String> = Vec::new(),
-        /// A NATS credentials file. Without any way to say who it is, the node connects as the
-        /// server's default user.
+        /// A NATS credentials file, or one that `skald nats config` wrote. Without any way to say who
+        /// it is, the node connects as the server's default user.
         #[serde(skip_serializing_if = "Option::is_none")]
         credentials: Option<PathBuf> = None,
         /// Where the node keeps what belongs to this machine: its name, its logs. Nothing here is
@@ -100,16 +103,20 @@ settings! {
         user: Option<String> = None,
         /// The user's password.
         #[serde(skip_serializing_if = "Option::is_none")]
-        password: Option<String> = None,
+        password: Option<Secret> = None,
         /// A token.
         #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<String> = None,
+        token: Option<Secret> = None,
         /// The seed of an nkey.
         #[serde(skip_serializing_if = "Option::is_none")]
-        nkey_seed: Option<String> = None,
+        nkey_seed: Option<Secret> = None,
+        /// Where answers to this node come, when its permissions name a place: `_INBOX_skald` lets it
+        /// listen to `_INBOX_skald.>`. A file that `skald nats config` wrote says it by itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inbox_prefix: Option<String> = None,
         /// Refuse a connection that is not encrypted.
         tls_required: bool = false,
-        /// A file with certificates to trust besides the system's.
+        /// A file with the certificates of authorities to trust, instead of the system's.
         #[serde(skip_serializing_if = "Option::is_none")]
         tls_authorities: Option<PathBuf> = None,
         /// The node's own certificate; needs `tls_key`.
@@ -206,7 +213,7 @@ settings! {
         bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7070)),
         /// Bearer token that every request must carry when the endpoint is not on loopback.
         #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<String> = None,
+        token: Option<Secret> = None,
     }
 }
 
@@ -326,6 +333,11 @@ impl Config {
         };
         let (shards, replicas) = (self.shards, self.journal.replicas);
         refuse(self.servers.is_empty(), format!("servers: it is empty; name at least one, such as {DEFAULT_SERVER:?}"));
+        for server in self.servers.iter().filter(|server| without_login(server) != **server) {
+            // Addresses are logged and shown; what logs in is not.
+            let server = without_login(server);
+            refuse(true, format!("servers: {server} carries a login; set nats.user and nats.password, or nats.token"));
+        }
         refuse(shards == 0 || shards > SHARDS_MAX, format!("shards: {shards} is not between 1 and {SHARDS_MAX}"));
         refuse(
             self.nats.user.is_some() != self.nats.password.is_some(),

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, Described};
-
-/// Secrets; whoever sees the settings need not see them.
-const HIDDEN: &[&str] = &["debug.token", "nats.password", "nats.token", "nats.nkey_seed"];
+use crate::secret::HIDDEN;
 
 pub(super) fn commented(config: &Config) -> String {
     let table = toml::Table::try_from(config).expect("settings are writable as TOML");
@@ -24,9 +22,9 @@ pub(super) fn commented(config: &Config) -> String {
         for (name, about) in settings.iter().filter(|(name, _)| !is_section(section, name)) {
             text.push('\n');
             comment(&mut text, about);
-            let path = format!("{section}.{name}");
             match values.and_then(|values| values.get(*name)) {
-                Some(_) if HIDDEN.contains(&path.as_str()) => {
+                // A secret; whoever sees the settings need not see it.
+                Some(value) if value.as_str() == Some(HIDDEN) => {
                     let _ = writeln!(text, "# {name} is set and not shown");
                 }
                 Some(value) => {

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use sha2::{Digest as _, Sha256};
+
+use crate::secret::Secret;
 
 /// The rule for one listener.
 #[derive(Clone, Debug)]
@@ -16,19 +18,23 @@ pub struct Access {
 
 impl Access {
     /// The rule for a listener on `bind`.
-    pub fn new(bind: SocketAddr, token: Option<String>) -> io::Result<Self> {
+    pub fn new(bind: SocketAddr, token: Option<&Secret>) -> io::Result<Self> {
         let loopback = bind.ip().is_loopback();
-        if !loopback && token.as_deref().unwrap_or_default().is_empty() {
+        if !loopback && token.is_none_or(Secret::is_empty) {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("the debug endpoint may listen on {bind} only with a token: set debug.token"),
             ));
         }
-        Ok(Self { loopback, token: token.map(|token| Sha256::digest(token.as_bytes()).into()) })
+        let token = token.filter(|token| !token.is_empty());
+        Ok(Self { loopback, token: token.map(|token| Sha256::digest(token.reveal().as_bytes()).into()) })
     }
 
     /// Whether a request may be answered; otherwise the status and what to do.
     pub fn allows(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+        if crosses_sites(headers) {
+            return Err((StatusCode::FORBIDDEN, "pages of other sites get no answer: open this address itself\n"));
+        }
         if self.loopback && !names_loopback(headers) {
             return Err((
                 StatusCode::MISDIRECTED_REQUEST,
@@ -36,7 +42,7 @@ impl Access {
             ));
         }
         let Some(expected) = self.token else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = text(headers, header::AUTHORIZATION);
         match given.and_then(|value| value.strip_prefix("Bearer ")) {
             Some(token) if <[u8; 32]>::from(Sha256::digest(token.as_bytes())) == expected => Ok(()),
             _ => Err((StatusCode::UNAUTHORIZED, "send the node's debug.token as `Authorization: Bearer …`\n")),
@@ -44,8 +50,27 @@ impl Access {
     }
 }
 
+/// Whether a page of another site makes the browser ask: another port of this machine is another
+/// site, too. Following a link is not that, as nobody but the person sees what it leads to.
+fn crosses_sites(headers: &HeaderMap) -> bool {
+    if let Some(origin) = text(headers, header::ORIGIN) {
+        let place = origin.split_once("://").map(|(_, place)| place);
+        if place.is_none() || place != text(headers, header::HOST) {
+            return true;
+        }
+    }
+    let fetch = |what: &str| headers.get(format!("sec-fetch-{what}")).and_then(|value| value.to_str().ok());
+    let followed = fetch("mode") == Some("navigate") && fetch("dest") == Some("document");
+    fetch("site").is_some_and(|site| !["same-origin", "none"].contains(&site)) && !followed
+}
+
+/// A header; one that is not readable counts as something else than any that is expected.
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
 fn names_loopback(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else { return false };
+    let Some(host) = text(headers, header::HOST) else { return false };
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),

@@ -1,8 +1,8 @@
 //! The debug endpoint, and how views read as text.
 //!
 //! It shows and never changes anything: there is deliberately no route but `GET`. On loopback it is
-//! open to whoever is on the machine, so it checks the `Host` header, because a web page elsewhere
-//! can make a browser ask loopback under its own name. Off loopback every answer needs a token.
+//! open to whoever is on the machine, so it checks the `Host` and `Origin` headers, because a web page
+//! elsewhere can make a browser ask loopback, under its own name or under ours. Off loopback every answer needs a token.
 
 mod guard;
 mod page;
@@ -22,6 +22,8 @@ use protocol::query::{Answer, Query};
 use protocol::view::{History, SagaView};
 use protocol::{Problem, SagaId};
 use tokio::task::JoinHandle;
+
+use crate::secret::Secret;
 
 pub use guard::Access;
 pub use paint::Paint;
@@ -58,11 +60,11 @@ pub trait DebugSource: Send + Sync + 'static {
 /// it listens on. Refuses to listen off loopback without a token.
 pub async fn serve(
     bind: SocketAddr,
-    token: Option<String>,
+    token: Option<Secret>,
     source: Arc<dyn DebugSource>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
-    let access = Access::new(bind, token)?;
+    let access = Access::new(bind, token.as_ref())?;
     let listener = tokio::net::TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let router = router(source, access);

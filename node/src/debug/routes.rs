@@ -48,7 +48,7 @@ pub fn router(source: Arc<dyn DebugSource>, access: Access) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         // The page holds no data; it asks the routes above with the token it is given.
-        .route("/", get(|| async { (page::HEADERS, Html(page::PAGE)) }))
+        .route("/", get(|| async { ([page::policy()], Html(page::PAGE)) }))
         .fallback(|| async {
             plain(StatusCode::NOT_FOUND, format!("there is nothing here. What there is:\n\n{INDEX}"))
         })
@@ -57,6 +57,14 @@ pub fn router(source: Arc<dyn DebugSource>, access: Access) -> Router {
 }
 
 async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let mut response = answer(&access, request, next).await;
+    for (name, value) in page::EVERYWHERE {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}
+
+async fn answer(access: &Access, request: Request, next: Next) -> Response {
     match access.allows(request.headers()) {
         Ok(()) => next.run(request).await,
         Err((StatusCode::UNAUTHORIZED, _)) if matches!(request.uri().path(), "/" | "/healthz" | "/readyz") => {

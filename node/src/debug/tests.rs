@@ -5,6 +5,7 @@ use protocol::{Code, NodeId, Time};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::secret::Secret;
 
 struct Story {
     troubles: Vec<String>,
@@ -102,12 +103,94 @@ async fn a_page_elsewhere_cannot_borrow_the_name_of_loopback() {
     assert_eq!(get(&open(), "/tree", &[]).await.0, StatusCode::MISDIRECTED_REQUEST, "no host at all");
 }
 
+/// Every route with a path that asks it, and one that is not there.
+const ROUTES: [&str; 12] = [
+    "/",
+    "/tree",
+    "/actor?path=shard-9",
+    "/owners",
+    "/sagas?tenant=acme",
+    "/saga/acme/x",
+    "/saga/acme/x/history",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/nowhere",
+    "/saga/acme/../../x",
+];
+
+#[tokio::test]
+async fn every_route_is_closed_to_other_sites() {
+    let other = [
+        [("host", "localhost:7070"), ("origin", "https://evil.example")],
+        [("host", "localhost:7070"), ("origin", "http://localhost:3000")],
+        [("host", "localhost:7070"), ("origin", "null")],
+        [("host", "localhost:7070"), ("sec-fetch-site", "cross-site")],
+        [("host", "localhost:7070"), ("sec-fetch-site", "same-site")],
+    ];
+    for route in ROUTES {
+        for headers in &other {
+            assert_eq!(get(&open(), route, headers).await.0, StatusCode::FORBIDDEN, "{route} {headers:?}");
+        }
+        let ours = [("host", "localhost:7070"), ("origin", "http://localhost:7070"), ("sec-fetch-site", "same-origin")];
+        assert_ne!(get(&open(), route, &ours).await.0, StatusCode::FORBIDDEN, "{route}");
+        assert_eq!(get(&open(), route, &[("host", "evil")]).await.0, StatusCode::MISDIRECTED_REQUEST, "{route}");
+    }
+    let mut link = vec![LOCAL, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    assert_eq!(get(&open(), "/", &link).await.0, StatusCode::FORBIDDEN, "in a frame");
+    link.push(("sec-fetch-dest", "document"));
+    assert_eq!(get(&open(), "/", &link).await.0, StatusCode::OK, "a link may be followed");
+}
+
+#[tokio::test]
+async fn every_route_off_loopback_wants_the_token_and_leaks_nothing_without() {
+    let access = Access::new("0.0.0.0:7070".parse().unwrap(), Some(&Secret::from("open-sesame"))).unwrap();
+    for route in ROUTES {
+        let (status, _, body) = get(&access, route, &[]).await;
+        match route {
+            "/" => assert!(status == StatusCode::OK && !body.contains("n1"), "the page holds no data"),
+            "/healthz" | "/readyz" => assert_eq!((status, body.as_str()), (StatusCode::OK, "200 OK\n")),
+            other => assert_eq!(status, StatusCode::UNAUTHORIZED, "{other}: {body}"),
+        }
+        for wrong in ["Bearer open-sesam", "Bearer open-sesame ", "open-sesame", "Basic open-sesame", "Bearer "] {
+            let (wrong_status, _, wrong_body) = get(&access, route, &[("authorization", wrong)]).await;
+            assert_eq!((wrong_status, &wrong_body), (status, &body), "{route} {wrong}");
+        }
+        let (status, _, _) = get(&access, route, &[("authorization", "Bearer open-sesame")]).await;
+        assert_ne!(status, StatusCode::UNAUTHORIZED, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_says_what_may_be_done_with_it_and_nothing_can_be_changed() {
+    let send = async |method: &str, route: &str| {
+        let source = Arc::new(Story { troubles: Vec::new() });
+        let request = Request::builder().method(method).uri(route).header("host", "localhost:7070");
+        router(source, open()).oneshot(request.body(HttpBody::empty()).unwrap()).await.unwrap()
+    };
+    for route in ROUTES {
+        let response = send("GET", route).await;
+        let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        assert_eq!(header("x-content-type-options"), "nosniff", "{route}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{route}");
+        assert_eq!(header("cache-control"), "no-store", "{route}");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(route == "/", policy.matches("'sha256-").count() == 2, "{route}: {policy}");
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            let status = send(method, route).await.status();
+            assert!([StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_FOUND].contains(&status), "{method} {route}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn off_loopback_a_token_is_needed() {
     let bind = "0.0.0.0:7070".parse().unwrap();
     assert!(Access::new(bind, None).is_err());
-    assert!(Access::new(bind, Some(String::new())).is_err(), "an empty token is none");
-    let access = Access::new(bind, Some("open-sesame".into())).unwrap();
+    assert!(Access::new(bind, Some(&Secret::from(""))).is_err(), "an empty token is none");
+    let access = Access::new(bind, Some(&Secret::from("open-sesame"))).unwrap();
     assert_eq!(get(&access, "/tree", &[]).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(get(&access, "/tree", &[("authorization", "Bearer nope")]).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(get(&access, "/tree", &[("authorization", "Bearer open-sesame")]).await.0, StatusCode::OK);

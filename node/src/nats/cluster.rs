@@ -19,6 +19,8 @@ use super::bucket::{Bucket, Entry, Write, WriteError};
 use super::connect::Bus;
 use super::streams::{Replicas, SetupError};
 
+/// The bucket.
+pub(super) const BUCKET: &str = "skald_cluster";
 /// How long the last beat of a node that died is kept. It counts as dead long before.
 const BEAT_KEPT: Duration = Duration::from_secs(60);
 /// How long the note of a node that left is kept; only watchers read it.
@@ -31,7 +33,7 @@ const WATCH_PAUSE: Duration = Duration::from_millis(200);
 /// The bucket that all nodes share.
 pub(super) async fn bucket(bus: &Bus, replicas: Replicas) -> Result<Bucket, SetupError> {
     let about = "Skald's cluster: its shape, its members and who owns which shard";
-    Bucket::open(bus, "skald_cluster", about, replicas, Some(MARKER_KEPT)).await
+    Bucket::open(bus, BUCKET, about, replicas, Some(MARKER_KEPT)).await
 }
 
 /// What the watch has shown so far.

@@ -1,14 +1,15 @@
 //! The connection to NATS: made within a bound, checked once for what Skald needs, and then kept
 //! by the client library through every outage.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
+use super::denied::Denied;
+use super::login::{self, About, Auth, INBOX, Tls};
+use crate::secret;
 use crate::server::{OLDEST_SERVER, Version};
 
 /// How long connecting at start may take: longer than a server's restart, short enough that a
@@ -23,53 +24,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const JETSTREAM_GRACE: Duration = Duration::from_secs(3);
 /// A connection that is silent for two of these is given up and made anew.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// How many refused subjects are remembered; a node publishes to few kinds.
-const DENIED_MAX: usize = 256;
-
-/// Who a node is to the server.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub enum Auth {
-    /// Nobody in particular.
-    #[default]
-    None,
-    /// A credentials file (JWT and seed).
-    Credentials(PathBuf),
-    /// A user and a password.
-    User {
-        /// The user.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// The seed of an nkey.
-    Nkey(String),
-    /// A token.
-    Token(String),
-}
-
-impl std::fmt::Debug for Auth {
-    /// Never shows a secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Credentials(path) => write!(f, "Credentials({})", path.display()),
-            Self::User { user, .. } => write!(f, "User({user})"),
-            Self::Nkey(_) => f.write_str("Nkey"),
-            Self::Token(_) => f.write_str("Token"),
-        }
-    }
-}
-
-/// How the connection is encrypted.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Tls {
-    /// Refuse a connection that is not encrypted.
-    pub required: bool,
-    /// Certificates to trust besides the system's.
-    pub authorities: Option<PathBuf>,
-    /// The node's own certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
 
 /// How to reach NATS.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,6 +32,8 @@ pub struct ConnectConfig {
     pub urls: Vec<String>,
     /// Who the node is.
     pub auth: Auth,
+    /// Where answers come; what the credentials file says, or `_INBOX`, when absent.
+    pub inbox_prefix: Option<String>,
     /// Encryption.
     pub tls: Tls,
     /// Shown in the server's list of connections.
@@ -95,6 +51,7 @@ impl ConnectConfig {
         Self {
             urls: urls.into_iter().map(Into::into).collect(),
             auth: Auth::None,
+            inbox_prefix: None,
             tls: Tls::default(),
             name: "skald".into(),
             start_within: START_WITHIN,
@@ -139,6 +96,16 @@ pub enum ConnectError {
         /// What it says it is.
         version: String,
     },
+    /// The server lets this node in and does not let it work.
+    #[error(
+        "NATS at {urls} does not let this node do its work ({said}): give it the permissions that `skald nats config` writes for nodes, and its credentials"
+    )]
+    NotAllowed {
+        /// Where.
+        urls: String,
+        /// What the server said.
+        said: String,
+    },
     /// The server keeps nothing.
     #[error(
         "JetStream is not available at {urls} ({why}): switch it on with a `jetstream` block in the server's configuration, and for the account the node uses"
@@ -161,32 +128,25 @@ pub struct Bus {
     /// How long one request to JetStream may take.
     pub request_within: Duration,
     denied: Arc<Denied>,
-}
-
-/// Subjects that the server refused to this connection. NATS says so asynchronously and without
-/// naming the request, which itself just times out.
-#[derive(Debug, Default)]
-struct Denied(Mutex<HashMap<String, (Instant, String)>>);
-
-impl Denied {
-    fn note(&self, said: &str) {
-        let mut quoted = said.split('"');
-        let (Some(kind), Some(subject)) = (quoted.next(), quoted.next()) else { return };
-        if !kind.to_ascii_lowercase().contains("permissions violation for publish") {
-            return;
-        }
-        let mut denied = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if denied.len() < DENIED_MAX || denied.contains_key(subject) {
-            denied.insert(subject.to_owned(), (Instant::now(), said.to_owned()));
-        }
-    }
+    inbox: String,
 }
 
 impl Bus {
     /// What the server said when it refused a message to `subject` after `since`.
     pub(super) fn denied(&self, subject: &str, since: Instant) -> Option<String> {
-        let denied = self.denied.0.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.get(subject).filter(|(at, _)| *at >= since).map(|(_, said)| said.clone())
+        self.denied.publish(subject, since)
+    }
+
+    /// Whether an answer may go to `reply`, which whoever asks has chosen. Answers go out with our
+    /// own permissions, so to any other place they would be words in our name: into the journal, or
+    /// to a node as its peer. Imports of other accounts appear as `_R_`, which the server guards.
+    pub fn may_answer(&self, reply: &str) -> bool {
+        may_answer(reply, &self.inbox)
+    }
+
+    /// The same for questions that only nodes and observers may put: peers ask from our own inbox.
+    pub fn may_answer_peer(&self, reply: &str) -> bool {
+        may_answer(reply, INBOX)
     }
 
     /// Which server this is connected to, and its version, for people.
@@ -199,7 +159,7 @@ impl Bus {
 /// Connects, and checks that the server has what Skald needs.
 pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     let begun = Instant::now();
-    let urls = config.urls.join(", ");
+    let urls = secret::shown(&config.urls);
     let denied = Arc::new(Denied::default());
     let client = loop {
         let options = options(&config, &denied).await?;
@@ -230,9 +190,23 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     if version.parse::<Version>().is_ok_and(|version| version < OLDEST_SERVER) {
         return Err(ConnectError::TooOld { urls, version });
     }
+    let inbox = config.inbox_prefix.clone().or_else(|| match &config.auth {
+        Auth::Credentials(file) => About::read(file).inbox,
+        Auth::None | Auth::User { .. } | Auth::Nkey(_) | Auth::Token(_) => None,
+    });
+    let inbox = inbox.unwrap_or_else(|| INBOX.to_owned());
     let mut jetstream = jetstream::new(client.clone());
     jetstream.set_timeout(config.request_within);
-    while let Err(error) = jetstream.query_account().await {
+    loop {
+        let asked = Instant::now();
+        let refused = denied.request("$JS.API.INFO", &inbox, asked);
+        let error = tokio::select! {
+            answer = jetstream.query_account() => match answer {
+                Ok(_) => break,
+                Err(error) => error,
+            },
+            said = refused => return Err(ConnectError::NotAllowed { urls, said }),
+        };
         let off = matches!(&error.kind(), jetstream::context::AccountErrorKind::JetStream(error)
             if [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT].contains(&error.error_code()));
         let silent = matches!(error.kind(), jetstream::context::AccountErrorKind::JetStreamUnavailable);
@@ -242,32 +216,16 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    let bus = Bus { client, jetstream, request_within: config.request_within, denied };
+    let bus = Bus { client, jetstream, request_within: config.request_within, denied, inbox };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)
 }
 
 async fn options(config: &ConnectConfig, denied: &Arc<Denied>) -> Result<ConnectOptions, ConnectError> {
-    let mut options = ConnectOptions::new();
-    options = match &config.auth {
-        Auth::None => options,
-        Auth::Credentials(path) => options
-            .credentials_file(path)
-            .await
-            .map_err(|error| ConnectError::Settings(format!("credentials file {}: {error}", path.display())))?,
-        Auth::User { user, password } => options.user_and_password(user.clone(), password.clone()),
-        Auth::Nkey(seed) => options.nkey(seed.clone()),
-        Auth::Token(token) => options.token(token.clone()),
-    };
-    options = options.require_tls(config.tls.required);
-    if let Some(path) = &config.tls.authorities {
-        options = options.add_root_certificates(path.clone());
-    }
-    if let Some((certificate, key)) = &config.tls.identity {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
+    let inbox = config.inbox_prefix.as_deref();
+    let options = login::options(&config.auth, &config.tls, inbox).await.map_err(ConnectError::Settings)?;
     let denied = Arc::clone(denied);
-    options = options.event_callback(move |event| {
+    let options = options.event_callback(move |event| {
         let denied = Arc::clone(&denied);
         async move {
             match event {
@@ -294,7 +252,7 @@ async fn options(config: &ConnectConfig, denied: &Arc<Denied>) -> Result<Connect
 }
 
 /// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -307,21 +265,36 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// See [`Bus::may_answer`]. Nor may it go to the nodes' own inbox, where it would pass for an answer
+/// to a question of theirs.
+fn may_answer(reply: &str, own: &str) -> bool {
+    let inbox = reply.starts_with(INBOX) || reply.starts_with("_R_.");
+    let ours = own != INBOX && reply.strip_prefix(own).is_some_and(|rest| rest.starts_with('.'));
+    inbox && !ours
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_subject_is_remembered() {
-        let denied = Denied::default();
-        denied.note("Permissions Violation for Publish to \"skald.journal.3\"");
-        denied.note("Maximum Connections Exceeded");
-        assert!(denied.0.lock().unwrap().contains_key("skald.journal.3"));
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let auth = Auth::User { user: "ann".into(), password: "hunter2".into() };
-        assert_eq!(format!("{auth:?}"), "User(ann)");
+    fn answers_go_to_inboxes_only() {
+        let node = "_INBOX_skald";
+        for good in ["_INBOX.x.y", "_INBOX.acme.ann.x.y", "_INBOX_other.x", "_R_.x", "_INBOX_skaldic.x"] {
+            assert!(may_answer(good, node), "{good}");
+        }
+        let bad = [
+            "skald.journal.0",
+            "skald.cmd.acme.bob.saga.cancel",
+            "$KV.skald_cluster.lease.0",
+            "$JS.API.STREAM.DELETE.SKALD_EVENTS",
+            "_INBOX_skald.x.y",
+            "x._INBOX.y",
+            "",
+        ];
+        for bad in bad {
+            assert!(!may_answer(bad, node), "{bad}");
+        }
+        assert!(may_answer("_INBOX.x", INBOX), "without a place of its own a node cannot tell");
     }
 }

@@ -4,7 +4,7 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use protocol::Tenant;
+use protocol::{Tenant, Time};
 use supervisor::ports::Unavailable;
 
 use super::bucket::{Bucket, Entry, Write, WriteError};
@@ -12,8 +12,14 @@ use super::connect::Bus;
 use super::names::{decode, encode, one_line};
 use super::streams::{Replicas, SetupError};
 
+/// The bucket.
+pub(super) const BUCKET: &str = "skald_definitions";
 /// Header: the digest of the source.
 const DIGEST: &str = "Skald-Digest";
+/// Header: who deployed it.
+const BY: &str = "Skald-Deployed-By";
+/// Header: when.
+const AT: &str = "Skald-Deployed-At";
 /// How often a deployment that meets another one of the same name is tried again.
 const TRIES: usize = 16;
 
@@ -28,8 +34,21 @@ pub struct StoredDefinition {
     pub version: u32,
     /// The digest of its source.
     pub digest: String,
+    /// Who deployed it; empty when a release did that did not write it down.
+    pub deployed_by: String,
+    /// When, by the clock of the node that took the command.
+    pub deployed_at: Option<Time>,
     /// Its source; empty in lists.
     pub source: Bytes,
+}
+
+/// Who deploys, and when; kept with the version that it makes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deployer {
+    /// `tenant/principal`, or `node NAME` for what comes with the program.
+    pub by: String,
+    /// When the command came.
+    pub at: Time,
 }
 
 /// What a deployment led to.
@@ -51,7 +70,7 @@ impl KvDefinitions {
     /// Opens the bucket, making it if it is missing.
     pub async fn open(bus: &Bus, replicas: Replicas) -> Result<Self, SetupError> {
         let about = "Skald's definitions, by name and version";
-        Ok(Self { bucket: Bucket::open(bus, "skald_definitions", about, replicas, None).await? })
+        Ok(Self { bucket: Bucket::open(bus, BUCKET, about, replicas, None).await? })
     }
 
     /// Deploys `source` as the next version of the tenant's `name`, unless the latest version has
@@ -62,6 +81,7 @@ impl KvDefinitions {
         name: &str,
         source: Bytes,
         digest: &str,
+        by: &Deployer,
     ) -> Result<Deployed, Unavailable> {
         for _ in 0..TRIES {
             let latest = self.latest(tenant, name).await?;
@@ -71,6 +91,8 @@ impl KvDefinitions {
             let version = latest.map_or(0, |it| it.version) + 1;
             let mut headers = HeaderMap::new();
             headers.insert(DIGEST, one_line(digest, 128));
+            headers.insert(BY, one_line(&by.by, 256));
+            headers.insert(AT, by.at.to_string());
             let how = Write { expected: Some(0), headers, ..Write::default() };
             match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
@@ -142,5 +164,14 @@ fn stored(entry: Entry) -> Option<StoredDefinition> {
         None => (None, name),
     };
     let digest = entry.headers.get(DIGEST)?.as_str().to_owned();
-    Some(StoredDefinition { tenant, name: decode(name)?, version: version.parse().ok()?, digest, source: entry.bytes })
+    let said = |header: &str| entry.headers.get(header).map(|it| it.as_str()).unwrap_or_default();
+    Some(StoredDefinition {
+        tenant,
+        name: decode(name)?,
+        version: version.parse().ok()?,
+        digest,
+        deployed_by: said(BY).to_owned(),
+        deployed_at: said(AT).parse().ok(),
+        source: entry.bytes,
+    })
 }

@@ -13,9 +13,12 @@ mod bucket;
 mod cluster;
 mod connect;
 mod definitions;
+pub(crate) mod denied;
+mod events;
 mod journal;
 mod layout;
-mod names;
+pub(crate) mod login;
+pub(crate) mod names;
 mod outbox;
 mod publish;
 mod scan;
@@ -23,13 +26,19 @@ mod snapshots;
 mod streams;
 mod sync;
 
+/// The buckets, by their names.
+pub const BUCKETS: [&str; 3] = [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET];
+
 pub use activities::{BusActivities, NO_WORKER};
 pub use cluster::KvCluster;
-pub use connect::{Auth, Bus, ConnectConfig, ConnectError, Tls, connect};
-pub use definitions::{Deployed, KvDefinitions, StoredDefinition};
+pub(crate) use connect::chain;
+pub use connect::{Bus, ConnectConfig, ConnectError, connect};
+pub use definitions::{Deployed, Deployer, KvDefinitions, StoredDefinition};
+pub use events::EventReader;
 pub use journal::JetStreamJournal;
 pub use layout::{DEFAULT_SHARDS, JournalConfig, Shape, default_streams};
-pub use outbox::{OutboxConfig, REASON, StreamOutbox, WHY};
+pub use login::{About, Auth, INBOX, Tls, credentials_file, seed_of};
+pub use outbox::{DEAD, EVENTS, OutboxConfig, REASON, StreamOutbox, WHY};
 pub use snapshots::KvSnapshots;
 pub use streams::{Replicas, SetupError};
 pub use sync::{SyncMode, sync_mode};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// `name` as one subject token that is also a valid key of a bucket. Letters, digits, `-`, `_` and
 /// `/` stay; every other byte becomes `=` and two capital hexadecimal digits. The empty name
 /// becomes a lone `=`.
-pub(super) fn encode(name: &str) -> String {
+pub(crate) fn encode(name: &str) -> String {
     if name.is_empty() {
         return "=".into();
     }

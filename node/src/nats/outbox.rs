@@ -16,6 +16,10 @@ use super::names::{encode, one_line};
 use super::publish::publish;
 use super::streams::{Replicas, SetupError, ensure, stream};
 
+/// The stream of events.
+pub const EVENTS: &str = "SKALD_EVENTS";
+/// The stream of dead letters.
+pub const DEAD: &str = "SKALD_DEAD";
 /// Header of a dead letter: the short reason, as in its subject.
 pub const REASON: &str = "Skald-Reason";
 /// Header of a dead letter: the reason for a person.
@@ -70,11 +74,11 @@ pub struct StreamOutbox {
 impl StreamOutbox {
     /// Opens both streams, making them if they are missing.
     pub async fn open(bus: &Bus, config: &OutboxConfig) -> Result<Self, SetupError> {
-        let events = stream("SKALD_EVENTS", vec![subjects::EVENTS.into()], config.replicas, config.events_kept);
+        let events = stream(EVENTS, vec![subjects::EVENTS.into()], config.replicas, config.events_kept);
         let loose = !config.events_synced && config.replicas == Replicas::One;
         let persist_mode = loose.then_some(PersistenceMode::Async);
         ensure(bus, Config { duplicate_window: config.dedupe_window, persist_mode, ..events }).await?;
-        let dead = stream("SKALD_DEAD", vec![subjects::DEAD.into()], config.replicas, config.dead_kept);
+        let dead = stream(DEAD, vec![subjects::DEAD.into()], config.replicas, config.dead_kept);
         // Dead letters may be removed one by one once they were dealt with.
         let dead = Config { deny_delete: false, duplicate_window: config.dedupe_window, ..dead };
         ensure(bus, dead).await?;

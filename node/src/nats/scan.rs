@@ -68,6 +68,11 @@ impl Scan {
         Ok(Self { bus: bus.clone(), stream: stream.to_owned(), filter: filter.to_owned(), messages, left, last })
     }
 
+    /// How many messages the consumer still had when it last said so.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// The next message up to sequence `to`. `None` when the leader has no more of them.
     pub(super) async fn next(&mut self, to: u64) -> Result<Option<Item>, Unavailable> {
         if self.last >= to {

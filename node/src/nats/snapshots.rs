@@ -16,6 +16,8 @@ use super::connect::Bus;
 use super::names::{decode, encode};
 use super::streams::{Replicas, SetupError};
 
+/// The bucket.
+pub(super) const BUCKET: &str = "skald_snapshots";
 /// How long the note that a snapshot was removed is kept. It keeps a former owner, who never saw
 /// the removal, from putting the snapshot back; one that is cut off longer than this has long lost
 /// its connection and everything it had queued.
@@ -37,7 +39,7 @@ impl KvSnapshots {
     /// Opens the bucket, making it if it is missing.
     pub async fn open(bus: &Bus, replicas: Replicas) -> Result<Self, SetupError> {
         let about = "Skald's snapshots: the latest state of every saga and worker";
-        let bucket = Bucket::open(bus, "skald_snapshots", about, replicas, None).await?;
+        let bucket = Bucket::open(bus, BUCKET, about, replicas, None).await?;
         Ok(Self { bucket, read: Mutex::default() })
     }
 

@@ -13,7 +13,7 @@ mod process;
 mod ready;
 
 pub use cluster::ServerCluster;
-pub use config::{ClusterRoutes, JetStreamConfig, ServerConfig, SyncInterval};
+pub use config::{ClusterRoutes, JetStreamConfig, MAX_PAYLOAD_BYTES, ServerConfig, SyncInterval};
 pub use find::{FindError, Finder, Found, OLDEST_SERVER, Origin, Version};
 pub use obtain::{ObtainError, PINNED_VERSION};
 pub use process::{Server, StartError};

@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dashmap::DashMap;
 use protocol::command::{Deploy, ShowDefinition};
-use protocol::{Code, DefinitionRef, Principal, Problem, Tenant, Value};
+use protocol::{Code, DefinitionRef, Principal, Problem, Tenant, Time, Value};
 use serde_json::json;
 use supervisor::activities::Activities;
 use supervisor::machine::definition::{Access, Definition, Warning};
 use supervisor::ports::{Definitions, Unavailable};
-use tracing::info;
+use tracing::{debug, info};
 
-use crate::nats::{KvDefinitions, StoredDefinition};
+use super::AUDIT;
+use crate::nats::{Deployer, KvDefinitions, StoredDefinition};
 
 /// How long the latest version of a name is taken for granted. A start that names no version may
 /// run the former one for this long, and for one look into the store, after a deployment on another
@@ -56,7 +57,7 @@ impl DefinitionLibrary {
 
     /// Checks `deploy`'s source and stores it as one of `tenant`'s. The same source again is the
     /// same version.
-    pub async fn deploy(&self, tenant: &Tenant, by: &Principal, deploy: &Deploy) -> Result<Value, Problem> {
+    pub async fn deploy(&self, tenant: &Tenant, by: &Principal, deploy: &Deploy, at: Time) -> Result<Value, Problem> {
         if !Access::allows(&self.deployers, by.as_str()) {
             let what = format!("{by} may not deploy definitions");
             return Err(Problem::new(Code::Forbidden, what).mend("ask whom the setting definitions.deployers names"));
@@ -68,12 +69,17 @@ impl DefinitionLibrary {
             let what = format!("{name} is built in, for every tenant, and cannot be deployed over");
             return Err(Problem::new(Code::Conflict, what).mend("give the definition another name"));
         }
+        let deployer = Deployer { by: format!("{tenant}/{by}"), at };
         let digest = definition.reference().digest.clone();
-        let stored = self.store.deploy(Some(tenant), &name, deploy.source.clone().into(), &digest).await;
+        let stored = self.store.deploy(Some(tenant), &name, deploy.source.clone().into(), &digest, &deployer).await;
         let stored = stored.map_err(unavailable)?;
         let definition = Arc::new(definition.owned_by(Some(tenant.clone())).with_version(stored.version));
         let reference = definition.reference().clone();
-        info!(%tenant, definition = %reference, new = stored.new, "definition deployed");
+        if stored.new {
+            info!(target: AUDIT, definition = %reference, by = deployer.by, at = %deployer.at, "definition deployed");
+        } else {
+            debug!(definition = %reference, by = deployer.by, "definition deployed before");
+        }
         self.known.insert(reference.clone(), definition.clone());
         self.latest.insert((Some(tenant.clone()), name.to_string()), (tokio::time::Instant::now(), definition));
         Ok(json!({
@@ -83,13 +89,13 @@ impl DefinitionLibrary {
     }
 
     /// Checks and stores what this node has built in, unless any version is this very source.
-    pub async fn build_in(&self, deploy: &Deploy) -> Result<(), Problem> {
+    pub async fn build_in(&self, deploy: &Deploy, by: &Deployer) -> Result<(), Problem> {
         let (definition, _) = self.parse(deploy)?;
         let reference = definition.reference();
         let known = self.store.built_in(&reference.name, &reference.digest).await.map_err(unavailable)?;
         if known.is_none() {
             let stored =
-                self.store.deploy(None, &reference.name, deploy.source.clone().into(), &reference.digest).await;
+                self.store.deploy(None, &reference.name, deploy.source.clone().into(), &reference.digest, by).await;
             info!(definition = %reference.name, version = stored.map_err(unavailable)?.version, "built-in definition stored");
         }
         Ok(())
@@ -188,18 +194,23 @@ impl DefinitionLibrary {
             rows.push(json!({
                 "name": stored.name, "version": stored.version, "digest": stored.digest, "description": description,
                 "builtIn": stored.tenant.is_none(),
+                "deployedBy": stored.deployed_by, "deployedAt": stored.deployed_at,
             }));
         }
         Ok(json!({ "definitions": rows }))
     }
 
-    /// One definition that `tenant` sees, with its source.
+    /// One definition that `tenant` sees, with its source, and who deployed it.
     pub async fn show(&self, tenant: &Tenant, which: &ShowDefinition) -> Result<Value, Problem> {
         let definition = self.pick(tenant, &which.name, which.version).await?;
         let reference = definition.reference();
+        let stored =
+            self.store.get(reference.tenant.as_ref(), &reference.name, reference.version).await.map_err(unavailable)?;
+        let (by, at) = stored.map(|stored| (stored.deployed_by, stored.deployed_at)).unwrap_or_default();
         Ok(json!({
             "name": reference.name, "version": reference.version, "digest": reference.digest,
             "description": definition.header().description.as_deref().unwrap_or_default(), "source": definition.source(),
+            "deployedBy": by, "deployedAt": at,
         }))
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use protocol::codec::Format;
 use protocol::command::{
-    ActivityAnswer, Cancel, Decide, Deploy, List, Of, Release, ReleaseDecision, Routed, ShowDefinition, Signal, Start,
-    Wait, name,
+    ActivityAnswer, Cancel, Decide, Deploy, List, Of, ReadEvents, Release, ReleaseDecision, Routed, ShowDefinition,
+    Signal, Start, Wait, name,
 };
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
@@ -21,6 +21,7 @@ use super::definitions::DefinitionLibrary;
 use super::query::QueryService;
 use super::routing::{AGAIN, HOLD, Place, Router};
 use super::unusable;
+use crate::nats::EventReader;
 
 /// A parcel between sagas travels as a command of this name; never accepted from outside.
 pub const PARCEL: &str = "internal.parcel";
@@ -33,6 +34,8 @@ pub struct Dispatcher {
     pub router: Arc<Router>,
     /// Definitions.
     pub definitions: Arc<DefinitionLibrary>,
+    /// Events.
+    pub events: EventReader,
     /// Questions over all nodes, for lists.
     pub queries: Arc<QueryService>,
 }
@@ -112,13 +115,16 @@ impl Dispatcher {
                 self.activity(format, routed, by).await
             }
             name::DEFINITION_DEPLOY => {
-                self.definitions.deploy(&routed.tenant, &by, &format.read::<Deploy>(&routed.body)?).await
+                self.definitions
+                    .deploy(&routed.tenant, &by, &format.read::<Deploy>(&routed.body)?, routed.received_at)
+                    .await
             }
             name::DEFINITION_CHECK => self.definitions.check(&format.read::<Deploy>(&routed.body)?),
             name::DEFINITION_LIST => self.definitions.list(&routed.tenant).await,
             name::DEFINITION_SHOW => {
                 self.definitions.show(&routed.tenant, &format.read::<ShowDefinition>(&routed.body)?).await
             }
+            name::EVENT_READ => self.read_events(format, routed).await,
             PARCEL => self.parcel(routed).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))
                 .mend(format!("the commands are {}", name::ALL.join(", ")))),
@@ -233,6 +239,14 @@ impl Dispatcher {
             },
         };
         tell(&shard, |reply| Message::Answer { saga, token, fact, by, reply }).await
+    }
+
+    async fn read_events(&self, format: Format, routed: Routed) -> Answer {
+        let asked: ReadEvents = format.read(&routed.body)?;
+        let page = self.events.page(&routed.tenant, &asked).await.map_err(|error| {
+            Problem::new(Code::Unavailable, format!("the events cannot be read: {error}")).retry_after_ms(500)
+        })?;
+        serde_json::to_value(page).map_err(|error| Problem::new(Code::Internal, error.to_string()))
     }
 
     async fn parcel(&self, routed: Routed) -> Answer {

@@ -17,6 +17,9 @@ pub use serve::{CommandService, Door, ServiceLimits};
 
 use protocol::{Code, Problem};
 
+/// The target of log lines that say who changed what, or was refused.
+pub const AUDIT: &str = "skald::audit";
+
 /// The answer to a body whose key or name is not usable.
 fn unusable(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::BadRequest, error.to_string())

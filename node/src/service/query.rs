@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 use super::gather;
 use crate::node::SystemClock;
 
+use crate::nats::Bus;
+
 /// How long the other nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one shard may take to answer a question; a shard that is stuck must not hide the rest.
@@ -49,7 +51,7 @@ pub struct QueryService {
     /// The root's card; set when the tree stands.
     pub root: std::sync::OnceLock<Arc<Card>>,
     /// The bus.
-    pub client: async_nats::Client,
+    pub bus: Bus,
     /// Facts of this node.
     pub about: About,
 }
@@ -79,7 +81,7 @@ impl QueryService {
     pub async fn everywhere(&self, query: &Query) -> Vec<Answer> {
         let body = bytes::Bytes::from(Format::Json.write(query));
         let others = self.places.live().into_iter().filter(|node| *node != self.node).map(|node| {
-            let (client, body) = (self.client.clone(), body.clone());
+            let (client, body) = (self.bus.client.clone(), body.clone());
             async move {
                 let request = async_nats::Request::new().payload(body).timeout(Some(PATIENCE));
                 let answer = match client.send_request(subjects::node(&node), request).await {
@@ -133,7 +135,7 @@ impl QueryService {
         if !unowned.is_empty() {
             troubles.push(format!("shards without an owner: {unowned:?}"));
         }
-        let connected = self.client.connection_state() == async_nats::connection::State::Connected;
+        let connected = self.bus.client.connection_state() == async_nats::connection::State::Connected;
         if !connected {
             troubles.push("NATS cannot be reached".into());
         }
@@ -161,7 +163,7 @@ impl QueryService {
 
     /// What the bus carries in one message.
     fn max_payload(&self) -> usize {
-        self.client.server_info().max_payload
+        self.bus.client.server_info().max_payload
     }
 
     /// An answer as it is sent: never larger than the bus carries, which would be silence.
@@ -176,11 +178,11 @@ impl QueryService {
 
     /// Listens for questions until the connection ends.
     pub async fn serve(self: Arc<Self>) -> Result<(), async_nats::SubscribeError> {
-        let all = self.client.subscribe(subjects::CLUSTER_QUERY).await?;
-        let ours = self.client.subscribe(subjects::node(&self.node)).await?;
+        let all = self.bus.client.subscribe(subjects::CLUSTER_QUERY).await?;
+        let ours = self.bus.client.subscribe(subjects::node(&self.node)).await?;
         let mut questions = futures::stream::select(all, ours);
         while let Some(message) = questions.next().await {
-            let Some(reply) = message.reply else { continue };
+            let Some(reply) = message.reply.filter(|reply| self.bus.may_answer_peer(reply)) else { continue };
             let this = self.clone();
             tokio::spawn(async move {
                 let answer = match Format::Json.read::<Query>(&message.payload) {
@@ -188,7 +190,7 @@ impl QueryService {
                     Err(problem) => Format::Json.write(&Refused { error: problem }),
                 };
                 // Whoever asked may be gone.
-                let _ = this.client.publish(reply, answer.into()).await;
+                let _ = this.bus.client.publish(reply, answer.into()).await;
             });
         }
         Ok(())

@@ -16,8 +16,10 @@ use supervisor::ports::{Clock, Outbox};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug, warn};
 
+use super::AUDIT;
 use super::dispatch::{Dispatcher, PARCEL, waits};
 use super::waiting::Waiting;
+use crate::nats::Bus;
 use crate::telemetry::{Metrics, set_parent};
 
 /// The header that names a message; the bus uses it against duplicates, we as the cause of events.
@@ -70,7 +72,7 @@ impl Door {
 /// Takes commands off the bus.
 pub struct CommandService {
     /// The bus.
-    pub client: async_nats::Client,
+    pub bus: Bus,
     /// Carries them out.
     pub dispatcher: Arc<Dispatcher>,
     /// Keeps what cannot be understood.
@@ -87,6 +89,7 @@ impl CommandService {
     /// Serves until the connection ends.
     pub async fn serve(self: Arc<Self>) -> Result<(), async_nats::Error> {
         let service = self
+            .bus
             .client
             .service_builder()
             .description("durable sagas and control loops: skald.cmd.<tenant>.<principal>.<noun>.<verb>")
@@ -169,7 +172,12 @@ impl CommandService {
             Err(problem) => ("unknown".to_owned(), Err(problem)),
         };
         if let Err(problem) = &answer {
-            debug!(command = name, ?problem, "command refused");
+            if problem.code == Code::Forbidden {
+                let subject = request.message.subject.as_str();
+                warn!(target: AUDIT, subject, why = problem.message, "command forbidden");
+            } else {
+                debug!(command = name, ?problem, "command refused");
+            }
             self.bury_if_needed(&request.message, problem).await;
         }
         let code = answer.as_ref().map_or_else(|problem| problem.code.number().to_string(), |_| "ok".into());
@@ -179,6 +187,10 @@ impl CommandService {
     }
 
     fn read(&self, message: &Message) -> Result<Routed, Problem> {
+        if let Some(reply) = message.reply.as_ref().filter(|reply| !self.bus.may_answer(reply)) {
+            let problem = Problem::new(Code::Forbidden, format!("the answer is wanted at {reply}, which is no inbox"));
+            return Err(problem.mend("ask from an inbox of your own, such as _INBOX.x"));
+        }
         let subject = subjects::parse_command(&message.subject).ok_or_else(|| {
             Problem::new(Code::BadRequest, format!("{} is not the subject of a command", message.subject))
                 .mend("use skald.cmd.<tenant>.<principal>.<noun>.<verb> with letters, digits, - and _")
@@ -240,6 +252,9 @@ impl CommandService {
                 format.write(&Refused { error: problem })
             }
         };
+        if request.message.reply.as_ref().is_some_and(|reply| !self.bus.may_answer(reply)) {
+            return;
+        }
         // Whoever asked may be gone; a plain publish has nobody to answer.
         let _ = request.respond_with_headers(Ok(body.into()), headers).await;
     }

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use protocol::NodeId;
 use protocol::query::{Answer, Body, HealthView, Query};
+use protocol::{NodeId, Value};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::cli::context::Ctx;
 use crate::cli::{parts, state};
-use crate::client::{Client, EVENT_STREAM};
-use crate::nats::DEFAULT_SHARDS;
+use crate::client::{Client, EVENT_STREAM, Error};
+use crate::nats::{DEAD, DEFAULT_SHARDS};
+use crate::secret;
 
 use super::Finding;
 
@@ -23,8 +25,6 @@ const DISK_FAIL_BYTES: u64 = 200 << 20;
 const SKEW_WARN_MS: i64 = 500;
 /// The same for a node, whose timers would be early or late by as much.
 const NODE_SKEW_WARN_MS: i64 = 1_000;
-/// The stream of dead letters.
-const DEAD_STREAM: &str = "SKALD_DEAD";
 
 pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
     found(server_program().await);
@@ -34,10 +34,10 @@ pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
         Err(fault) => return found(Finding::fail("server", fault.what, fault.mend.unwrap_or_default())),
     };
     let info = client.nats().server_info();
-    found(Finding::ok("server", format!("nats-server {} at {}", info.version, ctx.servers().join(", "))));
+    found(Finding::ok("server", format!("nats-server {} at {}", info.version, secret::shown(&ctx.servers()))));
     let jetstream = jetstream(&client).await;
-    let usable = jetstream.verdict == super::Verdict::Ok;
-    found(jetstream);
+    let usable = jetstream.as_ref().is_some_and(|it| it.verdict == super::Verdict::Ok);
+    found(jetstream.unwrap_or_else(|| Finding::ok("jetstream", NOT_ASKED)));
     if usable {
         found(clock(&client).await);
     }
@@ -112,14 +112,21 @@ fn room(free: u64, dir: &Path) -> Finding {
     }
 }
 
-async fn jetstream(client: &Client) -> Finding {
-    match async_nats::jetstream::new(client.nats().clone()).query_account().await {
-        Ok(account) => Finding::ok("jetstream", format!("on, {} streams", account.streams)),
-        Err(error) => Finding::fail(
-            "jetstream",
-            format!("it does not answer: {error}"),
-            "start nats-server with -js or a jetstream block; the account may lack it",
-        ),
+/// What a connection is told that may not ask the server itself.
+const NOT_ASKED: &str = "not asked: this connection may not, and the nodes look after it";
+
+async fn jetstream(client: &Client) -> Option<Finding> {
+    let mend = "start nats-server with -js or a jetstream block; the account may lack it";
+    let fail = |why: String| Some(Finding::fail("jetstream", format!("it does not answer: {why}"), mend));
+    let said = match ask::<Value>(client, "$JS.API.INFO").await {
+        Ok(said) => said,
+        Err(Error::NotAllowed { .. }) => return None,
+        Err(error) => return fail(error.to_string()),
+    };
+    match (said["error"]["description"].as_str(), said["streams"].as_u64()) {
+        (None, Some(streams)) => Some(Finding::ok("jetstream", format!("on, {streams} streams"))),
+        (Some(why), _) => fail(why.to_owned()),
+        (None, None) => fail(said.to_string()),
     }
 }
 
@@ -134,16 +141,21 @@ struct StreamState {
     messages: u64,
 }
 
-/// What the server says of a stream, with the server's time; `None` when there is no such stream.
-async fn stream(client: &Client, name: &str) -> Option<StreamInfo> {
-    let subject = format!("$JS.API.STREAM.INFO.{name}");
-    let answer = client.nats().request(subject, Default::default()).await.ok()?;
-    serde_json::from_slice(&answer.payload).ok()
+/// What the server says about itself.
+async fn ask<T: DeserializeOwned>(client: &Client, subject: &str) -> Result<T, Error> {
+    let answer = client.request(subject, subject.to_owned(), Vec::new(), client.settings().timeout).await?;
+    let unreadable = |error: serde_json::Error| Error::Unreadable { what: subject.to_owned(), why: error.to_string() };
+    serde_json::from_slice(&answer.payload).map_err(unreadable)
+}
+
+/// What the server says of a stream, with the server's time.
+async fn stream(client: &Client, name: &str) -> Result<StreamInfo, Error> {
+    ask(client, &format!("$JS.API.STREAM.INFO.{name}")).await
 }
 
 async fn clock(client: &Client) -> Finding {
     let before = jiff::Timestamp::now();
-    let info = stream(client, EVENT_STREAM).await;
+    let info = stream(client, EVENT_STREAM).await.ok();
     let after = jiff::Timestamp::now();
     match info.and_then(|info| info.ts) {
         Some(theirs) => skew(before.as_millisecond(), theirs.as_millis(), after.as_millisecond()),
@@ -288,13 +300,17 @@ fn owned(answers: &[Answer], configured: u16) -> Finding {
 }
 
 async fn dead_letters(client: &Client) -> Finding {
-    match stream(client, DEAD_STREAM).await.and_then(|info| info.state) {
+    let info = stream(client, DEAD).await;
+    if matches!(info, Err(Error::NotAllowed { .. })) {
+        return Finding::ok("dead letters", NOT_ASKED);
+    }
+    match info.ok().and_then(|info| info.state) {
         None => Finding::ok("dead letters", "none"),
         Some(state) if state.messages == 0 => Finding::ok("dead letters", "none"),
         Some(state) => Finding::warn(
             "dead letters",
             format!("{} messages could not be understood", state.messages),
-            format!("read them whole: nats stream view {DEAD_STREAM}"),
+            format!("read them whole: nats stream view {DEAD}"),
         ),
     }
 }

@@ -70,6 +70,10 @@ impl Decider<'_> {
 
     fn after_the_end(&self, status: Status) -> Option<Verdict> {
         match &self.fact.kind {
+            // Whoever repeats it did not hear that it was taken.
+            FactKind::Signalled { id, .. } if self.x.seen.contains(id) => {
+                ignored("the signal came before, under the same id")
+            }
             FactKind::Signalled { .. }
             | FactKind::TaskDecided { .. }
             | FactKind::CancelRequested { .. }

@@ -67,6 +67,9 @@ impl ShardActor {
                 Told::Fact(fact, reply) | Told::Answer(_, fact, reply) if is_echo(&fact) => {
                     reply.ok(&serde_json::json!({"ignored": "it ended"}))
                 }
+                Told::Fact(fact, reply) if matches!(fact, FactKind::Signalled { .. }) => {
+                    self.signal_after_the_end(&saga, fact, reply, state);
+                }
                 told @ (Told::Fact(..) | Told::Answer(..) | Told::Describe(_)) => {
                     let message = format!("{saga} has ended: {}", ended.status.word());
                     told.refuse(Problem::new(Code::NotNow, message).mend("`skald show` tells how"));

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use protocol::command::List;
 use protocol::query::ShardView;
 use protocol::view::SagaRow;
-use protocol::{Principal, SagaId, Tenant};
+use protocol::{Code, Principal, Problem, SagaId, Tenant};
 use tracing::warn;
 
 use super::{LIST_DEFAULT, LIST_MAX, ShardActor, Shown, State};
 use crate::machine::definition::Access;
+use crate::machine::{Fact, FactKind, Offer};
 use crate::ports::Parcel;
 use crate::tree::load;
 use crate::tree::reply::Reply;
@@ -49,6 +50,28 @@ impl ShardActor {
                 (Ok(driver), Shown::View) => reply.ok(&driver.execution().view()),
                 (Ok(driver), Shown::Outcome) => reply.ok(&driver.execution().outcome()),
                 (Err(problem), Shown::View | Shown::Outcome) => reply.refuse(problem),
+            }
+        });
+    }
+
+    /// A signal for a saga that has ended is an echo, if its id came before, or else too late. Only the
+    /// saga's own state knows which; deciding leaves no record, because an end is the end.
+    pub(super) fn signal_after_the_end(&self, saga: &Arc<SagaId>, signal: FactKind, reply: Reply, state: &State) {
+        let Some(slot) = state.slots.get(saga) else { return };
+        let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
+        let (definition, position) = (slot.definition.clone(), slot.position());
+        tokio::spawn(async move {
+            let mut driver = match load::load(&engine, shard, &saga, definition, position, None).await {
+                Ok(driver) => driver,
+                Err(problem) => return reply.refuse(problem),
+            };
+            let fact = Fact { at: engine.now(), seed: engine.seeds.next(), kind: signal };
+            match driver.offer(fact) {
+                Offer::Ignored(why) => reply.ok(&serde_json::json!({ "ignored": why })),
+                Offer::Refused(problem) => reply.refuse(problem),
+                Offer::Recorded(_) => {
+                    reply.refuse(Problem::new(Code::Internal, format!("{saga} goes on after its end")))
+                }
             }
         });
     }

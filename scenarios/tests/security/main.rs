@@ -1,0 +1,167 @@
+//! A server that keeps its users apart, as `skald nats config` sets it up: what is allowed works, and
+//! everything else is refused by the server and said to whoever tried.
+
+mod allowed;
+mod audit;
+mod certificates;
+mod logins;
+mod refused;
+mod replay;
+mod written;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_nats::{Event, ServerError};
+use node::client::{Client, Settings};
+use node::nats::{About, seed_of};
+use node::node::{Node, Parts};
+use node::server::Server;
+use protocol::{Principal, Tenant};
+use scenarios::activities;
+use scenarios::cluster::{config, server, until};
+use scenarios::definitions;
+use scenarios::ledger::Ledger;
+use scenarios::stage::PATIENCE;
+use tempfile::TempDir;
+
+/// The users of the stories.
+const USERS: [&str; 12] = [
+    "--user",
+    "acme:ann",
+    "--user",
+    "acme:bob",
+    "--user",
+    "evil:eve",
+    "--worker",
+    "acme:pricing",
+    "--deployer",
+    "acme:ops",
+    "--observer",
+    "eye",
+];
+
+/// Runs `skald nats config` and gives back what it said.
+fn write_config(out: &Path, more: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
+    command.args(["nats", "config", "--out"]).arg(out).args(more).output().expect("the program runs")
+}
+
+/// A server with users, and nodes.
+struct House {
+    nodes: Vec<Node>,
+    server: Server,
+    dir: TempDir,
+}
+
+impl House {
+    /// A server whose users and permissions are those that were written for [`USERS`], and nodes that
+    /// run the stories' definitions and `more`.
+    async fn build(nodes: usize, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let written = write_config(&dir.path().join("nats"), &USERS);
+        assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+        let file = std::fs::read_to_string(dir.path().join("nats/nats-server.conf")).unwrap();
+        let users = file[file.find("accounts {").unwrap()..].to_owned();
+        let server = server(dir.path(), |config| config.extra = users).await.unwrap();
+        let mut house = Self { nodes: Vec::new(), server, dir };
+        let started = futures::future::try_join_all((0..nodes).map(|number| house.node(number, more))).await;
+        house.nodes = started.unwrap();
+        house
+    }
+
+    async fn node(&self, number: usize, more: &[&str]) -> anyhow::Result<Node> {
+        let mut config = config(self.dir.path(), &self.server, number)?;
+        config.credentials = Some(self.file("node"));
+        let sources = definitions::ALL.iter().chain(more).enumerate();
+        let ledger = Ledger::open(&self.dir.path().join("ledger"))?;
+        let parts = Parts {
+            activities: activities::all(&ledger),
+            definitions: sources.map(|(at, source)| (format!("story-{at}.yaml"), (*source).to_owned())).collect(),
+        };
+        Node::start(config, parts).await
+    }
+
+    /// The credentials file of a user.
+    fn file(&self, user: &str) -> PathBuf {
+        self.dir.path().join(format!("nats/{user}.nk"))
+    }
+
+    /// A client with the credentials of `user`, which speaks as `principal` of `tenant`.
+    async fn client(&self, user: &str, tenant: &str, principal: &str) -> Client {
+        let (tenant, principal) = (Tenant::new(tenant).unwrap(), Principal::new(principal).unwrap());
+        let settings = Settings::new(self.server.url(), tenant, principal);
+        Client::connect(Settings { credentials: Some(self.file(user)), ..settings }).await.unwrap()
+    }
+
+    /// A plain NATS connection with the credentials of `user`.
+    async fn raw(&self, user: &str) -> Raw {
+        let file = self.file(user);
+        let seed = seed_of(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = said.clone();
+        let inbox = About::read(&file).inbox.unwrap_or_else(|| "_INBOX".into());
+        let nats = async_nats::ConnectOptions::with_nkey(seed.reveal().to_owned())
+            .custom_inbox_prefix(&inbox)
+            .event_callback(move |event| {
+                let heard = heard.clone();
+                async move {
+                    if let Event::ServerError(ServerError::Other(said)) = event {
+                        heard.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+                    }
+                }
+            })
+            .connect(self.server.url())
+            .await
+            .unwrap();
+        Raw { nats, said, inbox }
+    }
+
+    /// What stands in the stream of `subject`: how many messages, by the nodes' credentials.
+    async fn messages(&self, stream: &str) -> u64 {
+        let jetstream = async_nats::jetstream::new(self.raw("node").await.nats);
+        jetstream.get_stream(stream).await.unwrap().cached_info().state.messages
+    }
+
+    /// A dead letter on `subject` that contains `mark`.
+    async fn dead(&self, subject: &str, mark: &str) {
+        let jetstream = async_nats::jetstream::new(self.raw("node").await.nats);
+        until(PATIENCE, "the dead letter is kept", || async {
+            let mut stream = jetstream.get_stream("SKALD_DEAD").await.unwrap();
+            let last = stream.info().await.unwrap().state.last_sequence;
+            for sequence in 1..=last {
+                let Ok(letter) = stream.get_raw_message(sequence).await else { continue };
+                let why = letter.headers.get("Skald-Why").map(ToString::to_string).unwrap_or_default();
+                let whole = format!("{why} {}", String::from_utf8_lossy(&letter.payload));
+                if letter.subject.as_str() == subject && whole.contains(mark) {
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+    }
+}
+
+/// A plain connection that remembers what the server complains about.
+struct Raw {
+    nats: async_nats::Client,
+    said: Arc<Mutex<Vec<String>>>,
+    inbox: String,
+}
+
+impl Raw {
+    /// What the server says about `subject`, after it is `act`.
+    async fn told(&self, act: &str, subject: &str) -> Option<String> {
+        let words = format!("Permissions Violation for {act} to \"{subject}\"");
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_secs(5) {
+            let heard = || self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(said) = heard().into_iter().find(|said| said.contains(&words)) {
+                return Some(said);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        None
+    }
+}
