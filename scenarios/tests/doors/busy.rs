@@ -48,7 +48,7 @@ async fn a_full_node_says_busy_and_when_to_come_again_and_keeps_what_nobody_wait
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_that_wait_do_not_stand_in_the_way_and_one_tenant_does_not_take_all_the_room() {
-    let cluster = narrow(|limits| (limits.commands_in_flight, limits.waits_per_tenant) = (1, 1)).await;
+    let cluster = narrow(|limits| (limits.commands_in_flight, limits.waits_per_tenant) = (2, 1)).await;
     let client = Arc::new(cluster.client().await.unwrap());
     client.start(&start("human", "holds", json!({}))).await.unwrap();
     let body = serde_json::to_vec(&Wait { key: saga_key("holds"), wait_ms: 20_000 }).unwrap();
@@ -60,7 +60,8 @@ async fn those_that_wait_do_not_stand_in_the_way_and_one_tenant_does_not_take_al
             serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap()
         }
     };
-    // Two that wait: one has the tenant's place, the other hears so at once.
+    // Two that wait, as many as the node works on at once: one has the tenant's place to wait in, the
+    // other hears so at once.
     let (first, second) = (tokio::spawn(wait()), tokio::spawn(wait()));
     let (refused, held) = futures::future::select(first, second).await.factor_first();
     let refused = refused.unwrap();

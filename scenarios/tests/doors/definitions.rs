@@ -1,8 +1,10 @@
 //! Definitions that cannot be run.
 
 use node::client::Error;
+use node::node::{Node, Parts};
 use protocol::Code;
 use protocol::command::{Deploy, ShowDefinition};
+use scenarios::cluster::TestCluster;
 use scenarios::stage::start;
 use serde_json::json;
 
@@ -113,4 +115,35 @@ fn what_a_tenant_deploys_is_its_own_and_what_is_built_in_is_nobodys() {
         stage.client.start(&start("shared-name", "own", json!({}))).await.unwrap();
         assert!(stage.end("own").await.status.is_final());
     });
+}
+
+fn waits(name: &str, seconds: u32) -> String {
+    format!(
+        "name: {name}\ndefinition:\n  StartAt: A\n  States: {{ A: {{ Type: Wait, Seconds: {seconds}, End: true }} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_whom_the_node_names_may_deploy() {
+    let named = |config: &mut node::config::Config| config.definitions.deployers = vec!["ops".into()];
+    let cluster = TestCluster::start_with(1, |_| Vec::new(), &[], named, |_| {}).await.unwrap();
+    let deploy = Deploy { source: waits("order", 1), file: None };
+    let refused = cluster.client().await.unwrap().deploy(&deploy).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Forbidden), "{refused}");
+    assert!(refused.mend().unwrap().contains("definitions.deployers"));
+    cluster.client_as("acme", "ops").await.unwrap().deploy(&deploy).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_node_that_starts_again_does_not_make_its_copy_the_newest() {
+    let cluster = TestCluster::start(1, |_| Vec::new(), &[&waits("order", 1)]).await.unwrap();
+    for (number, seconds) in [(1, 2), (2, 1)] {
+        let config = scenarios::cluster::config(cluster.dir.path(), &cluster.server, number).unwrap();
+        let definitions = vec![("order.yaml".to_owned(), waits("order", seconds))];
+        let node = Node::start(config, Parts { activities: Vec::new(), definitions }).await.unwrap();
+        node.drain().await.unwrap();
+    }
+    let which = ShowDefinition { name: "order".into(), version: None };
+    let newest = cluster.client().await.unwrap().definition(&which).await.unwrap();
+    assert_eq!((newest.version, newest.source), (2, waits("order", 2)));
 }
