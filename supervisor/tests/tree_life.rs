@@ -122,3 +122,17 @@ async fn a_clock_that_was_set_is_noticed_within_a_minute() {
     world.pass(61).await;
     assert_eq!(world.show("a").await.status, Status::Succeeded);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_saga_that_never_was_is_told() {
+    let mut limits = Limits::default();
+    limits.writer.batch_max_bytes = 4_096;
+    let world = World::take_over(&Outside::new(&[LONG_WAIT]), 1, limits).await;
+    let (start, definition) = world.starting("long-wait", json!("x".repeat(8_000)), None);
+    let (outcome, ended) = supervisor::tree::reply::Reply::channel();
+    let outcome = Some(outcome);
+    let answer = world.ask(|accepted| Message::Start { saga: saga("a"), start, definition, accepted, outcome }).await;
+    assert!(answer.is_err(), "no frame of this bus can carry it");
+    let told = tokio::time::timeout(std::time::Duration::from_secs(60), ended).await;
+    assert!(told.expect("within a minute").unwrap().is_err());
+}

@@ -65,3 +65,20 @@ async fn a_key_used_again_is_not_swallowed_by_the_page_of_its_former_run() {
     next.signal("a", "go", json!(1), "s-1").await.unwrap();
     assert_eq!(next.show("a").await.status.word(), "succeeded");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_says_how_long_its_ended_sagas_are_remembered() {
+    let brief = PASSING.replace("name: passing", "name: brief\nretention: { succeeded: 10m, failed: 30d }");
+    let outside = Outside::new(&[PASSING, &brief]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("a", "brief", json!(1)).await.unwrap();
+    world.pass(30).await;
+    world.start("b", "passing", json!(1)).await.unwrap();
+    world.pass(30).await;
+    assert_eq!(outside.names("ended/").len(), 2);
+    world.pass(600).await;
+    world.start("c", "passing", json!(1)).await.unwrap();
+    world.pass(30).await;
+    assert!(world.start("a", "passing", json!(1)).await.is_ok(), "its ten minutes are over");
+    assert!(world.start("b", "brief", json!(1)).await.is_err(), "the node remembers it for a week");
+}

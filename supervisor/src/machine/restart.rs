@@ -2,20 +2,17 @@
 //! supervisor, with growing pauses.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
 use protocol::Time;
 
-/// Which siblings share a failed child's fate.
+/// Which siblings share a failed child's fate, as a description shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Strategy {
-    /// None.
+    /// None: a node's shards and services.
     OneForOne,
-    /// Those started after it: they build on it.
+    /// Those started after it, which build on it: what a shard is made of.
     RestForOne,
-    /// All.
-    OneForAll,
 }
 
 impl Strategy {
@@ -24,39 +21,6 @@ impl Strategy {
         match self {
             Self::OneForOne => "one for one",
             Self::RestForOne => "rest for one",
-            Self::OneForAll => "one for all",
-        }
-    }
-
-    /// The children, by index in starting order, that are stopped and started again when `failed`
-    /// of `count` fails.
-    pub const fn affected(self, failed: usize, count: usize) -> Range<usize> {
-        match self {
-            Self::OneForOne => failed..failed + 1,
-            Self::RestForOne => failed..count,
-            Self::OneForAll => 0..count,
-        }
-    }
-}
-
-/// Whether a child that ended is started again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Restart {
-    /// Always.
-    Permanent,
-    /// Only when it failed.
-    Transient,
-    /// Never.
-    Temporary,
-}
-
-impl Restart {
-    /// Whether to start it again after it ended, well or badly.
-    pub const fn wanted(self, failed: bool) -> bool {
-        match self {
-            Self::Permanent => true,
-            Self::Transient => failed,
-            Self::Temporary => false,
         }
     }
 }
@@ -119,22 +83,6 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strategies_pick_the_siblings() {
-        assert_eq!(Strategy::OneForOne.affected(1, 4), 1..2);
-        assert_eq!(Strategy::RestForOne.affected(1, 4), 1..4);
-        assert_eq!(Strategy::OneForAll.affected(1, 4), 0..4);
-    }
-
-    #[test]
-    fn restart_kinds() {
-        let table =
-            [(Restart::Permanent, true, true), (Restart::Transient, false, true), (Restart::Temporary, false, false)];
-        for (kind, after_success, after_failure) in table {
-            assert_eq!((kind.wanted(false), kind.wanted(true)), (after_success, after_failure), "{kind:?}");
-        }
-    }
 
     #[test]
     fn pauses_grow_and_then_it_gives_up() {

@@ -2,7 +2,7 @@
 //! whatever it believes; then the snapshots, the tail of the journal, and what was still to be
 //! sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -113,7 +113,8 @@ async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Re
 
 #[derive(Default)]
 struct Recovery {
-    drivers: HashMap<SagaId, (Driver, u64, bool)>,
+    /// In the order of their names: what follows from it is done in this order.
+    drivers: BTreeMap<SagaId, (Driver, u64, bool)>,
     /// Where each saga that is in a page ended. What is later is another run of the key.
     in_pages: HashMap<SagaId, Position>,
     pages: Vec<(String, u64, Vec<EndedEntry>)>,

@@ -1,7 +1,7 @@
 //! One saga: facts come in, the machine decides, the journal makes it durable, and only then does
 //! anything happen. Everything decided here is decided by the driver; this actor only carries it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -132,7 +132,7 @@ pub struct State {
     queue: VecDeque<(FactKind, Reply)>,
     /// Questions about durable state that wait for the journal.
     questions: Vec<Question>,
-    steps: HashMap<AttemptRef, Step>,
+    steps: BTreeMap<AttemptRef, Step>,
     step_of: HashMap<ActorId, AttemptRef>,
     /// Facts taken from the shard: it lets us sleep only if it sent no more than these.
     taken: u64,
@@ -164,7 +164,7 @@ impl Behaviour for SagaActor {
             appending: false,
             queue: VecDeque::new(),
             questions: Vec::new(),
-            steps: HashMap::new(),
+            steps: BTreeMap::new(),
             step_of: HashMap::new(),
             taken: 0,
             snapshot_at,

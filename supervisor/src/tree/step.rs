@@ -64,7 +64,7 @@ impl Behaviour for StepActor {
                     attempt = self.call.attempt.attempt, trace = %self.trace
                 );
                 self.engine.observer.joins(&span, &self.trace);
-                let began = std::time::Instant::now();
+                let began = tokio::time::Instant::now();
                 let answer = self.run(me).instrument(span).await;
                 self.engine.observer.attempted(&self.call.activity, began.elapsed());
                 self.owner.tell(saga::Message::StepDone(self.call.attempt, answer));
@@ -126,11 +126,8 @@ impl StepActor {
                 room.map_err(|closed| Failure::transient("waiting for room", closed))?
             }
         };
-        if self.call.undo && direction.undo {
-            let (input, output) = undo_arguments(arguments);
-            direction.activity.undo(attempt, input, output).await.map(|()| Value::Null)
-        } else if direction.undo {
-            // The undo's name used as a plain step: its arguments are the input.
+        if direction.undo {
+            // Also where the undo's name is used as a plain step.
             let (input, output) = undo_arguments(arguments);
             direction.activity.undo(attempt, input, output).await.map(|()| Value::Null)
         } else {

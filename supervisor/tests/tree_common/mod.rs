@@ -270,6 +270,17 @@ impl World {
         input: Value,
         parent: Option<(protocol::SagaKey, u64)>,
     ) -> Answer {
+        let (start, definition) = self.starting(definition, input, parent);
+        self.ask(|accepted| Message::Start { saga: saga(key), start, definition, accepted, outcome: None }).await
+    }
+
+    /// What starts a saga, and what it runs.
+    pub fn starting(
+        &self,
+        definition: &str,
+        input: Value,
+        parent: Option<(protocol::SagaKey, u64)>,
+    ) -> (Box<Start>, Arc<Definition>) {
         let found = self.outside.definitions.iter().find(|it| *it.reference().name == *definition);
         let definition = found.expect("a definition of this name").clone();
         let start = Box::new(Start {
@@ -280,7 +291,7 @@ impl World {
             cause: "cmd-1".into(),
             parent,
         });
-        self.ask(|accepted| Message::Start { saga: saga(key), start, definition, accepted, outcome: None }).await
+        (start, definition)
     }
 
     pub async fn fact(&self, key: &str, fact: FactKind, right: Right) -> Answer {

@@ -144,6 +144,9 @@ impl ShardActor {
             for told in queue {
                 told.refuse(moved());
             }
+            for (_, waiter) in state.waiters.remove(&saga).unwrap_or_default() {
+                waiter.refuse(moved());
+            }
             return Ok(());
         }
         if driver.execution().is_final() {

@@ -13,6 +13,7 @@ use crate::tree::recovery::Recovered;
 use crate::tree::saga::{self, Seen};
 use crate::tree::shell::{Fault, Me};
 use crate::tree::slot::{Ended, Life, Slot, start_digest};
+use crate::tree::sweep::{Page, Span};
 use crate::tree::{relay, timers};
 
 impl ShardActor {
@@ -48,7 +49,11 @@ impl ShardActor {
         };
         for (name, revision, entries) in recovered.pages {
             let mut sagas = Vec::with_capacity(entries.len());
-            for entry in entries.iter().cloned() {
+            let mut span = Span::default();
+            for entry in entries {
+                if let Some(definition) = recovered.definitions.get(&entry.definition) {
+                    span.add(&entry, definition, &self.engine.limits);
+                }
                 let left_behind = recovered.orphans.get(&entry.saga).copied().unwrap_or(0);
                 let Some(saga) = remember(entry, left_behind, state) else { continue };
                 if left_behind > 0 {
@@ -56,7 +61,7 @@ impl ShardActor {
                 }
                 sagas.push(saga);
             }
-            state.sweeper.know_page(name, revision, &entries, sagas);
+            state.sweeper.know_page(Page::found(name, revision, span, sagas));
         }
         for (entry, revision) in recovered.ended {
             if let Some(saga) = remember(entry, revision, state) {

@@ -5,14 +5,15 @@
 //! store, the mark moves to it. Nothing here is needed for correctness: a sweep that fails leaves
 //! the old mark, and the next takeover replays more.
 
+mod page;
 mod write;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use protocol::{SagaId, Time};
+use protocol::SagaId;
 use tracing::{debug, warn};
 
 use super::recovery::{Mark, PAGE_PREFIX};
@@ -20,7 +21,9 @@ use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
 use super::slot::{EndedEntry, Life};
+use crate::machine::definition::Definition;
 use crate::ports::{Position, PutError};
+pub use page::{Page, Span};
 pub use write::Swept;
 use write::{Gone, SnapshotPut, Work, write};
 
@@ -31,9 +34,9 @@ const PAGE_ENTRIES_MAX: usize = 1_000;
 pub struct Sweeper {
     mark: (Mark, u64),
     /// Snapshots to write: state, records, revision to expect.
-    given: HashMap<Arc<SagaId>, (Bytes, u64, u64)>,
+    given: BTreeMap<Arc<SagaId>, (Bytes, u64, u64)>,
     /// Sagas that were asked for their state and have not answered.
-    asked: HashSet<Arc<SagaId>>,
+    asked: BTreeSet<Arc<SagaId>>,
     /// Ended since the last page.
     ended: Vec<Arc<SagaId>>,
     pages: Vec<Page>,
@@ -48,31 +51,13 @@ struct UnderWay {
     failed: bool,
 }
 
-struct Page {
-    name: String,
-    revision: u64,
-    newest: Time,
-    /// Where the last of its sagas ended. One that goes on after it is a new run of the key.
-    upto: Position,
-    sagas: Vec<Arc<SagaId>>,
-}
-
-impl Page {
-    /// A page as it was written.
-    fn of(name: String, revision: u64, entries: &[EndedEntry], sagas: Vec<Arc<SagaId>>) -> Self {
-        let newest = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
-        let upto = entries.iter().map(|entry| entry.position).max().unwrap_or_default();
-        Self { name, revision, newest, upto, sagas }
-    }
-}
-
 impl Sweeper {
     /// Begins with the mark that the takeover found.
     pub fn new(mark: (Mark, u64)) -> Self {
         Self {
             mark,
-            given: HashMap::new(),
-            asked: HashSet::new(),
+            given: BTreeMap::new(),
+            asked: BTreeSet::new(),
             ended: Vec::new(),
             pages: Vec::new(),
             under_way: None,
@@ -97,13 +82,9 @@ impl Sweeper {
     }
 
     /// A page that the store holds.
-    pub fn know_page(&mut self, name: String, revision: u64, entries: &[EndedEntry], sagas: Vec<Arc<SagaId>>) {
-        self.add_page(Page::of(name, revision, entries, sagas));
-    }
-
-    fn add_page(&mut self, page: Page) {
+    pub fn know_page(&mut self, page: Page) {
         self.pages.push(page);
-        self.pages.sort_by_key(|page| page.newest);
+        self.pages.sort_by_key(|page| page.span.newest);
     }
 
     /// A saga that ended and is in no page yet.
@@ -140,13 +121,8 @@ impl ShardActor {
         let mut failed = false;
         for (saga, slot) in &state.slots {
             match &slot.life {
-                Life::Awake { handle, .. } => {
-                    if handle.tell(saga::Message::Snapshot) {
-                        state.sweeper.asked.insert(saga.clone());
-                    } else {
-                        // It died a moment ago: nobody knows its state until it is loaded again.
-                        failed = true;
-                    }
+                Life::Awake { .. } => {
+                    state.sweeper.asked.insert(saga.clone());
                 }
                 Life::Asleep(asleep) => {
                     if let Some(bytes) = &asleep.bytes {
@@ -159,6 +135,12 @@ impl ShardActor {
                 Life::Loading { .. } => failed = true,
                 Life::Ended(_) => {}
             }
+        }
+        // Asked in the order of their names, so that the same shard does the same again.
+        for saga in &state.sweeper.asked {
+            let Some(Life::Awake { handle, .. }) = state.slots.get(saga).map(|slot| &slot.life) else { continue };
+            // One that died a moment ago is found by its slot: nobody knows its state until then.
+            failed |= !handle.tell(saga::Message::Snapshot);
         }
         state.sweeper.under_way = Some(UnderWay { at, failed });
         self.go_on_sweeping(me, state);
@@ -206,10 +188,8 @@ impl ShardActor {
 
     fn work(&self, state: &mut State) -> Work {
         let last = state.sweeper.under_way.is_some() && state.sweeper.asked.is_empty();
-        let snapshots = state
-            .sweeper
-            .given
-            .drain()
+        let snapshots = std::mem::take(&mut state.sweeper.given)
+            .into_iter()
             .map(|(saga, (bytes, records, revision))| (saga, bytes, records, revision))
             .collect();
         let (mut pages, mut remove, mut mark) = (Vec::new(), Vec::new(), None);
@@ -218,8 +198,13 @@ impl ShardActor {
             let ended = std::mem::take(&mut state.sweeper.ended);
             for (number, sagas) in ended.chunks(PAGE_ENTRIES_MAX).enumerate() {
                 let name = format!("{PAGE_PREFIX}{:020}.{number}", state.meters.position.load(Relaxed));
-                let entries = sagas.iter().filter_map(|saga| entry(saga, state)).collect();
-                pages.push((name, entries, sagas.to_vec()));
+                let mut page = Page::new(name, sagas.to_vec());
+                let mut entries = Vec::with_capacity(sagas.len());
+                for (entry, definition) in sagas.iter().filter_map(|saga| entry(saga, state)) {
+                    page.span.add(&entry, definition, &self.engine.limits);
+                    entries.push(entry);
+                }
+                pages.push((page, entries));
             }
             for saga in &ended {
                 if let Some(slot) = state.slots.get(saga)
@@ -237,34 +222,6 @@ impl ShardActor {
             }
         }
         Work { snapshots, pages, remove, mark }
-    }
-
-    /// Pages that are too old or too many. A page goes only after the snapshots of its sagas: a
-    /// snapshot that outlived it would bring an ended saga back to life. Its sagas are forgotten
-    /// once it is gone: a page that outlived them would swallow the next run of a key.
-    fn old_pages(&self, state: &State, remove: &mut Vec<(Gone, u64)>) {
-        let limits = &self.engine.limits;
-        let now = self.engine.now();
-        let mut kept: usize = state.sweeper.pages.iter().map(|page| page.sagas.len()).sum();
-        for page in &state.sweeper.pages {
-            if kept <= limits.ended_per_shard && now.since(page.newest) <= limits.ended_for {
-                break;
-            }
-            let before = remove.len();
-            for saga in &page.sagas {
-                if let Some(slot) = state.slots.get(saga)
-                    && slot.revision > 0
-                    && slot.has_ended_by(page.upto)
-                {
-                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
-                }
-            }
-            if remove.len() > before {
-                break;
-            }
-            kept -= page.sagas.len();
-            remove.push((Gone::Page(page.name.clone()), page.revision));
-        }
     }
 
     /// Takes in what a sweep's task did.
@@ -303,7 +260,7 @@ impl ShardActor {
         }
         for page in swept.pages {
             match page {
-                Ok(page) => state.sweeper.add_page(page),
+                Ok(page) => state.sweeper.know_page(page),
                 Err((sagas, error)) => {
                     warn!(shard = %self.shard, %error, "a page of ended sagas was not written, will try again");
                     state.sweeper.ended.extend(sagas);
@@ -340,19 +297,6 @@ impl ShardActor {
     }
 }
 
-impl State {
-    /// A page is gone from the store: nothing there swallows its keys any more.
-    fn forget_page(&mut self, name: &str) {
-        let Some(index) = self.sweeper.pages.iter().position(|page| page.name == name) else { return };
-        let page = self.sweeper.pages.remove(index);
-        for saga in &page.sagas {
-            if self.slots.get(saga).is_some_and(|slot| slot.has_ended_by(page.upto)) {
-                self.slots.remove(saga);
-            }
-        }
-    }
-}
-
 impl Sweeper {
     /// A snapshot landed after its saga ended: the next sweep removes it.
     fn ended_with_snapshot(&mut self, saga: &Arc<SagaId>) {
@@ -362,10 +306,10 @@ impl Sweeper {
     }
 }
 
-fn entry(saga: &Arc<SagaId>, state: &State) -> Option<EndedEntry> {
+fn entry<'a>(saga: &Arc<SagaId>, state: &'a State) -> Option<(EndedEntry, &'a Definition)> {
     let slot = state.slots.get(saga)?;
     let Life::Ended(ended) = &slot.life else { return None };
-    Some(EndedEntry {
+    let entry = EndedEntry {
         saga: (**saga).clone(),
         definition: slot.definition.reference().clone(),
         status: ended.status,
@@ -374,5 +318,6 @@ fn entry(saga: &Arc<SagaId>, state: &State) -> Option<EndedEntry> {
         records: ended.records,
         position: ended.position,
         start_digest: slot.start_digest,
-    })
+    };
+    Some((entry, &slot.definition))
 }

@@ -37,7 +37,7 @@ pub(super) type PageLost = (Vec<Arc<SagaId>>, PutError);
 /// What a sweep is to do.
 pub(super) struct Work {
     pub(super) snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
-    pub(super) pages: Vec<(String, Vec<EndedEntry>, Vec<Arc<SagaId>>)>,
+    pub(super) pages: Vec<(Page, Vec<EndedEntry>)>,
     /// What is not wanted any more, with the revision to expect.
     pub(super) remove: Vec<(Gone, u64)>,
     pub(super) mark: Option<(Mark, u64)>,
@@ -74,10 +74,10 @@ pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept 
         .await;
     let snapshots_fine = snapshots.iter().all(|put| put.result.is_ok());
     let pages: Vec<_> = futures::stream::iter(work.pages)
-        .map(|(name, entries, sagas)| async move {
-            match engine.snapshots.put(shard, &name, codec::store(&entries).into(), 0).await {
-                Ok(revision) => Ok(Page::of(name, revision, &entries, sagas)),
-                Err(error) => Err((sagas, error)),
+        .map(|(page, entries)| async move {
+            match engine.snapshots.put(shard, &page.name, codec::store(&entries).into(), 0).await {
+                Ok(revision) => Ok(Page { revision, ..page }),
+                Err(error) => Err((page.sagas, error)),
             }
         })
         .buffer_unordered(at_once)
