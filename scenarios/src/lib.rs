@@ -1,10 +1,13 @@
 //! The proof: stories on real clusters, fault injection and benches.
 
 pub mod activities;
+pub mod check;
 pub mod cluster;
 pub mod definitions;
 pub mod dice;
+pub mod faults;
 pub mod fleet;
 pub mod ledger;
 pub mod load;
 pub mod stage;
+pub mod under_test;

@@ -12,11 +12,13 @@ pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &
     let mut owners: HashMap<&str, (&SagaId, &str)> = HashMap::new();
     let mut acted: HashSet<(&str, Direction)> = HashSet::new();
     for entry in &history.ledger {
-        let attempted =
-            Attempted { key: entry.key.clone(), attempt: entry.attempt, direction: entry.direction };
+        let attempted = Attempted { key: entry.key.clone(), attempt: entry.attempt, direction: entry.direction };
         let known = told.get(&entry.saga).is_some_and(|told| told.attempted.contains(&attempted));
         let wrong = (!known).then(|| {
-            format!("{:?} {} #{} ran on {} and is not in the journal", entry.direction, entry.key, entry.attempt, entry.node)
+            format!(
+                "{:?} {} #{} ran on {} and is not in the journal",
+                entry.direction, entry.key, entry.attempt, entry.node
+            )
         });
         verdict.look(JOURNAL_FIRST, &entry.saga, wrong);
 

@@ -28,7 +28,10 @@ pub(super) fn check(history: &History, verdict: &mut Verdict) {
                     ))
                 } else {
                     (header.epoch < last.epoch).then(|| {
-                        format!("frame {position}: {} takes over under epoch {} after epoch {}", header.node, header.epoch.0, last.epoch.0)
+                        format!(
+                            "frame {position}: {} takes over under epoch {} after epoch {}",
+                            header.node, header.epoch.0, last.epoch.0
+                        )
                     })
                 }
             });

@@ -86,7 +86,10 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
         }
         // Records of one batch share their frame and so what came before it.
         if record.previous != before {
-            return Some(format!("record {} says that {} came before it, not {before}", record.number, record.previous));
+            return Some(format!(
+                "record {} says that {} came before it, not {before}",
+                record.number, record.previous
+            ));
         }
         let effects = match driver.replay(&record, position) {
             Ok(effects) => effects,
