@@ -15,6 +15,7 @@ use super::kinds::Kind;
 use super::net::Net;
 use super::options::Options;
 use super::progress::{Fault, times};
+use super::read::Seen;
 use super::report::{Report, Row};
 use super::strict::Figures;
 use super::tools::Tools;
@@ -75,6 +76,7 @@ pub async fn run(options: &Options, dir: &Path, net: Net) -> anyhow::Result<Repo
     let Judgement { verdict, wrong, left } = judge(&cluster, &planned, acknowledged, clocks).await?;
     bar.finish_and_clear();
 
+    std::fs::write(dir.join("frames"), frames(&left.frames))?;
     let times = times(&left.frames, &story.faults);
     let row = |kind: Kind| Row {
         kind,
@@ -108,6 +110,17 @@ pub async fn run(options: &Options, dir: &Path, net: Net) -> anyhow::Result<Repo
         wrong: verdict.violations.iter().map(ToString::to_string).chain(story.wrong).collect(),
         kept: None,
     })
+}
+
+/// The journal frame by frame, as text beside the timeline.
+fn frames(frames: &[Seen]) -> String {
+    let mut frames: Vec<_> = frames.iter().collect();
+    frames.sort_by_key(|frame| frame.at);
+    let line = |frame: &&Seen| {
+        let Seen { shard, at, node, ownership: (epoch, _), records } = frame;
+        format!("{at} shard {shard} {node} epoch {} {records} records\n", epoch.0)
+    };
+    frames.iter().map(line).collect()
 }
 
 /// Makes faults until the time is over, every kind once before any comes again.
