@@ -143,6 +143,8 @@ impl Nodes {
     /// One leaves in order. Answers what was wrong with how it left.
     pub async fn drain(&mut self, number: usize) -> anyhow::Result<Option<String>> {
         let Some(mut process) = self.nodes[number].take() else { return Ok(None) };
+        // Waiting closes its input, which would be a second word to go.
+        let _input = process.stdin.take();
         signal(&process, Signal::TERM)?;
         let name = Self::host(number);
         match tokio::time::timeout(DRAIN_WITHIN, process.wait()).await {

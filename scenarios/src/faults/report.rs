@@ -117,19 +117,22 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(presets::NOTHING);
         table.set_header(["fault", "made", "shards hit", "first progress p50 ms", "p99 ms"]);
         for row in &self.rows {
-            let made = row.lacks.as_ref().map_or_else(|| row.made.to_string(), |why| format!("not tried: {why}"));
+            let made = if row.lacks.is_some() { "not tried".to_owned() } else { row.made.to_string() };
             let (half, most) = (quantile(&row.times, 0.5), quantile(&row.times, 0.99));
             table.add_row([row.kind.word().to_owned(), made, row.times.len().to_string(), ms(half), ms(most)]);
         }
-        for column in 2..5 {
+        for column in 1..5 {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
         writeln!(f, "{table}")?;
+        for (kind, why) in self.rows.iter().filter_map(|row| Some((row.kind, row.lacks.as_ref()?))) {
+            writeln!(f, "{kind} was not tried: {why}")?;
+        }
         writeln!(
             f,
             "first progress: from the fault to the first frame with a saga's record, by the new owner where a node\n\

@@ -175,12 +175,12 @@ impl Servers {
         Ok(ended)
     }
 
-    /// Waits until every one that runs is healthy; says which is not when it takes too long.
+    /// Waits until every one that runs is healthy, with every stream as far as its leader; says which
+    /// is not when it takes too long.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let begun = tokio::time::Instant::now();
         for number in (0..self.servers.len()).filter(|number| self.servers[*number].is_some()) {
-            let query = if self.servers.len() > 1 { "?js-server-only=true" } else { "" };
-            let url = format!("{}/healthz{query}", Self::monitor(number));
+            let url = format!("{}/healthz", Self::monitor(number));
             loop {
                 let answer = self.http.get(&url).send().await;
                 if answer.is_ok_and(|answer| answer.status().is_success()) {
