@@ -61,7 +61,8 @@ impl Cluster {
                 let servers: Vec<_> = (0..self.servers.len()).collect();
                 let nodes: Vec<_> = (0..NODES).filter(|_| kind == Kind::KillEverything).collect();
                 let (servers_gone, nodes_gone) = tokio::join!(self.servers.kill(&servers), self.nodes.kill(&nodes));
-                (servers_gone?, nodes_gone?);
+                servers_gone?;
+                nodes_gone?;
                 done.faults.push(self.fault(kind, None));
                 tokio::time::sleep(pause(dice, 0, 3_000)).await;
                 for server in servers {
