@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use node::client::{Client, Settings};
 use protocol::command::Deploy;
-use protocol::query::{Body, HealthView, Query};
+use protocol::query::{Answer, Body, HealthView, Query};
 use protocol::{Principal, Tenant};
 use tokio::time::Instant;
 
@@ -93,6 +93,19 @@ impl Cluster {
             }
         }
         Vec::new()
+    }
+
+    /// Nodes that own something, whom a fault of a node hits; all of them when nobody answers.
+    pub async fn owners(&self) -> Vec<usize> {
+        let owns = |answer: &Answer| match &answer.body {
+            Body::Health(health) => !health.shards.is_empty(),
+            Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => false,
+        };
+        let answers = self.clients[0].query(&Query::Health).await.unwrap_or_default();
+        let owners: Vec<_> =
+            answers.iter().filter(|answer| owns(answer)).map(|answer| answer.node.to_string()).collect();
+        let owners: Vec<_> = (0..NODES).filter(|number| owners.contains(&Nodes::host(*number))).collect();
+        if owners.is_empty() { (0..NODES).collect() } else { owners }
     }
 
     /// Waits until every server is healthy, every node is ready and every shard has one owner.

@@ -43,7 +43,8 @@ impl Cluster {
     /// Makes one fault of `kind` and mends it; `number` is its place in the run.
     pub async fn inject(&mut self, kind: Kind, number: usize, dice: &mut Dice) -> anyhow::Result<Done> {
         let mut done = Done::default();
-        let node = one_of(dice, NODES);
+        let owners = self.owners().await;
+        let node = owners[one_of(dice, owners.len())];
         let server = one_of(dice, self.servers.len());
         match kind {
             Kind::KillNode => {
