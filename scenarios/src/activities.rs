@@ -10,7 +10,7 @@ use serde_json::json;
 use supervisor::activity::{Activity, Attempt, Failure};
 use tokio::time::{Instant, sleep};
 
-use crate::ledger::{Effect, Ledger};
+use crate::ledger::{Effect, Ledger, path_of};
 
 /// `ledger.write`, undone by `ledger.erase`: one effect in the ledger for each.
 pub struct LedgerWrite {
@@ -44,11 +44,13 @@ struct Asked {
 
 impl LedgerWrite {
     fn effect(attempt: &Attempt, direction: &str, step: &str) -> Effect {
+        let saga = attempt.saga.to_string();
         Effect {
             key: attempt.key.clone(),
             direction: direction.into(),
             step: step.into(),
-            saga: attempt.saga.to_string(),
+            path: path_of(&attempt.key, &saga),
+            saga,
             attempt: attempt.number,
             pid: std::process::id(),
             at_us: 0,

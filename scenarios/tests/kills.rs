@@ -7,18 +7,17 @@
 //! SKALD_KILLS=50 cargo test -p skald-scenarios --test kills -- --nocapture
 //! ```
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use node::client::{Client, Settings};
 use protocol::query::{Body, Query};
 use protocol::{Principal, Tenant};
+use scenarios::check::check;
 use scenarios::cluster::until;
 use scenarios::dice::Dice;
+use scenarios::faults::read;
 use scenarios::fleet::Fleet;
-use scenarios::load::{Planned, plan, violations};
-use tokio::task::JoinSet;
+use scenarios::load::{Clocks, Keeping, plan_any, violations};
 
 /// Sagas that run at once: enough that every kill hits some, few enough for a small machine.
 const AT_ONCE: usize = 24;
@@ -36,30 +35,6 @@ async fn healthy(client: &Client) -> bool {
     answers.iter().any(|answer| matches!(&answer.body, Body::Health(health) if health.ready))
 }
 
-/// Keeps `AT_ONCE` sagas under way until told to stop; answers all of them and the longest time that
-/// one start took.
-async fn keep_loaded(client: Client, mut dice: Dice, stop: Arc<AtomicBool>) -> (Vec<Planned>, Duration, Vec<String>) {
-    let (mut all, mut slowest, mut wrong) = (Vec::new(), Duration::ZERO, Vec::new());
-    let mut under_way = JoinSet::new();
-    loop {
-        while !stop.load(Relaxed) && under_way.len() < AT_ONCE {
-            let (saga, client) = (plan(&mut dice, all.len()), client.clone());
-            all.push(saga.clone());
-            under_way.spawn(async move {
-                let took = match saga.play(&client).await {
-                    Ok(took) => took,
-                    Err(why) => return (Duration::ZERO, vec![format!("{}: {why}", saga.key)]),
-                };
-                (took, saga.check_end(&client).await)
-            });
-        }
-        let Some(ended) = under_way.join_next().await else { return (all, slowest, wrong) };
-        let (took, faults) = ended.unwrap();
-        slowest = slowest.max(took);
-        wrong.extend(faults);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_killed_every_acknowledged_saga_ends_and_acts_once() {
     let kills: usize = std::env::var("SKALD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
@@ -71,8 +46,8 @@ async fn whoever_is_killed_every_acknowledged_saga_ends_and_acts_once() {
         let deploy = protocol::command::Deploy { source: (*source).into(), file: None };
         client.deploy(&deploy).await.unwrap();
     }
-    let (began, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
-    let load = tokio::spawn(keep_loaded(client.clone(), Dice::new(dice.roll(u64::MAX)), stop.clone()));
+    let began = Instant::now();
+    let load = Keeping::start(vec![client.clone()], Dice::new(dice.roll(u64::MAX)), plan_any, AT_ONCE);
     let (mut nodes, mut servers, mut lost, mut healed) = (0, 0, Vec::new(), Duration::ZERO);
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(200 + dice.roll(800))).await;
@@ -98,10 +73,14 @@ async fn whoever_is_killed_every_acknowledged_saga_ends_and_acts_once() {
         lost.extend(fleet.ended_by_themselves());
         assert!(lost.is_empty(), "{}", lost.join("\n\n"));
     }
-    stop.store(true, Relaxed);
-    let (sagas, slowest, mut wrong) = load.await.unwrap();
+    let load = load.finish().await.unwrap();
     until(HEALTHY_WITHIN, "all shards are owned", || healthy(&client)).await;
-    wrong.extend(violations(&client, &fleet.ledger, &sagas).await.unwrap());
+    let (sagas, slowest, mut wrong) = (load.planned, load.slowest, load.wrong);
+    wrong.extend(violations(&client, &fleet.ledger, &sagas, Clocks::True).await.unwrap());
+    let left = read::everything(&client, &fleet.ledger, load.acknowledged).await.unwrap();
+    let verdict = check(&left.history);
+    wrong.extend(verdict.violations.iter().map(ToString::to_string));
+    wrong.extend(left.dead.iter().map(|letter| format!("a dead letter: {letter:?}")));
     let attempts = fleet.ledger.attempts().unwrap().len();
     let effects = fleet.ledger.done().unwrap().len();
     println!(

@@ -15,7 +15,7 @@ use scenarios::cluster::{TestCluster, until};
 use scenarios::definitions;
 use scenarios::dice::Dice;
 use scenarios::ledger::Ledger;
-use scenarios::load::{Planned, plan, violations};
+use scenarios::load::{Clocks, Planned, plan, violations};
 use scenarios::stage::{PATIENCE, saga_key, start};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -80,10 +80,9 @@ fn load(client: &Client) -> Load {
             let (saga, client) = (plan(&mut dice, all.len()), client.clone());
             all.push(saga.clone());
             running.push(tokio::spawn(async move {
-                match saga.play(&client).await {
-                    Ok(took) => (saga.check_end(&client).await, took),
-                    Err(why) => (vec![format!("{}: {why}", saga.key)], Duration::ZERO),
-                }
+                let mut played = saga.play(&client).await;
+                played.wrong.extend(saga.check_end(&client).await);
+                (played.wrong, played.took)
             }));
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -101,7 +100,7 @@ fn load(client: &Client) -> Load {
 async fn judge(what: &str, client: &Client, ledger: &Ledger, Load { stop, load }: Load) -> Duration {
     stop.store(true, Relaxed);
     let (sagas, mut wrong, slowest) = load.await.unwrap();
-    wrong.extend(violations(client, ledger, &sagas).await.unwrap());
+    wrong.extend(violations(client, ledger, &sagas, Clocks::True).await.unwrap());
     println!("{what}: {} sagas, slowest start {slowest:.2?}", sagas.len());
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
     slowest

@@ -1,5 +1,7 @@
 //! The journal: one subject per shard, one message per frame, each expecting the one before it.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -20,6 +22,9 @@ use super::streams::{SetupError, ensure};
 
 /// Header: the frame's id, the same for every try of it.
 const FRAME: &str = "Skald-Frame";
+/// How long one look at the last frame may take. It is free to repeat, and one that meets a stream
+/// without a leader is never answered: waiting long for it only adds to the election.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// The longest id: node, epoch and counter take less than half of it.
 const FRAME_ID_MAX_BYTES: usize = 256;
 
@@ -88,7 +93,9 @@ impl Journal for JetStreamJournal {
     }
 
     async fn last(&self, shard: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable> {
-        let last = scan::last_of(&self.bus, &self.shape.stream(shard), &subjects::journal(shard)).await?;
+        let (stream, subject) = (self.shape.stream(shard), subjects::journal(shard));
+        let last = tokio::time::timeout(LOOK_WITHIN, scan::last_of(&self.bus, &stream, &subject)).await;
+        let last = last.map_err(|_| Unavailable(format!("{stream} does not answer; has it a leader?")))??;
         Ok(last.map(|it| (it.sequence, it.payload)))
     }
 

@@ -1,12 +1,12 @@
 //! How the journal's shards lie on streams, and what all nodes of a cluster must agree on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::ShardId;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::{Bucket, Write, WriteError};
-use super::streams::{Replicas, SetupError, stream};
+use super::streams::{Replicas, SETUP_PAUSE, SETUP_WITHIN, SetupError, stream};
 
 /// The number of shards of a new cluster: few busy writers beat many, because each packs more
 /// records into a frame.
@@ -104,8 +104,22 @@ impl Shape {
     }
 
     /// The shape of the cluster: the stored one, or, for a new cluster, the one that `config` asks
-    /// for. Fails when both are there and differ.
+    /// for. Fails when both are there and differ. A stream that was only just made, by another node,
+    /// may have no leader yet: asking is repeated as long as making it would be.
     pub(super) async fn agree(bucket: &Bucket, config: &JournalConfig) -> Result<Self, SetupError> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_agree(bucket, config).await {
+                Err(SetupError::Failed { what, why }) if begun.elapsed() < SETUP_WITHIN => {
+                    tracing::debug!(what, why, "not possible yet");
+                    tokio::time::sleep(SETUP_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_agree(bucket: &Bucket, config: &JournalConfig) -> Result<Self, SetupError> {
         let failed = |why: String| SetupError::Failed { what: "cannot agree on the cluster's shape".into(), why };
         let shards = config.shards.unwrap_or(DEFAULT_SHARDS);
         let streams = config.streams.unwrap_or_else(|| default_streams(config.replicas, shards));

@@ -11,9 +11,9 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use super::connect::{Bus, chain};
 
 /// How long setting up may wait for a cluster that is still electing or not complete yet.
-const SETUP_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const SETUP_WITHIN: Duration = Duration::from_secs(30);
 /// The pause between two tries.
-const SETUP_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const SETUP_PAUSE: Duration = Duration::from_millis(250);
 
 /// On how many servers every message is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

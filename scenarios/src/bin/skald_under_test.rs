@@ -1,15 +1,5 @@
-//! The product's command line with the activities of the stories added, so that a story can kill
-//! real processes. `STORY_LEDGER` names the directory of the effect ledger.
+//! The product's command line with the activities of the stories added.
 
-use std::path::Path;
-use std::process::ExitCode;
-
-use scenarios::activities;
-use scenarios::ledger::Ledger;
-
-fn main() -> ExitCode {
-    node::cli::main_with(|_| {
-        let dir = std::env::var_os("STORY_LEDGER").expect("STORY_LEDGER names a directory");
-        activities::all(&Ledger::open(Path::new(&dir)).expect("the ledger's directory can be made"))
-    })
+fn main() -> std::process::ExitCode {
+    scenarios::under_test::main()
 }

@@ -77,7 +77,9 @@ fn reverse(saga: &SagaId, told: &Told, steps: &HashMap<&str, Step<'_>>, verdict:
             if skipped || !together || !follow_each_other(first.path, later.path) {
                 continue;
             }
-            let wrong = (!later.undone.is_some_and(|undone| undone <= undo_began))
+            let wrong = later
+                .undone
+                .is_none_or(|undone| undone > undo_began)
                 .then(|| format!("{key} began to be undone before {later_key}, which came after it, was undone"));
             verdict.look(REVERSE, saga, wrong);
         }

@@ -15,7 +15,7 @@ use super::slot::EndedEntry;
 use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
-use crate::machine::{Driver, Execution, FactKind};
+use crate::machine::{Driver, Execution, FactKind, Record};
 use crate::ports::{AppendError, Position};
 
 /// Tries of the takeover frame before the shard is given up for now.
@@ -122,6 +122,8 @@ struct Recovery {
     outbox: Vec<(Position, Vec<Arc<Sending>>)>,
     mark: (Mark, u64),
     orphans: HashMap<SagaId, u64>,
+    /// Sagas that are in a page, as far as the tail has come.
+    followed: HashMap<SagaId, Driver>,
     replayed: u64,
 }
 
@@ -193,10 +195,9 @@ impl Recovery {
             for record in records {
                 self.replayed += 1;
                 if self.in_pages.get(&record.saga).is_some_and(|ended| position <= *ended) {
-                    if position > relayed {
-                        // It ended and its page is written, but what it said last may not be sent.
-                        self.send_again(engine, shard, position, &record, &mut sendings).await?;
-                    }
+                    // It ended and its page is written, but what it said may not be sent.
+                    let unsent = position > relayed;
+                    self.send_again(engine, shard, position, &record, unsent.then_some(&mut sendings)).await?;
                     continue;
                 }
                 if let FactKind::Started(start) = &record.fact.kind {
@@ -228,23 +229,43 @@ impl Recovery {
         Ok(())
     }
 
+    /// Follows an ended saga and gathers what this record of it says is to be sent, if that is
+    /// `wanted`. A saga that began in the tail is followed from there; one that began earlier is
+    /// read back along its chain, once: one thing that cannot be delivered keeps everything after
+    /// it unsent, and then a walk for every record took longer than the takeover may.
     async fn send_again(
         &mut self,
         engine: &Engine,
         shard: ShardId,
         position: Position,
-        record: &crate::machine::Record,
-        sendings: &mut Vec<Arc<Sending>>,
+        record: &Record,
+        wanted: Option<&mut Vec<Arc<Sending>>>,
     ) -> Result<(), NotTaken> {
-        let chain = super::load::chain(engine, shard, &record.saga, position, 0).await;
-        let chain = chain.map_err(|problem| NotTaken(problem.message))?;
-        let Some(FactKind::Started(start)) = chain.first().map(|(_, first)| &first.fact.kind) else { return Ok(()) };
-        let mut driver = Driver::new(record.saga.clone(), self.definition(engine, &start.definition).await?);
-        for (at, former) in &chain {
-            let effects = driver.replay(former, *at).map_err(|error| NotTaken(error.to_string()))?;
-            if former.number == record.number {
-                sendings.extend(Sending::of(&driver, effects));
+        let mut driver = match (self.followed.remove(&record.saga), &record.fact.kind) {
+            (Some(driver), _) => driver,
+            (None, FactKind::Started(start)) => {
+                Driver::new(record.saga.clone(), self.definition(engine, &start.definition).await?)
             }
+            // Nobody may ever ask.
+            (None, _) if wanted.is_none() => return Ok(()),
+            (None, _) => {
+                let chain = super::load::chain(engine, shard, &record.saga, position, 0).await;
+                let chain = chain.map_err(|problem| NotTaken(problem.message))?;
+                let first = chain.first().map(|(_, first)| &first.fact.kind);
+                let Some(FactKind::Started(start)) = first else { return Ok(()) };
+                let mut driver = Driver::new(record.saga.clone(), self.definition(engine, &start.definition).await?);
+                for (at, former) in chain.iter().take_while(|(_, former)| former.number < record.number) {
+                    driver.replay(former, *at).map_err(|error| NotTaken(error.to_string()))?;
+                }
+                driver
+            }
+        };
+        let effects = driver.replay(record, position).map_err(|error| NotTaken(error.to_string()))?;
+        if let Some(sendings) = wanted {
+            sendings.extend(Sending::of(&driver, effects));
+        }
+        if !driver.execution().is_final() {
+            self.followed.insert(record.saga.clone(), driver);
         }
         Ok(())
     }

@@ -1,0 +1,196 @@
+//! Makes one fault, holds it as long as the dice say, and mends it.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, NODES};
+use super::kinds::Kind;
+use super::nodes::Nodes;
+use super::progress::{Fault, Victim};
+use super::servers::Servers;
+use super::strict::{Figures, Strict};
+use crate::dice::Dice;
+
+/// How far a stepped clock is off, in seconds.
+const STEP: i64 = 20;
+/// How long a stepped clock stays so.
+const STEPPED: Duration = Duration::from_secs(3);
+/// How long the network is bad.
+const BAD: Duration = Duration::from_secs(8);
+/// How long the disk stays full.
+const FULL: Duration = Duration::from_secs(5);
+
+/// What was done.
+#[derive(Default)]
+pub struct Done {
+    /// The faults; several for what is done to one after another.
+    pub faults: Vec<Fault>,
+    /// What a strict client saw meanwhile.
+    pub strict: Figures,
+    /// What is wrong, in sentences.
+    pub wrong: Vec<String>,
+}
+
+/// Between nothing and so many milliseconds.
+fn pause(dice: &mut Dice, from_ms: u64, to_ms: u64) -> Duration {
+    Duration::from_millis(from_ms + dice.roll(to_ms - from_ms))
+}
+
+fn one_of(dice: &mut Dice, count: usize) -> usize {
+    usize::try_from(dice.roll(count as u64)).unwrap_or(0)
+}
+
+impl Cluster {
+    /// Makes one fault of `kind` and mends it; `number` is its place in the run.
+    pub async fn inject(&mut self, kind: Kind, number: usize, dice: &mut Dice) -> anyhow::Result<Done> {
+        let mut done = Done::default();
+        let owners = self.owners().await;
+        let node = owners[one_of(dice, owners.len())];
+        let server = one_of(dice, self.servers.len());
+        match kind {
+            Kind::KillNode => {
+                self.nodes.kill(&[node]).await?;
+                done.faults.push(self.fault(kind, Some(node)));
+                tokio::time::sleep(pause(dice, 0, 3_000)).await;
+                self.nodes.start(node)?;
+            }
+            Kind::KillServer => self.kill_server(kind, server, dice, &mut done).await?,
+            Kind::KillLeader => {
+                let leader = self.servers.leader(dice.roll(3)).await.unwrap_or(server);
+                self.kill_server(kind, leader, dice, &mut done).await?;
+            }
+            Kind::KillServers | Kind::KillEverything => {
+                let servers: Vec<_> = (0..self.servers.len()).collect();
+                let nodes: Vec<_> = (0..NODES).filter(|_| kind == Kind::KillEverything).collect();
+                let (servers_gone, nodes_gone) = tokio::join!(self.servers.kill(&servers), self.nodes.kill(&nodes));
+                servers_gone?;
+                nodes_gone?;
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(pause(dice, 0, 3_000)).await;
+                for server in servers {
+                    self.servers.start(server)?;
+                }
+                for node in nodes {
+                    self.nodes.start(node)?;
+                }
+            }
+            Kind::FreezeNode => {
+                self.nodes.freeze(node, true)?;
+                done.faults.push(self.fault(kind, Some(node)));
+                tokio::time::sleep(pause(dice, 3_000, 8_000)).await;
+                self.nodes.freeze(node, false)?;
+            }
+            Kind::CutNode => {
+                for server in (0..self.servers.len()).map(Servers::host) {
+                    self.net.deafen(&Nodes::host(node), &server)?;
+                    self.net.deafen(&server, &Nodes::host(node))?;
+                }
+                done.faults.push(self.fault(kind, Some(node)));
+                tokio::time::sleep(pause(dice, 3_000, 10_000)).await;
+            }
+            Kind::CutServer => {
+                for other in (0..self.servers.len()).filter(|other| *other != server).map(Servers::host) {
+                    self.net.deafen(&Servers::host(server), &other)?;
+                    self.net.deafen(&other, &Servers::host(server))?;
+                }
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(pause(dice, 4_000, 10_000)).await;
+            }
+            Kind::OneWay => {
+                let deaf = dice.roll(2) == 0;
+                for server in (0..self.servers.len()).map(Servers::host) {
+                    let node = Nodes::host(node);
+                    let (to, from) = if deaf { (node, server) } else { (server, node) };
+                    self.net.deafen(&to, &from)?;
+                }
+                done.faults.push(self.fault(kind, Some(node)));
+                tokio::time::sleep(pause(dice, 3_000, 10_000)).await;
+            }
+            Kind::Lossy => {
+                for host in [Nodes::host(node), Servers::host(server)] {
+                    self.net.lossy(&host)?;
+                }
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(BAD).await;
+            }
+            Kind::Slow => {
+                let hosts = [Nodes::host(node), Servers::host(server)];
+                for host in &hosts {
+                    self.net.slow(host, "100ms", "10%")?;
+                }
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(BAD).await;
+                for host in &hosts {
+                    self.net.fast(host)?;
+                }
+            }
+            Kind::FullDisk => {
+                self.servers.fill()?;
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(FULL).await;
+                self.servers.free()?;
+                // A server switches its store off when its disk is full, until it is started again.
+                let small = self.servers.small();
+                self.servers.stop(small).await?;
+                self.servers.start(small)?;
+            }
+            Kind::Clock => {
+                for offset in [STEP, -STEP, 0] {
+                    self.nodes.step(offset)?;
+                    done.faults.push(self.fault(kind, None));
+                    tokio::time::sleep(STEPPED).await;
+                }
+            }
+            Kind::RollNodes => self.roll_nodes(number, &mut done).await?,
+            Kind::RollServers => self.roll_servers(number, &mut done).await?,
+        }
+        self.net.heal()?;
+        self.timeline.note(&format!("{kind} is mended"));
+        Ok(done)
+    }
+
+    fn fault(&self, kind: Kind, node: Option<usize>) -> Fault {
+        let victim = node.map_or(Victim::Everybody, |node| Victim::Node(Nodes::host(node)));
+        let at = self.timeline.note(&format!("{kind} {victim:?}"));
+        Fault { kind, at, victim }
+    }
+
+    async fn kill_server(&mut self, kind: Kind, server: usize, dice: &mut Dice, done: &mut Done) -> anyhow::Result<()> {
+        self.servers.kill(&[server]).await?;
+        self.timeline.note(&format!("killed s{server}"));
+        done.faults.push(self.fault(kind, None));
+        tokio::time::sleep(pause(dice, 0, 4_000)).await;
+        self.servers.start(server)
+    }
+
+    async fn roll_nodes(&mut self, number: usize, done: &mut Done) -> anyhow::Result<()> {
+        self.settled().await?;
+        let strict = Strict::begin(&self.clients[0], &format!("strict-{number}"));
+        for node in 0..NODES {
+            done.faults.push(self.fault(Kind::RollNodes, Some(node)));
+            done.wrong.extend(self.nodes.drain(node).await?);
+            self.timeline.note(&format!("n{node} has left"));
+            self.nodes.start(node)?;
+            self.settled().await?;
+        }
+        let figures = strict.end().await;
+        done.wrong
+            .extend(figures.failed.iter().map(|failed| format!("a command failed while nodes restarted: {failed}")));
+        done.strict = figures;
+        Ok(())
+    }
+
+    async fn roll_servers(&mut self, number: usize, done: &mut Done) -> anyhow::Result<()> {
+        self.settled().await?;
+        let strict = Strict::begin(&self.clients[0], &format!("strict-{number}"));
+        for server in 0..self.servers.len() {
+            done.faults.push(self.fault(Kind::RollServers, None));
+            self.servers.stop(server).await?;
+            self.timeline.note(&format!("s{server} has stopped"));
+            self.servers.start(server)?;
+            self.settled().await?;
+        }
+        // A connection ends with its server: what was under way on it fails, and is only counted.
+        done.strict = strict.end().await;
+        Ok(())
+    }
+}

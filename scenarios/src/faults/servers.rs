@@ -1,0 +1,220 @@
+//! The nats-servers of a run, each on a host of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::process::Child;
+
+use super::net::{Net, address};
+use super::tools::run;
+
+/// Where clients connect, where servers meet and where each says how it does.
+const PORTS: (u16, u16, u16) = (4222, 6222, 8222);
+/// How long a server may take until it is healthy: it reads its store and finds a leader.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long an orderly stop may take.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long one question may take.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// The pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The size of the small disk while it is not full; only what is used takes memory.
+const DISK: &str = "size=8g";
+/// What is left of it when it is full, in bytes.
+const LEFT: u64 = 256 * 1024;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Servers {
+    net: Net,
+    program: PathBuf,
+    dir: PathBuf,
+    servers: Vec<Option<Child>>,
+    http: reqwest::Client,
+}
+
+impl Servers {
+    /// Writes their settings; none runs yet.
+    pub fn new(net: &Net, program: &Path, dir: &Path, count: usize) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().timeout(ASK_WITHIN).build()?;
+        let servers = (0..count).map(|_| None).collect();
+        let this = Self { net: net.clone(), program: program.to_owned(), dir: dir.to_owned(), servers, http };
+        for number in 0..count {
+            std::fs::create_dir_all(this.store(number))?;
+            std::fs::write(this.config(number), this.render(number))?;
+        }
+        Ok(this)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// Its host.
+    pub fn host(number: usize) -> String {
+        format!("s{number}")
+    }
+
+    /// Where clients reach one.
+    pub fn url(number: usize) -> String {
+        format!("nats://{}:{}", address(&Self::host(number)), PORTS.0)
+    }
+
+    /// Where it can be asked how it does.
+    pub fn monitor(number: usize) -> String {
+        format!("http://{}:{}", address(&Self::host(number)), PORTS.2)
+    }
+
+    /// The one whose disk can be filled.
+    pub fn small(&self) -> usize {
+        self.servers.len() - 1
+    }
+
+    fn store(&self, number: usize) -> PathBuf {
+        self.dir.join(Self::host(number)).join("store")
+    }
+
+    fn config(&self, number: usize) -> PathBuf {
+        self.dir.join(Self::host(number)).join("nats-server.conf")
+    }
+
+    fn render(&self, number: usize) -> String {
+        let host = Self::host(number);
+        let (at, store) = (address(&host), self.store(number));
+        let log = self.dir.join(&host).join("log");
+        let (clients, peers, monitor) = PORTS;
+        let mut text = format!(
+            "server_name: {host}\nhost: \"{at}\"\nport: {clients}\nhttp: \"{at}:{monitor}\"\n\
+             max_payload: 8388608\nmax_pending: 134217728\nlog_file: {log:?}\n\
+             jetstream {{\n  store_dir: {store:?}\n  sync_interval: always\n}}\n"
+        );
+        if self.servers.len() > 1 {
+            let routes = (0..self.servers.len()).filter(|other| *other != number).map(Self::host);
+            let routes: Vec<_> = routes.map(|it| format!("\"nats-route://{}:{peers}\"", address(&it))).collect();
+            text += &format!(
+                "cluster {{\n  name: skald\n  listen: \"{at}:{peers}\"\n  routes: [{}]\n}}\n",
+                routes.join(", ")
+            );
+        }
+        text
+    }
+
+    /// Gives the small one a disk of its own.
+    pub fn mount(&self) -> anyhow::Result<()> {
+        run("mount", &["-t", "tmpfs", "-o", DISK, "tmpfs", &self.store(self.small()).to_string_lossy()])
+    }
+
+    /// Fills that disk: nothing more can be written to it.
+    pub fn fill(&self) -> anyhow::Result<()> {
+        let store = self.store(self.small());
+        let stat = rustix::fs::statvfs(&store)?;
+        let size = (stat.f_blocks - stat.f_bfree) * stat.f_frsize + LEFT;
+        run("mount", &["-o", &format!("remount,size={size}"), &store.to_string_lossy()])
+    }
+
+    /// Frees it.
+    pub fn free(&self) -> anyhow::Result<()> {
+        run("mount", &["-o", &format!("remount,{DISK}"), &self.store(self.small()).to_string_lossy()])
+    }
+
+    /// Starts one.
+    pub fn start(&mut self, number: usize) -> anyhow::Result<()> {
+        let said = self.dir.join(Self::host(number)).join("stderr");
+        let said = std::fs::OpenOptions::new().create(true).append(true).open(said)?;
+        let mut command = self.net.command(&Self::host(number), &self.program);
+        command.arg("--config").arg(self.config(number));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).kill_on_drop(true);
+        self.servers[number] = Some(command.spawn().with_context(|| format!("starting server s{number}"))?);
+        Ok(())
+    }
+
+    /// Kills some at once: `SIGKILL`.
+    pub async fn kill(&mut self, which: &[usize]) -> anyhow::Result<()> {
+        for number in which {
+            if let Some(process) = &mut self.servers[*number] {
+                process.start_kill()?;
+            }
+        }
+        for number in which {
+            if let Some(mut process) = self.servers[*number].take() {
+                process.wait().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops one in order; kills it when that takes too long.
+    pub async fn stop(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(mut process) = self.servers[number].take() else { return Ok(()) };
+        super::nodes::signal(&process, rustix::process::Signal::TERM)?;
+        if tokio::time::timeout(STOP_WITHIN, process.wait()).await.is_err() {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Servers that ended although nobody ended them, started again; each with what it said last.
+    pub fn revive(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut ended = Vec::new();
+        for number in 0..self.servers.len() {
+            let Some(process) = &mut self.servers[number] else { continue };
+            if let Some(status) = process.try_wait()? {
+                ended.push(format!("server s{number} ended by itself with {status}"));
+                self.start(number)?;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Waits until every one that runs is healthy, with every stream as far as its leader; says which
+    /// is not when it takes too long.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let begun = tokio::time::Instant::now();
+        for number in (0..self.servers.len()).filter(|number| self.servers[*number].is_some()) {
+            let url = format!("{}/healthz", Self::monitor(number));
+            loop {
+                let answer = self.http.get(&url).send().await;
+                if answer.is_ok_and(|answer| answer.status().is_success()) {
+                    break;
+                }
+                let log = self.dir.join(Self::host(number)).join("log");
+                anyhow::ensure!(
+                    begun.elapsed() < READY_WITHIN,
+                    "server s{number} is not healthy within {READY_WITHIN:?}; see {}",
+                    log.display()
+                );
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server that leads the journal's stream, or, on another `toss`, the cluster's metadata.
+    pub async fn leader(&self, toss: u64) -> Option<usize> {
+        for number in 0..self.servers.len() {
+            let url = format!("{}/jsz?streams=true", Self::monitor(number));
+            let Ok(answer) = self.http.get(url).send().await else { continue };
+            let Ok(said) = answer.json::<Value>().await else { continue };
+            let streams = said["account_details"].as_array().into_iter().flatten();
+            let mut streams = streams.flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+            let journal = streams.find(|stream| stream["name"] == "SKALD_JOURNAL");
+            let meta = said["meta_cluster"]["leader"].as_str();
+            let journal = journal.and_then(|stream| stream["cluster"]["leader"].as_str());
+            let name = if toss == 0 { meta.or(journal) } else { journal.or(meta) };
+            let leader = name.and_then(|name| name.strip_prefix('s')?.parse().ok());
+            if leader.is_some() {
+                return leader;
+            }
+        }
+        None
+    }
+}
