@@ -20,7 +20,7 @@ use super::step::{self, StepActor};
 use super::timers;
 use crate::activity::Heartbeat;
 use crate::journal::frame::{Batch, RECORD_OVERHEAD, Sending};
-use crate::machine::{ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError};
+use crate::machine::{ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, Remains, StepError};
 use crate::ports::Position;
 
 /// A batch takes no more records once it has this part of the largest frame: the one that is decided
@@ -382,7 +382,13 @@ impl SagaActor {
         let Some(outcome) = execution.outcome() else { return };
         state.told_end = true;
         let outcome: Box<Outcome> = Box::new(outcome.clone());
-        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), actor: me.id(), outcome, taken: state.taken });
+        self.owner.tell(shard::Message::Ended {
+            saga: self.saga.clone(),
+            actor: me.id(),
+            outcome,
+            remains: codec::store(&Remains::of(state.driver.execution())).into(),
+            taken: state.taken,
+        });
     }
 
     /// Asks to be put to sleep when nothing is under way and nothing is due soon.
