@@ -7,9 +7,10 @@ use protocol::{Code, Problem, SagaId, ShardId, codec};
 use serde::Deserialize;
 
 use super::engine::Engine;
+use super::slot::EndedEntry;
 use crate::journal::Frame;
 use crate::machine::definition::Definition;
-use crate::machine::{Driver, Execution, Record};
+use crate::machine::{Driver, Execution, Record, Remains};
 use crate::ports::Position;
 
 /// The snapshot store's name for a saga.
@@ -90,11 +91,44 @@ pub async fn load(
     };
     if driver.execution().position() < position {
         let after = driver.execution().records();
-        for (at, record) in chain(engine, shard, saga, position, after).await? {
+        let chain = chain(engine, shard, saga, position, after).await?;
+        if chain.first().is_none_or(|(_, record)| record.number > after + 1) {
+            return Err(cut_away(saga));
+        }
+        for (at, record) in chain {
             driver.replay(&record, at).map_err(|error| damaged(at, &error))?;
         }
     }
     Ok(driver)
+}
+
+/// An ended saga as it is remembered when its journal is cut: from `own`, what the shard still holds,
+/// or else from one of `pages`.
+pub async fn remembered(
+    engine: &Engine,
+    shard: ShardId,
+    saga: &SagaId,
+    own: Option<bytes::Bytes>,
+    pages: Vec<String>,
+) -> Result<Remains, Problem> {
+    if let Some(bytes) = own {
+        return codec::load(&bytes).map_err(|error| damaged(0, &error));
+    }
+    for name in pages {
+        let page = engine.snapshots.get(shard, &name).await.map_err(|error| unavailable(&error.to_string()))?;
+        let Some(page) = page else { continue };
+        let entries: Vec<EndedEntry> = codec::load(&page.bytes).map_err(|error| damaged(0, &error))?;
+        let found = entries.into_iter().find(|entry| entry.saga == *saga).and_then(|entry| entry.remains);
+        if let Some(bytes) = found {
+            return codec::load(&bytes).map_err(|error| damaged(0, &error));
+        }
+    }
+    Err(cut_away(saga))
+}
+
+fn cut_away(saga: &SagaId) -> Problem {
+    Problem::new(Code::NotFound, format!("the beginning of {saga} is older than what the journal keeps"))
+        .mend("keep the journal longer: journal.retention")
 }
 
 fn unavailable(why: &str) -> Problem {

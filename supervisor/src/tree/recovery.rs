@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use protocol::{DefinitionRef, Epoch, SagaId, ShardId, codec};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use tracing::{info, warn};
 
 use super::engine::Engine;
@@ -15,7 +16,7 @@ use super::slot::EndedEntry;
 use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
-use crate::machine::{Driver, Execution, FactKind, Record};
+use crate::machine::{Driver, Execution, FactKind, Record, Remains};
 use crate::ports::{AppendError, Position};
 
 /// Tries of the takeover frame before the shard is given up for now.
@@ -115,8 +116,9 @@ async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Re
 struct Recovery {
     /// In the order of their names: what follows from it is done in this order.
     drivers: BTreeMap<SagaId, (Driver, u64, bool)>,
-    /// Where each saga that is in a page ended. What is later is another run of the key.
-    in_pages: HashMap<SagaId, Position>,
+    /// Where each saga that is in a page ended, and its remains. What is later is another run of the
+    /// key.
+    in_pages: HashMap<SagaId, (Position, Option<ByteBuf>)>,
     pages: Vec<(String, u64, Vec<EndedEntry>)>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
     outbox: Vec<(Position, Vec<Arc<Sending>>)>,
@@ -138,10 +140,13 @@ impl Recovery {
             if found.name == MARK {
                 recovery.mark = (codec::load(&found.bytes).map_err(damaged)?, found.revision);
             } else if found.name.starts_with(PAGE_PREFIX) {
-                let entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
-                for entry in &entries {
+                let mut entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
+                for entry in &mut entries {
+                    let remains = entry.remains.take();
                     let ended = recovery.in_pages.entry(entry.saga.clone()).or_default();
-                    *ended = entry.position.max(*ended);
+                    if entry.position > ended.0 {
+                        *ended = (entry.position, remains);
+                    }
                 }
                 recovery.pages.push((found.name, found.revision, entries));
             } else {
@@ -161,7 +166,7 @@ impl Recovery {
             recovery.definition(engine, &which).await?;
         }
         for (execution, revision) in executions {
-            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|ended| execution.position() <= *ended);
+            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|(ended, _)| execution.position() <= *ended);
             if gone {
                 recovery.orphans.insert(execution.saga().clone(), revision);
             } else {
@@ -194,7 +199,7 @@ impl Recovery {
             let mut sendings = Vec::new();
             for record in records {
                 self.replayed += 1;
-                if self.in_pages.get(&record.saga).is_some_and(|ended| position <= *ended) {
+                if self.in_pages.get(&record.saga).is_some_and(|(ended, _)| position <= *ended) {
                     // It ended and its page is written, but what it said may not be sent.
                     let unsent = position > relayed;
                     self.send_again(engine, shard, position, &record, unsent.then_some(&mut sendings)).await?;
@@ -241,6 +246,15 @@ impl Recovery {
         record: &Record,
         wanted: Option<&mut Vec<Arc<Sending>>>,
     ) -> Result<(), NotTaken> {
+        let remains = self.in_pages.get(&record.saga).and_then(|(_, remains)| remains.as_ref());
+        if let Some(bytes) = remains {
+            let Some(sendings) = wanted else { return Ok(()) };
+            let remains: Remains = codec::load(bytes).map_err(|error| NotTaken(error.to_string()))?;
+            let words = remains.last_words(record);
+            let definition = self.definition(engine, remains.execution.definition()).await?;
+            sendings.extend(Sending::of(&Driver::restore(definition, remains.execution), words));
+            return Ok(());
+        }
         let mut driver = match (self.followed.remove(&record.saga), &record.fact.kind) {
             (Some(driver), _) => driver,
             (None, FactKind::Started(start)) => {
@@ -309,5 +323,6 @@ pub fn ended_entry(execution: &Execution) -> EndedEntry {
             &execution.definition().name,
             execution.input().unwrap_or(&protocol::Value::Null),
         ),
+        remains: Some(codec::store(&Remains::of(execution)).into()),
     }
 }

@@ -21,7 +21,7 @@ use super::timers;
 use crate::activity::Heartbeat;
 use crate::journal::frame::{Batch, RECORD_OVERHEAD, Sending};
 use crate::machine::{
-    ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, StepError, read_token,
+    ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, Remains, StepError, read_token,
 };
 use crate::ports::Position;
 
@@ -416,7 +416,13 @@ impl SagaActor {
         let Some(outcome) = execution.outcome() else { return };
         state.told_end = true;
         let outcome: Box<Outcome> = Box::new(outcome.clone());
-        self.owner.tell(shard::Message::Ended { saga: self.saga.clone(), actor: me.id(), outcome, taken: state.taken });
+        self.owner.tell(shard::Message::Ended {
+            saga: self.saga.clone(),
+            actor: me.id(),
+            outcome,
+            remains: codec::store(&Remains::of(state.driver.execution())).into(),
+            taken: state.taken,
+        });
     }
 
     /// Asks to be put to sleep when nothing is under way and nothing is due soon.

@@ -94,6 +94,8 @@ pub struct Ended {
     pub records: u64,
     /// Position of its last batch.
     pub position: Position,
+    /// Its [`Remains`](crate::machine::Remains), stored, until a page has them.
+    pub remains: Option<Bytes>,
 }
 
 /// An ended saga as it is kept in the snapshot store, in pages.
@@ -115,6 +117,9 @@ pub struct EndedEntry {
     pub position: Position,
     /// Tells a repeated start from a different one.
     pub start_digest: u64,
+    /// Its [`Remains`](crate::machine::Remains), stored. Absent in what the first release wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<serde_bytes::ByteBuf>,
 }
 
 impl Slot {

@@ -242,7 +242,14 @@ impl ShardActor {
         }
     }
 
-    pub(super) fn ended(&self, me: &Me<Message>, saga: &Arc<SagaId>, outcome: &Outcome, taken: u64, state: &mut State) {
+    pub(super) fn ended(
+        &self,
+        me: &Me<Message>,
+        saga: &Arc<SagaId>,
+        (outcome, remains): (&Outcome, Bytes),
+        taken: u64,
+        state: &mut State,
+    ) {
         let Some(slot) = state.slots.get_mut(saga) else { return };
         let Life::Awake { handle, sent, glance } = &slot.life else { return };
         let (handle, sent, seen, position) = (handle.clone(), *sent, glance.seen(), glance.position.load(Relaxed));
@@ -252,6 +259,7 @@ impl ShardActor {
             at: seen.changed_at,
             records: seen.records,
             position,
+            remains: Some(remains),
         });
         let waited_for = state.sweeper.waits_for(saga);
         state.sweeper.note_ended(saga.clone());
@@ -399,6 +407,7 @@ pub(super) fn ended_of(words: &mut Words, entry: crate::tree::slot::EndedEntry) 
         at: entry.at,
         records: entry.records,
         position: entry.position,
+        remains: entry.remains.map(|remains| Bytes::from(remains.into_vec())),
     }
 }
 

@@ -153,6 +153,8 @@ pub enum Message {
         actor: ActorId,
         /// How.
         outcome: Box<Outcome>,
+        /// What is kept of it, stored.
+        remains: Bytes,
         /// How many of our messages it has seen.
         taken: u64,
     },
@@ -395,7 +397,9 @@ impl Behaviour for ShardActor {
                     self.go_on_sweeping(me, state);
                 }
             }
-            Message::Ended { saga, actor: _, outcome, taken } => self.ended(me, &saga, &outcome, taken, state),
+            Message::Ended { saga, actor: _, outcome, remains, taken } => {
+                self.ended(me, &saga, (&outcome, remains), taken, state);
+            }
             Message::Discard(saga) => {
                 // Whoever would have waited for its end is told of the refusal instead.
                 state.waiters.remove(&saga);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::codec;
 
-use super::life::asleep_of;
+use super::life::{asleep_of, ended_of};
 use super::{Message, ShardActor, State};
 use crate::journal::frame::Sending;
 use crate::machine::{Driver, Effect};
 use crate::tree::recovery::Recovered;
 use crate::tree::saga::{self, Seen};
 use crate::tree::shell::{Fault, Me};
-use crate::tree::slot::{Ended, Life, Slot, start_digest};
+use crate::tree::slot::{Life, Slot, start_digest};
 use crate::tree::sweep::{Page, Span};
 use crate::tree::{relay, timers};
 
@@ -29,20 +29,13 @@ impl ShardActor {
         state.relay.tell(relay::Message::Committed { position: recovered.position, outbox: Vec::new() });
         let remember = |entry: crate::tree::slot::EndedEntry, revision: u64, state: &mut State| {
             let definition = recovered.definitions.get(&entry.definition)?;
-            let saga = Arc::new(entry.saga);
-            let ended = Ended {
-                status: entry.status,
-                state: state.words.one(&entry.state),
-                at: entry.at,
-                records: entry.records,
-                position: entry.position,
-            };
+            let (saga, start_digest) = (Arc::new(entry.saga.clone()), entry.start_digest);
             let slot = Slot {
                 definition: definition.clone(),
-                start_digest: entry.start_digest,
+                start_digest,
                 revision,
                 failures: None,
-                life: Life::Ended(ended),
+                life: Life::Ended(ended_of(&mut state.words, entry)),
             };
             state.slots.insert(saga.clone(), slot);
             Some(saga)

@@ -39,16 +39,26 @@ impl ShardActor {
             Shown::View => self.located(false, reply),
             Shown::Outcome => reply,
         };
-        let bytes = match &slot.life {
-            Life::Asleep(asleep) => asleep.bytes.clone(),
-            Life::Awake { .. } | Life::Loading { .. } | Life::Ended(_) => None,
+        let (bytes, remains) = match &slot.life {
+            Life::Asleep(asleep) => (asleep.bytes.clone(), None),
+            Life::Ended(ended) => (None, Some((ended.remains.clone(), state.sweeper.pages_at(ended.position)))),
+            Life::Awake { .. } | Life::Loading { .. } => (None, None),
         };
         let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
         let (definition, position) = (slot.definition.clone(), slot.position());
         tokio::spawn(async move {
-            match (load::load(&engine, shard, &saga, definition, position, bytes).await, shown) {
-                (Ok(driver), Shown::View) => reply.ok(&driver.execution().view()),
-                (Ok(driver), Shown::Outcome) => reply.ok(&driver.execution().outcome()),
+            let problem = match (load::load(&engine, shard, &saga, definition, position, bytes).await, shown) {
+                (Ok(driver), Shown::View) => return reply.ok(&driver.execution().view()),
+                (Ok(driver), Shown::Outcome) => return reply.ok(&driver.execution().outcome()),
+                (Err(problem), Shown::View | Shown::Outcome) => problem,
+            };
+            // Its journal is cut: what is remembered of it has to do.
+            let Some((own, pages)) = remains.filter(|_| problem.code == Code::NotFound) else {
+                return reply.refuse(problem);
+            };
+            match (load::remembered(&engine, shard, &saga, own, pages).await, shown) {
+                (Ok(remains), Shown::View) => reply.ok(&remains.execution.view()),
+                (Ok(remains), Shown::Outcome) => reply.ok(&remains.outcome()),
                 (Err(problem), Shown::View | Shown::Outcome) => reply.refuse(problem),
             }
         });

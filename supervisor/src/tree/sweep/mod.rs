@@ -27,8 +27,10 @@ pub use page::{Page, Span};
 pub use write::Swept;
 use write::{Gone, SnapshotPut, Work, write};
 
-/// Ended sagas per page: a page stays near 200 KB, far below what the bus carries.
+/// Ended sagas per page, so that forgetting goes in small steps.
 const PAGE_ENTRIES_MAX: usize = 1_000;
+/// A page takes no more once it has so many bytes: it stays well below what the bus carries.
+const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// The sweeping side of a shard's state.
 pub struct Sweeper {
@@ -196,16 +198,7 @@ impl ShardActor {
         let under_way = state.sweeper.under_way.as_ref().map(|under_way| (under_way.at, under_way.failed));
         if last && let Some((at, failed)) = under_way {
             let ended = std::mem::take(&mut state.sweeper.ended);
-            for (number, sagas) in ended.chunks(PAGE_ENTRIES_MAX).enumerate() {
-                let name = format!("{PAGE_PREFIX}{:020}.{number}", state.meters.position.load(Relaxed));
-                let mut page = Page::new(name, sagas.to_vec());
-                let mut entries = Vec::with_capacity(sagas.len());
-                for (entry, definition) in sagas.iter().filter_map(|saga| entry(saga, state)) {
-                    page.span.add(&entry, definition, &self.engine.limits);
-                    entries.push(entry);
-                }
-                pages.push((page, entries));
-            }
+            pages = self.new_pages(&ended, state);
             for saga in &ended {
                 if let Some(slot) = state.slots.get(saga)
                     && slot.revision > 0
@@ -260,7 +253,7 @@ impl ShardActor {
         }
         for page in swept.pages {
             match page {
-                Ok(page) => state.sweeper.know_page(page),
+                Ok(page) => state.page_written(page),
                 Err((sagas, error)) => {
                     warn!(shard = %self.shard, %error, "a page of ended sagas was not written, will try again");
                     state.sweeper.ended.extend(sagas);
@@ -306,6 +299,33 @@ impl Sweeper {
     }
 }
 
+impl ShardActor {
+    /// Pages of what ended since the last sweep.
+    fn new_pages(&self, ended: &[Arc<SagaId>], state: &State) -> Vec<(Page, Vec<EndedEntry>)> {
+        let mut pages: Vec<(Page, Vec<EndedEntry>)> = Vec::new();
+        let mut bytes = 0;
+        for saga in ended {
+            let Some((entry, definition)) = entry(saga, state) else { continue };
+            let size = protocol::codec::stored_len(&entry);
+            let full = pages
+                .last()
+                .is_none_or(|(_, entries)| entries.len() == PAGE_ENTRIES_MAX || bytes + size > PAGE_BYTES_MAX);
+            if full {
+                let name = format!("{PAGE_PREFIX}{:020}.{}", state.meters.position.load(Relaxed), pages.len());
+                pages.push((Page::new(name, Vec::new()), Vec::new()));
+                bytes = 0;
+            }
+            bytes += size;
+            if let Some((page, entries)) = pages.last_mut() {
+                page.span.add(&entry, definition, &self.engine.limits);
+                page.sagas.push(saga.clone());
+                entries.push(entry);
+            }
+        }
+        pages
+    }
+}
+
 fn entry<'a>(saga: &Arc<SagaId>, state: &'a State) -> Option<(EndedEntry, &'a Definition)> {
     let slot = state.slots.get(saga)?;
     let Life::Ended(ended) = &slot.life else { return None };
@@ -318,6 +338,7 @@ fn entry<'a>(saga: &Arc<SagaId>, state: &'a State) -> Option<(EndedEntry, &'a De
         records: ended.records,
         position: ended.position,
         start_digest: slot.start_digest,
+        remains: ended.remains.as_ref().map(|remains| remains.to_vec().into()),
     };
     Some((entry, &slot.definition))
 }

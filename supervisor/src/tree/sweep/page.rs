@@ -8,7 +8,8 @@ use protocol::{SagaId, Time};
 
 use super::super::engine::Limits;
 use super::super::shard::{ShardActor, State};
-use super::super::slot::EndedEntry;
+use super::super::slot::{EndedEntry, Life};
+use super::Sweeper;
 use super::write::Gone;
 use crate::machine::definition::Definition;
 use crate::ports::Position;
@@ -28,6 +29,8 @@ pub struct Span {
     until: Time,
     /// When the last of them ended.
     pub(super) newest: Time,
+    /// Where the first of them ended.
+    from: Position,
     /// Where the last of them ended. A saga that goes on after it is a new run of its key.
     upto: Position,
 }
@@ -49,6 +52,7 @@ impl Span {
     pub fn add(&mut self, entry: &EndedEntry, definition: &Definition, limits: &Limits) {
         self.until = self.until.max(entry.at.after(kept_for(entry.status, definition, limits)));
         self.newest = self.newest.max(entry.at);
+        self.from = if self.upto == 0 { entry.position } else { self.from.min(entry.position) };
         self.upto = self.upto.max(entry.position);
     }
 }
@@ -94,7 +98,25 @@ impl ShardActor {
     }
 }
 
+impl Sweeper {
+    /// Pages that may hold what ended at `position`.
+    pub fn pages_at(&self, position: Position) -> Vec<String> {
+        let here = |page: &&Page| (page.span.from..=page.span.upto).contains(&position);
+        self.pages.iter().filter(here).map(|page| page.name.clone()).collect()
+    }
+}
+
 impl State {
+    /// A page is written: what it holds need not be kept here as well.
+    pub(super) fn page_written(&mut self, page: Page) {
+        for saga in &page.sagas {
+            if let Some(Life::Ended(ended)) = self.slots.get_mut(saga).map(|slot| &mut slot.life) {
+                ended.remains = None;
+            }
+        }
+        self.sweeper.know_page(page);
+    }
+
     /// A page is gone from the store: nothing there swallows its keys any more.
     pub(super) fn forget_page(&mut self, name: &str) {
         let Some(index) = self.sweeper.pages.iter().position(|page| page.name == name) else { return };
