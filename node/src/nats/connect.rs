@@ -67,7 +67,7 @@ pub enum ConnectError {
     #[error("the NATS settings are not usable: {0}")]
     Settings(String),
     /// The server does not let this node in.
-    #[error("NATS at {urls} refuses the node ({auth:?}): check user, password, token, nkey or credentials file")]
+    #[error("NATS at {urls} refuses the node ({auth}): check user, password, token, nkey or credentials file")]
     Refused {
         /// Where.
         urls: String,

@@ -37,6 +37,18 @@ pub enum Auth {
     Token(Secret),
 }
 
+impl std::fmt::Display for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("nobody in particular"),
+            Self::Credentials(path) => write!(f, "{}", path.display()),
+            Self::User { user, .. } => write!(f, "user {user}"),
+            Self::Nkey(_) => f.write_str("an nkey"),
+            Self::Token(_) => f.write_str("a token"),
+        }
+    }
+}
+
 /// How the connection is encrypted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tls {
@@ -170,7 +182,7 @@ mod tests {
         for auth in
             [Auth::User { user: "ann".into(), password: password() }, Auth::Nkey(password()), Auth::Token(password())]
         {
-            assert!(!format!("{auth:?} {auth:#?}").contains("hunter2"));
+            assert!(!format!("{auth} {auth:?} {auth:#?}").contains("hunter2"));
         }
     }
 

@@ -117,7 +117,7 @@ async fn a_cluster_its_clients_and_its_workers_go_about_their_business() {
 
     // A node that goes leaves its shards to the other.
     let mut house = house;
-    house.nodes.remove(0).kill();
+    house.nodes.remove(0).drain().await.unwrap();
     ann.start(&start("signalled", "after", json!({ "ms": 0 }))).await.unwrap();
     let signal = Signal { key: saga_key("after"), name: "go".into(), payload: json!(1), id: Some("s".into()) };
     ann.signal(&signal).await.unwrap();
@@ -149,4 +149,35 @@ async fn whoever_may_do_nothing_is_told_so_and_does_not_wait() {
     assert!(matches!(started, StartAnswer::Started(started) if started.created));
     let unknown = ann.describe(&saga_key("never-was")).await.unwrap_err();
     assert_eq!(unknown.code(), Some(Code::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_speaks_as_its_credentials_say() {
+    let house = House::build(1, &[]).await;
+    let skald = async |user: &str, args: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
+        command.args(["--json", "--server", &house.server.url(), "--creds"]).arg(house.file(user)).args(args);
+        for name in ["SKALD_TENANT", "SKALD_AS"] {
+            command.env_remove(name);
+        }
+        let output = command.output().await.unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), said)
+    };
+    let (code, started) = skald("evil.eve", &["start", "telling", "--key", "mine", "--input", "{\"title\": 1}"]).await;
+    assert_eq!((code, &started["saga"]), (Some(0), &json!("evil/mine")), "{started}");
+    let (code, refused) = skald("evil.eve", &["--tenant", "acme", "list"]).await;
+    assert_eq!((code, &refused["error"]["code"]), (Some(1), &json!("forbidden")), "{refused}");
+    assert!(refused["error"]["mend"].as_str().unwrap().contains("--user acme:eve"), "{refused}");
+    let (code, tree) = skald("observer.eye", &["tree", "--cluster"]).await;
+    assert_eq!(code, Some(0), "{tree}");
+    // What only nodes may ask, the doctor leaves to them.
+    let (_, findings) = skald("observer.eye", &["doctor"]).await;
+    let of =
+        |check: &str| findings.as_array().unwrap().iter().find(|it| it["check"] == check).cloned().unwrap_or_default();
+    for check in ["jetstream", "dead letters"] {
+        assert_eq!(of(check)["verdict"], "ok", "{findings}");
+        assert!(of(check)["found"].as_str().unwrap().starts_with("not asked"), "{findings}");
+    }
+    assert_eq!(of("shards")["verdict"], "ok", "{findings}");
 }

@@ -1,11 +1,59 @@
 //! Who changed what, and when, is written down.
 
-use protocol::command::{Cancel, Decide, Deploy, Signal};
+use std::io::Write;
+use std::sync::{Mutex, Once, PoisonError};
+
+use protocol::Code;
+use protocol::command::{ActivityAnswer, Cancel, Decide, Deploy, Signal};
 use protocol::view::Status;
 use scenarios::stage::{PATIENCE, Shared, saga_key, start};
 use serde_json::{Value, json};
 
 static STAGE: Shared = Shared::new(1);
+
+/// What was logged for the audit by the nodes of this program.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let audit = "skald::audit=info";
+        tracing_subscriber::fmt().with_env_filter(audit).with_ansi(false).with_writer(|| Log).init();
+    });
+}
+
+/// Whether a line of the log holds all of `words`.
+fn logged(words: &[&str]) -> bool {
+    let log = String::from_utf8_lossy(&LOG.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    log.lines().any(|line| words.iter().all(|word| line.contains(word)))
+}
+
+#[test]
+fn a_forbidden_command_is_logged_with_who_tried_what() {
+    listen();
+    STAGE.play(async |stage| {
+        let eve = stage.cluster.client_as("evil", "eve").await.unwrap();
+        let answer = ActivityAnswer { token: "1:1:acme/x".into(), output: json!(1), error: None, cause: None };
+        assert_eq!(eve.activity_complete(&answer).await.unwrap_err().code(), Some(Code::Forbidden));
+        assert!(logged(&["skald.cmd.evil.eve.activity.complete", "another tenant"]));
+        let mallory = stage.cluster.client_as("acme", "mallory").await.unwrap();
+        let error = mallory.start(&start("guarded", "g", json!({}))).await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::Forbidden));
+        assert!(logged(&["skald.cmd.acme.mallory.saga.start", "mallory may not start guarded"]));
+    });
+}
 
 #[test]
 fn the_history_of_a_saga_names_who_did_what_to_it() {
@@ -40,11 +88,13 @@ fn the_history_of_a_saga_names_who_did_what_to_it() {
 
 #[test]
 fn a_definition_says_who_deployed_it_and_when() {
+    listen();
     STAGE.play(async |stage| {
         let bob = stage.cluster.client_as("acme", "bob").await.unwrap();
         let source = "name: audited\ndefinition:\n  StartAt: A\n  States: { A: { Type: Succeed } }\n";
         let deploy = Deploy { source: source.into(), file: None };
         bob.deploy(&deploy).await.unwrap();
+        assert!(logged(&["definition deployed", "audited v1", "acme/bob"]));
         // The same again is the same version, and its maker stays.
         stage.client.deploy(&deploy).await.unwrap();
         let ask = async |command: &str, body: Value| {

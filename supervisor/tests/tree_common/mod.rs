@@ -290,6 +290,7 @@ impl World {
             trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").unwrap(),
             cause: "cmd-1".into(),
             parent,
+            secret: None,
         });
         (start, definition)
     }
