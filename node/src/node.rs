@@ -29,7 +29,7 @@ use crate::nats::{
     BusActivities, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, StreamOutbox, connect, sync_mode,
 };
 use crate::service::{
-    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, ServiceLimits, serve_peers,
+    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, serve_peers,
 };
 use crate::telemetry::{Metrics, Observed};
 
@@ -92,7 +92,7 @@ impl Node {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let outbox: Arc<dyn Outbox> = Arc::new(outbox);
-        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone()));
+        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), config.definition_limits()));
         for (file, source) in parts.definitions {
             let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
             library.deploy(&deploy).await.with_context(|| format!("built-in definition {file}"))?;
@@ -110,7 +110,7 @@ impl Node {
             peers: peers.clone(),
             definitions: library.clone(),
             activities,
-            remote: Arc::new(BusActivities::new(&bus)),
+            remote: Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes)),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
             observer: Arc::new(Observed(metrics.clone())),
         });
@@ -135,7 +135,12 @@ impl Node {
             places: places.clone(),
             client: bus.client.clone(),
         });
-        let dispatcher = Arc::new(Dispatcher { router, definitions: library, queries: queries.clone() });
+        let dispatcher = Arc::new(Dispatcher {
+            router,
+            definitions: library,
+            queries: queries.clone(),
+            body_bytes: config.limits.body_bytes,
+        });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
         let commands = Arc::new(CommandService {
@@ -143,7 +148,7 @@ impl Node {
             dispatcher: dispatcher.clone(),
             outbox,
             clock,
-            door: Door::new(ServiceLimits { in_flight: config.limits.commands_in_flight }),
+            door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
         });
         let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
@@ -282,6 +287,7 @@ fn services(
     ];
     if config.debug.enabled {
         let (bind, token) = (config.debug.bind, config.debug.token.clone());
+        let limits = config.http_limits();
         services.push(Service {
             name: "debug",
             start: Arc::new(move |card| {
@@ -292,7 +298,7 @@ fn services(
                     // The listener stops with this service: whichever way it ends, `_alive` is dropped.
                     let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
                     let stop = async move { drop(ended.await) };
-                    let (at, served) = debug::serve(bind, token, source, stop).await?;
+                    let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
                     // The same address at every restart.
                     let _ = address.set(at);
                     card.doing(format!("http://{at}"));

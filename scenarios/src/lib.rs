@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod definitions;
 pub mod dice;
 pub mod fleet;
+pub mod hostile;
 pub mod ledger;
 pub mod load;
 pub mod stage;

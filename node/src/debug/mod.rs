@@ -23,7 +23,7 @@ use protocol::view::{History, SagaView};
 use protocol::{Problem, SagaId};
 use tokio::task::JoinHandle;
 
-pub use guard::Access;
+pub use guard::{Access, HttpLimits};
 pub use paint::Paint;
 pub use routes::router;
 pub use tree::{render_tree, render_tree_with};
@@ -58,10 +58,11 @@ pub trait DebugSource: Send + Sync + 'static {
 pub async fn serve(
     bind: SocketAddr,
     token: Option<String>,
+    limits: HttpLimits,
     source: Arc<dyn DebugSource>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
-    let access = Access::new(bind, token)?;
+    let access = Access::new(bind, token)?.limited(limits);
     let listener = tokio::net::TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let router = router(source, access);

@@ -23,7 +23,7 @@ mod snapshots;
 mod streams;
 mod sync;
 
-pub use activities::{BusActivities, NO_WORKER};
+pub use activities::{BusActivities, CAUSE_MAX_BYTES, ERROR_NAME_MAX_BYTES, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
 pub use connect::{Auth, Bus, ConnectConfig, ConnectError, Tls, connect};
 pub use definitions::{Deployed, KvDefinitions, StoredDefinition};

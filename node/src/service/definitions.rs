@@ -10,6 +10,7 @@ use protocol::{Code, DefinitionRef, Problem, Value};
 use serde_json::json;
 use supervisor::activities::Activities;
 use supervisor::machine::definition::{Definition, Warning};
+use supervisor::machine::expression;
 use supervisor::ports::{Definitions, Unavailable};
 use tracing::info;
 
@@ -20,10 +21,20 @@ use crate::nats::{KvDefinitions, StoredDefinition};
 /// node.
 const LATEST_FOR: Duration = Duration::from_secs(1);
 
+/// What a definition may ask.
+#[derive(Clone, Copy, Debug)]
+pub struct DefinitionLimits {
+    /// The longest source that may be deployed, in bytes. What was deployed stays readable.
+    pub source_bytes: usize,
+    /// What its expressions, values and decisions may cost.
+    pub run: expression::Limits,
+}
+
 /// The definitions of the cluster.
 pub struct DefinitionLibrary {
     store: KvDefinitions,
     activities: Activities,
+    limits: DefinitionLimits,
     known: DashMap<DefinitionRef, Arc<Definition>>,
     latest: DashMap<String, (tokio::time::Instant, Arc<Definition>)>,
     /// Held while a name that is not known here is looked up: one look at a time.
@@ -33,8 +44,8 @@ pub struct DefinitionLibrary {
 impl DefinitionLibrary {
     /// A library over `store`; `activities` are those of this node, to warn about those nobody
     /// offers.
-    pub fn new(store: KvDefinitions, activities: Activities) -> Self {
-        Self { store, activities, known: DashMap::new(), latest: DashMap::new(), looking: tokio::sync::Mutex::new(()) }
+    pub fn new(store: KvDefinitions, activities: Activities, limits: DefinitionLimits) -> Self {
+        Self { store, activities, limits, known: DashMap::new(), latest: DashMap::new(), looking: tokio::sync::Mutex::new(()) }
     }
 
     /// Checks `deploy`'s source.
@@ -67,10 +78,16 @@ impl DefinitionLibrary {
 
     fn parse(&self, deploy: &Deploy) -> Result<(Definition, Vec<Warning>), Problem> {
         let file = deploy.file.as_deref().unwrap_or("definition");
-        Definition::parse(&deploy.source, file).map_err(|faults| {
+        let (bytes, limit) = (deploy.source.len(), self.limits.source_bytes);
+        if bytes > limit {
+            let problem = Problem::new(Code::TooLarge, format!("the source has {bytes} bytes, the limit is {limit}"));
+            return Err(problem.mend("split it: a part that stands on its own can be a saga of its own (saga:NAME)"));
+        }
+        let read = Definition::parse(&deploy.source, file).map_err(|faults| {
             Problem::new(Code::BadDefinition, faults.to_string())
                 .mend("mend each of these and deploy again; `skald definition check FILE` shows them too")
-        })
+        });
+        read.map(|(definition, warnings)| (definition.with_limits(self.limits.run), warnings))
     }
 
     fn warn(&self, definition: &Definition, warnings: &[Warning]) -> Vec<String> {
@@ -131,7 +148,7 @@ impl DefinitionLibrary {
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
         let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
-        let definition = Arc::new(definition.with_version(stored.version));
+        let definition = Arc::new(definition.with_version(stored.version).with_limits(self.limits.run));
         self.known.insert(reference, definition.clone());
         Ok(definition)
     }

@@ -7,7 +7,7 @@ mod query;
 mod routing;
 mod serve;
 
-pub use definitions::DefinitionLibrary;
+pub use definitions::{DefinitionLibrary, DefinitionLimits};
 pub use dispatch::Dispatcher;
 pub use query::{About, QueryService};
 pub use routing::{NatsPeers, Router, serve_peers};

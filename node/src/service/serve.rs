@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct ServiceLimits {
     /// Commands worked on at once; one more is answered "busy".
     pub in_flight: usize,
+    /// The largest body of a command, in bytes.
+    pub body_bytes: usize,
 }
 
 /// The door of the command service.
@@ -145,7 +147,9 @@ impl CommandService {
                 {
                     set_parent(&span, &trace);
                 }
-                let name = routed.command.clone();
+                // A figure for each name that somebody makes up would grow without end.
+                let known = name::ALL.contains(&routed.command.as_str());
+                let name = if known { routed.command.clone() } else { "unknown".to_owned() };
                 let answer = self.dispatcher.handle(routed).instrument(span).await;
                 (name, answer)
             }
@@ -169,6 +173,11 @@ impl CommandService {
             return Err(Problem::new(Code::Forbidden, "sagas speak to each other inside the cluster only"));
         }
         let format = Format::of(header(message, CONTENT_TYPE))?;
+        let (bytes, limit) = (message.payload.len(), self.door.limits.body_bytes);
+        if bytes > limit {
+            let problem = Problem::new(Code::TooLarge, format!("the body has {bytes} bytes, the limit is {limit}"));
+            return Err(problem.mend("put large data into object storage and pass its address"));
+        }
         Ok(Routed {
             tenant: subject.tenant,
             principal: subject.principal.to_string(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Kind;
+use super::{Kind, Nest};
 use super::fault::meant;
 use super::fields::Builder;
 
@@ -21,13 +21,18 @@ pub(super) fn run(builder: &mut Builder<'_>) {
 /// Every mentioned state exists, in the same scope. Answers which scopes are without a fault.
 fn targets(builder: &mut Builder<'_>) -> Vec<bool> {
     let mut whole = vec![true; builder.nests.len()];
+    let names = |nest: &Nest| nest.states.iter().map(|s| builder.states[*s].name.clone()).collect::<HashSet<_>>();
+    let there: Vec<_> = builder.nests.iter().map(names).collect();
     for mention in std::mem::take(&mut builder.mentions) {
-        let known: Vec<String> =
-            builder.nests[mention.nest].states.iter().map(|s| builder.states[*s].name.to_string()).collect();
-        if known.iter().any(|name| **name == *mention.to) {
+        if there[mention.nest].contains(&mention.to) {
             continue;
         }
         whole[mention.nest] = false;
+        if builder.faults.is_full() {
+            continue;
+        }
+        let known: Vec<String> =
+            builder.nests[mention.nest].states.iter().map(|s| builder.states[*s].name.to_string()).collect();
         let (what, mend) = if builder.names.contains_key(&mention.to) {
             let what = format!("{:?} stands in another scope", mention.to);
             (what, "a state leads only to states beside it: end this scope, and go on after its holder".to_owned())
