@@ -120,8 +120,7 @@ impl Manifest {
         manifest.read_dependencies(&table, None)?;
         if let Some(targets) = table.get("target").and_then(Value::as_table) {
             for (target, section) in targets {
-                let section =
-                    section.as_table().ok_or_else(|| bad(format!("[target.{target}] is not a table")))?;
+                let section = section.as_table().ok_or_else(|| bad(format!("[target.{target}] is not a table")))?;
                 manifest.read_dependencies(section, Some(target))?;
             }
         }
@@ -187,8 +186,8 @@ fn dependency(alias: &str, value: &Value, kind: Kind, target: Option<&str>) -> R
     let package = string(table, "package").unwrap_or_else(|| alias.to_owned());
     check_name(&package)?;
     let text = req.unwrap_or_else(|| "*".into());
-    let req = VersionReq::parse(&text)
-        .map_err(|error| bad(format!("the dependency {alias} asks for {text:?}: {error}")))?;
+    let req =
+        VersionReq::parse(&text).map_err(|error| bad(format!("the dependency {alias} asks for {text:?}: {error}")))?;
     let flag = |name: &str| table.get(name).and_then(Value::as_bool);
     Ok(Dependency {
         alias: alias.to_owned(),

@@ -73,7 +73,11 @@ impl Access {
                 format!("the debug endpoint may listen on {bind} only with a token: set debug.token"),
             ));
         }
-        Ok(Self { loopback, limits: HttpLimits::default(), token: token.map(|token| Sha256::digest(token.as_bytes()).into()) })
+        Ok(Self {
+            loopback,
+            limits: HttpLimits::default(),
+            token: token.map(|token| Sha256::digest(token.as_bytes()).into()),
+        })
     }
 
     /// The same rule with other limits.

@@ -186,7 +186,8 @@ async fn it_is_served_on_a_socket_and_stops() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let source = Arc::new(Story { troubles: Vec::new() });
     let bind = "127.0.0.1:0".parse().unwrap();
-    let (address, served) = serve(bind, None, HttpLimits::default(), source, async { drop(stopped.await) }).await.unwrap();
+    let (address, served) =
+        serve(bind, None, HttpLimits::default(), source, async { drop(stopped.await) }).await.unwrap();
     let page = reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap();
     assert!(page.contains("<title>Skald</title>"));
     stop.send(()).unwrap();

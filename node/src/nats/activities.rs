@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_nats::client::{Request, RequestErrorKind};
 use async_nats::HeaderMap;
+use async_nats::client::{Request, RequestErrorKind};
 use async_trait::async_trait;
 use protocol::activity as header;
 use protocol::codec::{BODY_MAX_BYTES, CONTENT_TYPE, Format};
@@ -175,4 +175,28 @@ fn bounded(mut text: String, max: usize) -> String {
         text.truncate((0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_says_of_its_failure_is_bounded_and_one_line() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::STATUS, "failed");
+        headers.insert(header::ERROR, "E".repeat(70_000));
+        headers.insert(header::CAUSE, "\u{e9}".repeat(90_000));
+        let failure = read_answer("a", Some(&headers), b"", BODY_MAX_BYTES).unwrap_err();
+        assert_eq!((failure.error.len(), failure.cause.len()), (ERROR_NAME_MAX_BYTES, CAUSE_MAX_BYTES));
+        headers.insert(header::ERROR, " ");
+        let failure = read_answer("a", Some(&headers), b"", BODY_MAX_BYTES).unwrap_err();
+        assert_eq!(failure.error, header::TRANSIENT, "a failure has a name");
+    }
+
+    #[test]
+    fn an_answer_above_the_limit_is_not_read() {
+        let failure = read_answer("a", None, b"[1,2,3]", 4).unwrap_err();
+        assert!(failure.error == BAD_ANSWER && failure.cause.contains("the limit is 4"), "{failure:?}");
+    }
 }

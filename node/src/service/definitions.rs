@@ -45,7 +45,14 @@ impl DefinitionLibrary {
     /// A library over `store`; `activities` are those of this node, to warn about those nobody
     /// offers.
     pub fn new(store: KvDefinitions, activities: Activities, limits: DefinitionLimits) -> Self {
-        Self { store, activities, limits, known: DashMap::new(), latest: DashMap::new(), looking: tokio::sync::Mutex::new(()) }
+        Self {
+            store,
+            activities,
+            limits,
+            known: DashMap::new(),
+            latest: DashMap::new(),
+            looking: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// Checks `deploy`'s source.

@@ -15,7 +15,8 @@ pub fn answer(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in String::from_utf8_lossy(head).lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
-        let (Ok(name), Ok(value)) = (name.parse::<async_nats::HeaderName>(), value.trim().parse::<async_nats::HeaderValue>())
+        let (Ok(name), Ok(value)) =
+            (name.parse::<async_nats::HeaderName>(), value.trim().parse::<async_nats::HeaderValue>())
         else {
             continue;
         };

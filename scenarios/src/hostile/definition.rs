@@ -36,7 +36,8 @@ fn accepted(definition: &Definition, text: &str) {
     }
     let picture = render(definition);
     assert!(picture.len() <= 4_096 + text.len() * PICTURE_TIMES, "{} bytes drawn from {}", picture.len(), text.len());
-    let (again, _) = Definition::parse_named(definition.source(), "again.yaml", definition.name()).expect("it was read");
+    let (again, _) =
+        Definition::parse_named(definition.source(), "again.yaml", definition.name()).expect("it was read");
     assert_eq!((again.digest(), again.states().len()), (definition.digest(), definition.states().len()));
     // What was accepted also starts, whatever its expressions do then.
     let definition = std::sync::Arc::new(definition.clone().with_limits(super::expression::LIMITS));

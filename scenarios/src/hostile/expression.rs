@@ -1,12 +1,13 @@
 //! An expression with its input: time, memory and depth keep to their limits whatever it says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::{Time, Value};
 use serde_json::json;
 use supervisor::machine::expression::{Expression, Limits, Sight, size};
 
 use super::depth;
+use super::run::Clock;
 
 /// Tight limits, so that what passes them shows.
 pub(super) const LIMITS: Limits = Limits {
@@ -18,8 +19,7 @@ pub(super) const LIMITS: Limits = Limits {
     transitions: 100,
     map_items: 100,
 };
-/// How far over the time limit an evaluation may run: one step of the engine, in an unoptimised
-/// build on a busy machine.
+/// How far over the time limit an evaluation may run: one step of the engine, unoptimised.
 const OVER: Duration = Duration::from_millis(900);
 
 /// The expression stands before the first zero byte, its input (JSON) behind it.
@@ -44,7 +44,7 @@ pub fn expression(data: &[u8]) {
         seed: 7,
         limits: LIMITS,
     };
-    let began = Instant::now();
+    let began = Clock::now();
     match expression.evaluate(&sight) {
         Ok(value) => {
             assert!(depth(&value) <= 128, "a value of depth {}", depth(&value));

@@ -20,8 +20,8 @@ pub fn http(data: &[u8]) {
     let Some(request) = request(data) else { return };
     let (method, long) = (request.method().clone(), request.uri().to_string().len());
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    let runtime = RUNTIME
-        .get_or_init(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
+    let runtime =
+        RUNTIME.get_or_init(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
     let access = Access::new("127.0.0.1:7070".parse().expect("an address"), None).expect("loopback is open");
     let router = router(Arc::new(Nothing), access);
     let (status, headers, body) = runtime.block_on(async {

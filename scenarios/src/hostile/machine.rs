@@ -7,7 +7,8 @@ use protocol::view::{Outcome, Status};
 use protocol::{Principal, SagaId, Time, TraceId, Value, codec};
 use serde_json::json;
 use supervisor::machine::{
-    AttemptRef, Definition, Driver, Effect, Execution, Fact, FactKind, Offer, Operator, Record, Start, StepError, describe,
+    AttemptRef, Definition, Driver, Effect, Execution, Fact, FactKind, Offer, Operator, Record, Start, StepError,
+    describe,
 };
 
 use super::expression::LIMITS;
@@ -91,14 +92,20 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
         _ => AttemptRef { step: u64::from(which % 16), attempt: u32::from(what >> 6) },
     };
     let value = json!({ "n": which, "list": [which, { "x": null }] });
-    let (by, failed) = ("ann".to_owned(), |name: &str, permanent| StepError { error: name.into(), cause: "c".into(), permanent });
+    let (by, failed) =
+        ("ann".to_owned(), |name: &str, permanent| StepError { error: name.into(), cause: "c".into(), permanent });
     match what & 0x0f {
         0..=3 => FactKind::StepSucceeded { attempt, output: value },
         4 => FactKind::StepFailed { attempt, error: failed("Transient", false) },
         5 => FactKind::StepFailed { attempt, error: failed("States.Timeout", false) },
         6 => FactKind::StepFailed { attempt, error: failed("", which & 1 == 0) },
         7 | 8 => FactKind::TimerFired { timer: timers.get(chosen(timers.len())).copied().unwrap_or(u64::from(which)) },
-        9 => FactKind::Signalled { name: ["go", "stop", ""][chosen(3)].into(), payload: value, by, id: format!("{}", which % 8) },
+        9 => FactKind::Signalled {
+            name: ["go", "stop", ""][chosen(3)].into(),
+            payload: value,
+            by,
+            id: format!("{}", which % 8),
+        },
         10 => FactKind::TaskDecided { step: (which & 1 == 0).then_some(attempt.step), output: value, by },
         11 => FactKind::ChildEnded { step: attempt.step, outcome: Box::new(outcome(which, value)) },
         12 => FactKind::CancelRequested { by, reason: "because".into() },

@@ -37,11 +37,9 @@ pub struct Tried {
 
 /// One input.
 pub fn one(target: Target, input: &[u8]) -> Result<Duration, String> {
-    let (memory, busy, began) = (peak_kib(), busy(), Instant::now());
+    let (memory, began) = (peak_kib(), Clock::now());
     let caught = panic::catch_unwind(AssertUnwindSafe(|| target(input)));
-    let took = began.elapsed();
-    // On a machine that does something else at the same time, only time of our own counts.
-    let own = self::busy().zip(busy).map_or(took, |(after, before)| after.saturating_sub(before).min(took));
+    let own = began.elapsed();
     caught.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         text.unwrap_or("a panic without words").to_owned()
@@ -59,7 +57,13 @@ pub fn one(target: Target, input: &[u8]) -> Result<Duration, String> {
 
 /// The seeds of `name`, then mutations of them for `time`. `watch` hears of every input before it is
 /// tried, so that one that ends the process is known.
-pub fn drive(name: &str, target: Target, time: Duration, dice: &mut Dice, mut watch: impl FnMut(&Tried, &[u8])) -> Tried {
+pub fn drive(
+    name: &str,
+    target: Target,
+    time: Duration,
+    dice: &mut Dice,
+    mut watch: impl FnMut(&Tried, &[u8]),
+) -> Tried {
     let seeds = seeds::of(name);
     let mut tried = Tried::default();
     let began = Instant::now();
@@ -108,6 +112,21 @@ fn peak_kib() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// On a machine that does something else at the same time, only time of our own counts: a moment on
+/// the wall and on the processor.
+pub(super) struct Clock(Instant, Option<Duration>);
+
+impl Clock {
+    pub fn now() -> Self {
+        Self(Instant::now(), busy())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        let passed = self.0.elapsed();
+        busy().zip(self.1).map_or(passed, |(now, then)| now.saturating_sub(then).min(passed))
+    }
 }
 
 /// How long this thread was on a processor.

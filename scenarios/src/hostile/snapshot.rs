@@ -22,7 +22,9 @@ pub fn snapshot(data: &[u8]) {
     let steps = driver.execution().open_tasks().into_iter().map(|task| task.step);
     let attempt = |step| AttemptRef { step, attempt: 1 };
     let mut facts: Vec<FactKind> = timers.into_iter().take(4).map(|timer| FactKind::TimerFired { timer }).collect();
-    facts.extend(steps.chain(1..4).take(6).map(|step| FactKind::StepSucceeded { attempt: attempt(step), output: json!(1) }));
+    facts.extend(
+        steps.chain(1..4).take(6).map(|step| FactKind::StepSucceeded { attempt: attempt(step), output: json!(1) }),
+    );
     facts.push(FactKind::CancelRequested { by: "ops".into(), reason: "hostile".into() });
     for kind in facts {
         let _ = driver.offer(Fact { at: Time::from_micros(1), seed: 3, kind });

@@ -1,7 +1,7 @@
 //! Stored bytes, possibly damaged.
 
-use protocol::codec::{self, FORMAT_MESSAGEPACK};
 use protocol::Value;
+use protocol::codec::{self, FORMAT_MESSAGEPACK};
 use protocol::command::Routed;
 use supervisor::tree::recovery::Mark;
 

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use jsonata_core::ast::{AstNode, BinaryOp, Stage};
 
-use super::budget::{COUNTED, DATA, DISTINCT, PICTURE, REPLACED, ROMAN, SEEN, TEXT, WIDTH};
+use super::budget::{COUNTED, DATA, DISTINCT, PICTURE, REPLACED, ROMAN, SEEN, SHORT, TEXT, WIDTH};
 
 /// Functions whose result is new and may be large: it is counted.
 const MAKERS: &[&str] = &[
@@ -61,10 +61,20 @@ const EATERS: &[&str] = &[
     DISTINCT,
 ];
 /// Functions whose cost is not that of their input: what they are given is checked.
-const GUARDED: &[&str] =
-    &["distinct", "formatInteger", "formatNumber", "fromMillis", "match", "pad", "parseInteger", "replace", "split", "toMillis"];
+const GUARDED: &[&str] = &[
+    "distinct",
+    "formatInteger",
+    "formatNumber",
+    "fromMillis",
+    "match",
+    "pad",
+    "parseInteger",
+    "replace",
+    "split",
+    "toMillis",
+];
 /// Those of them that are bounded in calls only, and not where they are passed on as values.
-const IN_CALLS_ONLY: &[&str] = &["distinct", "formatInteger", "match", "pad", "replace", "split"];
+const IN_CALLS_ONLY: &[&str] = &["formatInteger", "match", "pad", "replace", "split"];
 /// Levels of an expression; the walks here and in the engine need stack for each.
 const DEPTH_MAX: usize = 400;
 
@@ -82,7 +92,9 @@ pub(super) fn bounded(mut tree: AstNode) -> Result<AstNode, String> {
 /// Every name that the expression itself gives to something.
 fn names(node: &mut AstNode, bound: &mut HashSet<String>, depth: usize) -> Result<(), String> {
     if depth > DEPTH_MAX {
-        return Err(format!("it nests deeper than {DEPTH_MAX} levels: name its parts, or let an activity do this work"));
+        return Err(format!(
+            "it nests deeper than {DEPTH_MAX} levels: name its parts, or let an activity do this work"
+        ));
     }
     match node {
         AstNode::Lambda { params, .. } => bound.extend(params.iter().cloned()),
@@ -131,7 +143,12 @@ fn walk(node: &mut AstNode, bound: &HashSet<String>) -> Result<(), String> {
             let values = fields.iter_mut().map(|(_, value)| value);
             values.filter(|value| may_repeat(value)).for_each(|value| wrap(value, COUNTED));
         }
-        AstNode::Variable(name) if IN_CALLS_ONLY.contains(&name.as_str()) => wrap(node, DATA),
+        AstNode::Variable(name) if name == "distinct" && !bound.contains(name) => DISTINCT.clone_into(name),
+        AstNode::Variable(name) if IN_CALLS_ONLY.contains(&name.as_str()) => {
+            wrap(node, DATA);
+            // Not a call: one on the right of `~>` would be given what stands on its left.
+            *node = AstNode::Block(vec![std::mem::replace(node, AstNode::Null)]);
+        }
         _ => {}
     }
     Ok(())
@@ -154,13 +171,17 @@ fn children(node: &mut AstNode, visit: &mut dyn FnMut(&mut AstNode) -> Result<()
         // What is given a name on the left is not a value.
         AstNode::Binary { op: BinaryOp::ColonEqual, rhs, .. } => visit(rhs),
         AstNode::Binary { lhs, rhs, .. } => visit(lhs).and_then(|()| visit(rhs)),
-        AstNode::Unary { operand: inner, .. } | AstNode::FunctionApplication(inner) | AstNode::Lambda { body: inner, .. } => {
-            visit(inner)
-        }
+        AstNode::Unary { operand: inner, .. }
+        | AstNode::FunctionApplication(inner)
+        | AstNode::Lambda { body: inner, .. } => visit(inner),
         AstNode::Function { args, .. } => args.iter_mut().try_for_each(visit),
         AstNode::Call { procedure, args } => visit(procedure).and_then(|()| args.iter_mut().try_for_each(visit)),
-        AstNode::Array(items) | AstNode::ArrayGroup(items) | AstNode::Block(items) => items.iter_mut().try_for_each(visit),
-        AstNode::Object(fields) => fields.iter_mut().try_for_each(|(name, value)| visit(name).and_then(|()| visit(value))),
+        AstNode::Array(items) | AstNode::ArrayGroup(items) | AstNode::Block(items) => {
+            items.iter_mut().try_for_each(visit)
+        }
+        AstNode::Object(fields) => {
+            fields.iter_mut().try_for_each(|(name, value)| visit(name).and_then(|()| visit(value)))
+        }
         AstNode::ObjectTransform { input, pattern } => {
             visit(input)?;
             pattern.iter_mut().try_for_each(|(name, value)| visit(name).and_then(|()| visit(value)))
@@ -251,6 +272,10 @@ fn guard(name: &str, args: &mut Vec<AstNode>) {
     match name {
         "pad" => every(args, WIDTH),
         "fromMillis" | "toMillis" | "formatNumber" | "parseInteger" => every(args, PICTURE),
+        "join" => {
+            every(args, SEEN);
+            args.iter_mut().skip(1).for_each(|separator| wrap(separator, SHORT));
+        }
         "formatInteger" => first(args, 2, ROMAN),
         "replace" => {
             if let Some(AstNode::Lambda { body, .. }) = args.last_mut() {
@@ -282,7 +307,10 @@ fn first(args: &mut Vec<AstNode>, full: usize, check: &str) {
             AstNode::Lambda { .. } | AstNode::Regex { .. } => AstNode::Undefined,
             // Asked once for the check and once for the function would be twice the work on every
             // level. What is not known is checked as the worst it can be.
-            _ => AstNode::Null,
+            _ => {
+                wrap(other, SHORT);
+                AstNode::Null
+            }
         });
     }
     *first = ask(check, all);

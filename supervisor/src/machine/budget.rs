@@ -26,6 +26,8 @@ pub(super) const REPLACED: &str = "the replaced";
 pub(super) const TEXT: &str = "the text";
 /// Hands a value on that is not a function of the language.
 pub(super) const DATA: &str = "the data";
+/// Hands a text on that is put between or into others again and again, if it is a short one.
+pub(super) const SHORT: &str = "the short";
 /// `$distinct`, in time that grows with its input and not with the square of it.
 pub(super) const DISTINCT: &str = "the distinct";
 
@@ -41,8 +43,8 @@ const PICTURE_MAX_BYTES: usize = 256;
 const DIGITS_MAX: usize = 18;
 /// The largest number written in Roman figures or letters; a thousand times what Romans wrote.
 const ROMAN_MAX: f64 = 4_000_000.0;
-/// What a replacement is taken for that is not known before: more, and a variable should name it.
-const UNKNOWN_BYTES: usize = 4 * 1024;
+/// The longest text that is repeated and cannot be looked at together with what it goes into.
+const SHORT_MAX_BYTES: usize = 4 * 1024;
 /// Bytes of text for every item that taking it apart by a pattern may make.
 const BYTES_PER_ITEM: usize = 8;
 
@@ -59,7 +61,7 @@ struct Budget {
 pub(super) fn register(evaluator: &mut Evaluator, limits: Limits) -> Result<(), EvaluatorError> {
     let budget = Rc::new(Budget { limits, made: Cell::new(0) });
     type Check = fn(&Budget, &[JValue]) -> Result<(), EvaluatorError>;
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         (SEEN, Budget::seen),
         (COUNTED, Budget::counted),
         (WIDTH, Budget::width),
@@ -68,6 +70,7 @@ pub(super) fn register(evaluator: &mut Evaluator, limits: Limits) -> Result<(), 
         (REPLACED, Budget::replaced),
         (TEXT, Budget::text),
         (DATA, |_, args| data(args)),
+        (SHORT, |_, args| short(args)),
     ];
     for (name, check) in checks {
         let budget = Rc::clone(&budget);
@@ -119,7 +122,8 @@ impl Budget {
             Some(JValue::String(with)) => with.len(),
             // One written in the call: what it answers is counted there.
             Some(JValue::Undefined) | None => 0,
-            Some(_) => UNKNOWN_BYTES,
+            Some(JValue::Lambda(_) | JValue::Builtin { .. }) => return short(&args[2..]),
+            Some(_) => SHORT_MAX_BYTES,
         };
         let most = self.limits.expression_bytes * TOGETHER;
         if places.saturating_mul(each) > most {
@@ -196,7 +200,10 @@ pub(super) fn picture(args: &[JValue]) -> Result<(), EvaluatorError> {
     for picture in args.iter().filter_map(JValue::as_str) {
         let digits = picture.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
         if picture.len() > PICTURE_MAX_BYTES || digits > DIGITS_MAX {
-            return Err(over(format!("a picture or number of {} bytes is longer than any that is meant", picture.len())));
+            return Err(over(format!(
+                "a picture or number of {} bytes is longer than any that is meant",
+                picture.len()
+            )));
         }
     }
     Ok(())
@@ -206,6 +213,18 @@ fn data(args: &[JValue]) -> Result<(), EvaluatorError> {
     match args.first() {
         Some(JValue::Builtin { name }) => {
             Err(over(format!("${name} can only be called here: write function($x) {{ ${name}($x, …) }}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn short(args: &[JValue]) -> Result<(), EvaluatorError> {
+    match args.first() {
+        Some(JValue::String(text)) if text.len() > SHORT_MAX_BYTES => {
+            Err(over(format!("a text that is repeated has {} bytes, the limit is {SHORT_MAX_BYTES}", text.len())))
+        }
+        Some(JValue::Lambda(_) | JValue::Builtin { .. }) => {
+            Err(over("a function that replaces must be written where $replace is called"))
         }
         _ => Ok(()),
     }

@@ -32,6 +32,9 @@ const COMPILED_MAX: usize = 4_096;
 /// The deepest value an expression may make; serde_json reads 128 levels, and business data nests
 /// a handful.
 const VALUE_DEPTH_MAX: usize = 100;
+/// The longest source in which a fault is searched for: each look reads the source again, and a text
+/// can hold many wrong ones.
+const EXPLAINED_MAX_CHARS: usize = 500;
 /// The longest reason shown: the engine's own may hold whole values.
 const WHY_MAX_CHARS: usize = 500;
 
@@ -300,7 +303,8 @@ fn compiled(source: &Arc<str>) -> Result<Rc<AstNode>, String> {
 /// The engine is not ours, and a panic of it is this expression's trouble and not the saga's. It
 /// keeps nothing between two evaluations.
 fn calmly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the query engine failed on it: write it in another way".to_owned())
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| "the query engine failed on it: write it in another way".to_owned())
 }
 
 /// The parser names no position, so the shortest beginning that already cannot be continued is
@@ -315,8 +319,8 @@ fn explain(source: &str, error: &str) -> String {
         Err(_) => false,
     };
     let error: String = error.chars().take(WHY_MAX_CHARS).collect();
-    // Sources are short; a very long one is reported without a position.
-    let position = if ends.len() > 2_000 {
+    // Sources are short; a long one is reported without a position.
+    let position = if ends.len() > EXPLAINED_MAX_CHARS {
         None
     } else {
         let good = ends.partition_point(|end| incomplete(&source[..*end]));

@@ -98,7 +98,10 @@ pub fn commands() -> Vec<Vec<u8>> {
         (12, json!({ "node": "n1", "body": "nothing" })),
         (13, json!([{ "tenant": "acme", "key": "x" }, { "ChildEnded": { "step": 3, "outcome": outcome } }])),
         (13, json!([{ "tenant": "acme", "key": "x" }, { "Cancel": { "by": "acme/y" } }])),
-        (14, json!([{ "tenant": "acme", "key": "x" }, { "Child": { "definition": "d", "input": 1, "parent": ["p", 2], "by": "ann", "trace": "t" } }])),
+        (
+            14,
+            json!([{ "tenant": "acme", "key": "x" }, { "Child": { "definition": "d", "input": 1, "parent": ["p", 2], "by": "ann", "trace": "t" } }]),
+        ),
     ];
     let mut all = Vec::new();
     for (which, body) in bodies {

@@ -18,8 +18,19 @@ pub fn all() -> Vec<Vec<u8>> {
     all.push([b"$states.input.**.**\0".to_vec(), b"[".repeat(120), b"]".repeat(120)].concat());
     all.push([b"$sum($states.input[$ > 1])\0[".to_vec(), b"1,".repeat(20_000), b"2]".to_vec()].concat());
     all.push([b"$distinct($states.input)\0[".to_vec(), b"1.5,2,".repeat(20_000), b"2]".to_vec()].concat());
-    all.push([b"$states.input[$states.input[$states.input]]\0[".to_vec(), b"1,0,".repeat(20_000), b"2]".to_vec()].concat());
-    all.push([b"$states.input.x.x@$a.x#$b\0{\"x\":".repeat(1), b"[{\"x\":".repeat(20), b"1".to_vec(), b"}]".repeat(20), b"}".to_vec()].concat());
+    all.push(
+        [b"$states.input[$states.input[$states.input]]\0[".to_vec(), b"1,0,".repeat(20_000), b"2]".to_vec()].concat(),
+    );
+    all.push(
+        [
+            b"$states.input.x.x@$a.x#$b\0{\"x\":".repeat(1),
+            b"[{\"x\":".repeat(20),
+            b"1".to_vec(),
+            b"}]".repeat(20),
+            b"}".to_vec(),
+        ]
+        .concat(),
+    );
     all
 }
 
@@ -57,13 +68,13 @@ const EXPRESSIONS: &[&str] = &[
     "$map([1..9000], function($v){ $pad('x', 900000) })",
     "$map([1..9000], function($v){[1..9000]})",
     "$join($map([1..9000], function(){'0123456789'}), $pad('x', 100000))",
-    "$replace($pad('a',10000), 'a', $pad('b',10000))",
-    "$replace($pad('a',10000), /a/, function($m){ $pad('b',10000) })",
-    "$split($pad('a',1000000), '')",
-    "$match($pad('a',10000), /(a+)+b/)",
-    "$match($pad('a',50000), /a/)",
+    "$replace($pad('', 10000, 'a'), 'a', $pad('', 10000, 'b'))",
+    "$replace($pad('', 10000, 'a'), /a/, function($m){ $pad('', 10000, 'b') })",
+    "$split($pad('', 1000000, 'a'), '')",
+    "$match($pad('', 10000, 'a'), /(a+)+b/)",
+    "$match($pad('', 50000, 'a'), /a/)",
     "$match('aaaa', /((((a{1,100}){1,100}){1,100}){1,100})/)",
-    "$contains($pad('a',1000000), /a.*a.*a.*a.*b/)",
+    "$contains($pad('', 1000000, 'a'), /a.*a.*a.*a.*b/)",
     "[1..10000000]",
     "[0..9999].[0..9999]",
     "$zip([1..9999],[1..9999],[1..9999])",
@@ -106,7 +117,7 @@ const EXPRESSIONS: &[&str] = &[
     "$parse($pad('[', 100000, '['))",
     "$eval('1')",
     "$base64decode('é')",
-    "$base64encode($pad('a',1000000))",
+    "$base64encode($pad('', 1000000, 'a'))",
     "$decodeUrl('%E0%A4%A')",
     "$encodeUrl('\\ud800')",
     "$range(0, 1e308, 1e-300)",

@@ -94,7 +94,9 @@ pub fn definitions() -> Vec<Vec<u8>> {
     let wide: String = (0..20_000).map(|n| format!("k{n}: 1\n")).collect();
     all.push(wide.into());
     let states: String = (0..999).map(|n| format!("    S{n}: {{ Type: Pass, Next: S{} }}\n", n + 1)).collect();
-    all.push(format!("name: long\ndefinition:\n  StartAt: S0\n  States:\n{states}    S999: {{ Type: Succeed }}\n").into());
+    all.push(
+        format!("name: long\ndefinition:\n  StartAt: S0\n  States:\n{states}    S999: {{ Type: Succeed }}\n").into(),
+    );
     for depth in [100, 119, 121, 50_000] {
         all.push([b"name: d\na: ".to_vec(), vec![b'['; depth], vec![b']'; depth]].concat());
     }
@@ -148,10 +150,29 @@ pub fn manifests() -> Vec<Vec<u8>> {
 pub fn requests() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let paths = [
-        "/", "/tree", "/tree?scope=cluster&format=text", "/actor?path=shard-0", "/owners", "/sagas?tenant=acme&limit=5",
-        "/sagas?tenant=acme&limit=18446744073709551616", "/saga/acme/install/7", "/saga/acme/install/7/history?format=text",
-        "/saga/%2e%2e/%2e%2e%2fetc", "/saga/acme/%00", "/saga/acme/%ff%fe", "/healthz", "/readyz", "/metrics", "/../x", "//",
-        "/tree?scope=galaxy&scope=node", "/tree?format=%F0%9F%92%A9", "/tree?%", "*", "/saga//", "/saga/acme/a/history/history",
+        "/",
+        "/tree",
+        "/tree?scope=cluster&format=text",
+        "/actor?path=shard-0",
+        "/owners",
+        "/sagas?tenant=acme&limit=5",
+        "/sagas?tenant=acme&limit=18446744073709551616",
+        "/saga/acme/install/7",
+        "/saga/acme/install/7/history?format=text",
+        "/saga/%2e%2e/%2e%2e%2fetc",
+        "/saga/acme/%00",
+        "/saga/acme/%ff%fe",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/../x",
+        "//",
+        "/tree?scope=galaxy&scope=node",
+        "/tree?format=%F0%9F%92%A9",
+        "/tree?%",
+        "*",
+        "/saga//",
+        "/saga/acme/a/history/history",
     ];
     for path in paths {
         all.push(format!("GET {path} HTTP/1.1\r\nHost: localhost:7070\r\nAccept: text/plain\r\n\r\n").into());
@@ -191,7 +212,10 @@ pub fn answers() -> Vec<Vec<u8>> {
         "Content-Type: text/xml; charset=utf-16\n\n<a/>",
         "Skald-Status: ok\nSkald-Status: failed\n\n[",
     ]);
-    all.push(format!("Skald-Status: failed\nSkald-Error: {}\nSkald-Cause: {}\n\n", "E".repeat(70_000), "é".repeat(90_000)).into());
+    all.push(
+        format!("Skald-Status: failed\nSkald-Error: {}\nSkald-Cause: {}\n\n", "E".repeat(70_000), "é".repeat(90_000))
+            .into(),
+    );
     all.push(format!("Skald-Status: {}\n\n", "x".repeat(300_000)).into());
     all.push(format!("Nats-Service-Error: {}\n\n", "y".repeat(300_000)).into());
     all.push(format!("Content-Type: {}\n\n{{}}", "z".repeat(300_000)).into());
@@ -202,11 +226,32 @@ pub fn answers() -> Vec<Vec<u8>> {
 /// Names, subjects, moments, tokens.
 pub fn names() -> Vec<Vec<u8>> {
     let mut all = bytes(&[
-        "skald.cmd.acme.ann.saga.start", "skald.cmd.acme.ann..start", "skald.cmd.acme.ann.saga.", "skald.cmd.acme.ann.*.>",
-        "skald.cmd.acme.ann.saga.st art", "skald.cmd.acme.ann.sa\u{0}ga.x", "skald.cmd...", "acme/install/7", "acme/", "/x",
-        "acme/../x", "acme//x", "a", "é", "\u{202e}x", "install-7.2=x", "evt-1:2.3", "7:2:acme/install/7",
-        "18446744073709551616:1:a/b", "-1:-1:a/b", "2026-01-01T00:00:00Z", "2026-01-01T00:00:60.123456789+14:00",
-        "-009999-01-02T01:59:59Z", "9999-12-30T22:00:00.999999999Z", "0000-00-00T00:00:00Z", "2026-01-01T00:00:00[Europe/Paris]",
+        "skald.cmd.acme.ann.saga.start",
+        "skald.cmd.acme.ann..start",
+        "skald.cmd.acme.ann.saga.",
+        "skald.cmd.acme.ann.*.>",
+        "skald.cmd.acme.ann.saga.st art",
+        "skald.cmd.acme.ann.sa\u{0}ga.x",
+        "skald.cmd...",
+        "acme/install/7",
+        "acme/",
+        "/x",
+        "acme/../x",
+        "acme//x",
+        "a",
+        "é",
+        "\u{202e}x",
+        "install-7.2=x",
+        "evt-1:2.3",
+        "7:2:acme/install/7",
+        "18446744073709551616:1:a/b",
+        "-1:-1:a/b",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:60.123456789+14:00",
+        "-009999-01-02T01:59:59Z",
+        "9999-12-30T22:00:00.999999999Z",
+        "0000-00-00T00:00:00Z",
+        "2026-01-01T00:00:00[Europe/Paris]",
     ]);
     all.extend([vec![b'a'; 64], vec![b'a'; 65], vec![b'k'; 128], vec![b'k'; 129], vec![b'x'; 500_000]]);
     all

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Kind, Nest};
 use super::fault::meant;
 use super::fields::Builder;
+use super::{Kind, Nest};
 
 /// Checks the whole.
 pub(super) fn run(builder: &mut Builder<'_>) {
@@ -69,17 +69,14 @@ fn reached_and_ending(builder: &mut Builder<'_>, nest: usize) {
             }
         }
     }
-    let mut ending: HashSet<usize> = members.iter().copied().filter(|index| builder.states[*index].ends()).collect();
-    loop {
-        let more: Vec<usize> = members
-            .iter()
-            .copied()
-            .filter(|index| !ending.contains(index) && edges[index].iter().any(|to| ending.contains(to)))
-            .collect();
-        if more.is_empty() {
-            break;
-        }
-        ending.extend(more);
+    let mut before: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (from, to) in edges.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to))) {
+        before.entry(to).or_default().push(from);
+    }
+    let mut open: Vec<usize> = members.iter().copied().filter(|index| builder.states[*index].ends()).collect();
+    let mut ending: HashSet<usize> = open.iter().copied().collect();
+    while let Some(index) = open.pop() {
+        open.extend(before.get(&index).into_iter().flatten().copied().filter(|from| ending.insert(*from)));
     }
     for index in members {
         let (at, name) = (builder.states[index].at, builder.states[index].name.to_string());

@@ -9,6 +9,8 @@ use super::source::At;
 
 /// The most faults of one text: nobody reads more at once, and looking for what was meant costs.
 pub const FAULTS_MAX: usize = 100;
+/// The most names among which the one that was meant is looked for, for each fault.
+const MEANT_AMONG: usize = 200;
 /// The longest part of one fault, in bytes; a name in it can be as long as the text.
 const PART_MAX_BYTES: usize = 600;
 
@@ -130,6 +132,7 @@ pub fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
     let lower = wrong.to_lowercase();
     known
         .into_iter()
+        .take(MEANT_AMONG)
         .map(|name| (distance(&lower, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= (name.len().max(wrong.len()) / 3).max(1))
         .min()

@@ -256,7 +256,7 @@ impl Reader<'_> {
                         seen.insert(key.text.clone(), key.at.line);
                         fields.push((key, node));
                     }
-                }
+                },
             },
         }
         Ok(())
