@@ -31,7 +31,7 @@ use crate::nats::{
     connect, sync_mode,
 };
 use crate::service::{
-    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, ServiceLimits, serve_peers,
+    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, serve_peers,
 };
 use crate::telemetry::{Metrics, Observed};
 
@@ -98,8 +98,9 @@ impl Node {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let outbox: Arc<dyn Outbox> = Arc::new(outbox);
-        let library =
-            Arc::new(DefinitionLibrary::new(definitions, activities.clone(), config.definitions.deployers.clone()));
+        let deployers = config.definitions.deployers.clone();
+        let bounds = config.definition_limits();
+        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
         let by = Deployer { by: format!("node {id}"), at: clock.now() };
         for (file, source) in parts.definitions {
             let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
@@ -118,7 +119,7 @@ impl Node {
             peers: peers.clone(),
             definitions: library.clone(),
             activities,
-            remote: Arc::new(BusActivities::new(&bus)),
+            remote: Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes)),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
             observer: Arc::new(Observed(metrics.clone())),
         });
@@ -145,7 +146,13 @@ impl Node {
             client: bus.client.clone(),
         });
         let events = EventReader::new(&bus);
-        let dispatcher = Arc::new(Dispatcher { router, definitions: library, events, queries: queries.clone() });
+        let dispatcher = Arc::new(Dispatcher {
+            router,
+            definitions: library,
+            events,
+            queries: queries.clone(),
+            body_bytes: config.limits.body_bytes,
+        });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
         let commands = Arc::new(CommandService {
@@ -153,11 +160,7 @@ impl Node {
             dispatcher: dispatcher.clone(),
             outbox,
             clock,
-            door: Door::new(ServiceLimits {
-                in_flight: config.limits.commands_in_flight,
-                waits: config.limits.waits_in_flight,
-                waits_per_tenant: config.limits.waits_per_tenant,
-            }),
+            door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
         });
         let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
@@ -309,6 +312,7 @@ fn services(
     ];
     if config.debug.enabled {
         let (bind, token) = (config.debug.bind, config.debug.token.clone());
+        let limits = config.http_limits();
         services.push(Service {
             name: "debug",
             start: Arc::new(move |card| {
@@ -319,7 +323,7 @@ fn services(
                     // The listener stops with this service: whichever way it ends, `_alive` is dropped.
                     let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
                     let stop = async move { drop(ended.await) };
-                    let (at, served) = debug::serve(bind, token, source, stop).await?;
+                    let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
                     // The same address at every restart.
                     let _ = address.set(at);
                     card.doing(format!("http://{at}"));

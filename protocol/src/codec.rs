@@ -15,6 +15,13 @@ pub const DEPTH_MAX: usize = 64;
 /// (NATS `max_payload`, 1 MiB by default) so that the refusal is ours and clear.
 pub const BODY_MAX_BYTES: usize = 512 * 1024;
 
+/// The deepest nesting read back from what was stored. A value keeps to a hundred levels; what stands
+/// around it, branches in branches with their undos, has some ten for each of sixteen. Damaged bytes
+/// that nest deeper are an error before they are an overflow of the stack.
+pub const STORED_DEPTH_MAX: usize = 400;
+/// The longest reason given for a body that cannot be read: readers put the body itself in it.
+const WHY_MAX_BYTES: usize = 400;
+
 /// How a body is written; told by the `Content-Type` header, JSON when there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Format {
@@ -60,14 +67,21 @@ impl Format {
 
     /// Reads a body that came from outside: bounded in size and depth; an empty body reads as `{}`.
     pub fn read<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
-        if body.len() > BODY_MAX_BYTES {
+        self.read_within(body, BODY_MAX_BYTES)
+    }
+
+    /// The same with another limit for the size, in bytes.
+    pub fn read_within<T: DeserializeOwned>(self, body: &[u8], max_bytes: usize) -> Result<T, Problem> {
+        if body.len() > max_bytes {
             return Err(Problem::new(
                 Code::TooLarge,
-                format!("the body has {} bytes, the limit is {BODY_MAX_BYTES}", body.len()),
+                format!("the body has {} bytes, the limit is {max_bytes}", body.len()),
             )
             .mend("put large data into object storage and pass its address"));
         }
-        let bad = |why: String| Problem::new(Code::BadRequest, format!("the body cannot be read: {why}"));
+        let bad = |why: String| {
+            Problem::new(Code::BadRequest, format!("the body cannot be read: {}", shortened(&why, WHY_MAX_BYTES)))
+        };
         match self {
             Self::Json => {
                 let body = if body.is_empty() { b"{}" } else { body };
@@ -80,11 +94,21 @@ impl Format {
                 let body = if body.is_empty() { &[0x80] } else { body };
                 let mut rest: &[u8] = body;
                 let mut reader = rmp_serde::Deserializer::new(&mut rest);
-                reader.set_max_depth(DEPTH_MAX);
+                // It counts what stands in the innermost level as a level.
+                reader.set_max_depth(DEPTH_MAX + 1);
                 let value = T::deserialize(&mut reader).map_err(|error| bad(error.to_string()))?;
                 if rest.is_empty() { Ok(value) } else { Err(bad(format!("{} bytes follow its end", rest.len()))) }
             }
         }
+    }
+}
+
+/// `text`, or its first `max` bytes when it is longer.
+pub fn shortened(text: &str, max: usize) -> &str {
+    match text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= max).last() {
+        Some(end) if text.len() > max => &text[..end],
+        Some(_) => text,
+        None => "",
     }
 }
 
@@ -154,7 +178,11 @@ pub fn stored_len<T: Serialize>(what: &T) -> usize {
 /// Reads back what [`store`] wrote.
 pub fn load<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoredError> {
     match bytes.split_first() {
-        Some((&FORMAT_MESSAGEPACK, body)) => Ok(rmp_serde::from_slice(body)?),
+        Some((&FORMAT_MESSAGEPACK, body)) => {
+            let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+            reader.set_max_depth(STORED_DEPTH_MAX);
+            Ok(T::deserialize(&mut reader)?)
+        }
         other => Err(StoredError::Format(other.map(|(byte, _)| *byte))),
     }
 }
@@ -182,6 +210,31 @@ mod tests {
         assert_eq!(Format::Json.read::<Value>(&large).unwrap_err().code, Code::TooLarge);
         assert!(Format::MessagePack.read::<Value>(&[0x80, 0x80]).is_err(), "trailing bytes are refused");
         assert!(Format::of(Some("text/xml")).is_err());
+    }
+
+    #[test]
+    fn the_deepest_value_is_the_same_in_both_formats() {
+        let nested = |levels: usize| (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        for format in [Format::Json, Format::MessagePack] {
+            assert!(format.read::<Value>(&format.write(&nested(DEPTH_MAX))).is_ok(), "{format:?}");
+            assert!(format.read::<Value>(&format.write(&nested(DEPTH_MAX + 1))).is_err(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_that_nest_without_end_are_an_error() {
+        for byte in [0x91, 0x81] {
+            let damaged = [vec![FORMAT_MESSAGEPACK], vec![byte; 100_000]].concat();
+            assert!(matches!(load::<Value>(&damaged), Err(StoredError::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn a_reason_does_not_repeat_the_whole_body() {
+        let body = format!("{{\"{}\": 1}}", "é".repeat(5_000));
+        let error = Format::Json.read::<crate::command::Of>(body.as_bytes()).unwrap_err();
+        assert!(error.message.len() < 500, "{}", error.message.len());
+        assert_eq!((shortened("é", 1), shortened("aé", 3), shortened("", 0)), ("", "aé", ""));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where things are said: every NATS subject in one place.
 
+use crate::ids::NAME_MAX_BYTES;
 use crate::{NodeId, Principal, ShardId, Tenant};
 
 /// All commands: `skald.cmd.<tenant>.<principal>.<noun>.<verb>`.
@@ -46,7 +47,13 @@ pub fn parse_command(subject: &str) -> Option<CommandSubject> {
     let tenant = Tenant::new(parts.next()?).ok()?;
     let principal = Principal::new(parts.next()?).ok()?;
     let command = parts.next()?;
-    (command.split('.').count() == 2).then(|| CommandSubject { tenant, principal, command: command.to_owned() })
+    let (noun, verb) = command.split_once('.')?;
+    let word = |text: &str| {
+        !text.is_empty()
+            && text.len() <= NAME_MAX_BYTES
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    (word(noun) && word(verb)).then(|| CommandSubject { tenant, principal, command: command.to_owned() })
 }
 
 /// Where an event of `tenant` is published.
@@ -108,6 +115,9 @@ mod tests {
         assert_eq!((read.tenant, read.principal, read.command.as_str()), (tenant, principal, "saga.start"));
         for bad in ["skald.cmd.acme.ann.saga", "skald.cmd.acme.ann.saga.start.x", "skald.evt.acme.X", ""] {
             assert_eq!(parse_command(bad), None, "{bad}");
+        }
+        for bad in ["saga.", ".start", "*.>", "saga.st art", "sa\0ga.x", "s.é", &format!("s.{}", "x".repeat(65))] {
+            assert_eq!(parse_command(&format!("skald.cmd.acme.ann.{bad}")), None, "{bad}");
         }
     }
 }

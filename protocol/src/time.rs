@@ -59,6 +59,10 @@ impl std::str::FromStr for Time {
     type Err = jiff::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // What lies outside the calendar is written as a count, and read back as one.
+        if let Some(micros) = text.strip_suffix("us").and_then(|count| count.parse().ok()) {
+            return Ok(Self(micros));
+        }
         Ok(Self(text.parse::<jiff::Timestamp>()?.as_microsecond()))
     }
 }
@@ -91,6 +95,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&at).unwrap(), "\"2023-11-14T22:13:20.123456Z\"");
         let packed = rmp_serde::to_vec(&at).unwrap();
         assert_eq!(rmp_serde::from_slice::<Time>(&packed).unwrap(), at);
+    }
+
+    #[test]
+    fn the_ends_of_time_are_read_back() {
+        for micros in [i64::MIN, i64::MAX, 253_402_207_200_999_999, -377_705_023_201_000_000] {
+            let at = Time::from_micros(micros);
+            assert_eq!(at.to_string().parse::<Time>().unwrap(), at);
+        }
+        let last: Time = "9999-12-30T22:00:00.999999999Z".parse().unwrap();
+        assert_eq!(last.to_string().parse::<Time>().unwrap(), last);
+        assert!("us".parse::<Time>().is_err() && "1.5us".parse::<Time>().is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod dice;
 pub mod faults;
 pub mod fleet;
 pub mod fourfold;
+pub mod hostile;
 pub mod ledger;
 pub mod load;
 pub mod sim;

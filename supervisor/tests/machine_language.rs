@@ -98,8 +98,8 @@ fn every_fault_is_told_at_once_with_its_place_and_its_mend() {
 
 #[test]
 fn limits_have_an_answer() {
-    let large = format!("name: x\ndescription: \"{}\"\n", "x".repeat(300_000));
-    assert!(faults(&large).to_string().contains("the limit is 262144"));
+    let large = format!("name: x\ndescription: \"{}\"\n", "x".repeat(1_100_000));
+    assert!(faults(&large).to_string().contains("the limit is 1048576"));
     let mut states = serde_json::Map::new();
     for n in 0..1_002 {
         states.insert(format!("S{n}"), json!({ "Type": "Pass", "Next": format!("S{}", n + 1) }));

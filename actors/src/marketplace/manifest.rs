@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::codec::shortened;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -13,6 +14,13 @@ const NAME_MAX_BYTES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the manifest cannot be used: {0}")]
 pub struct BadManifest(pub String);
+
+/// The longest reason: readers put the line at fault in it, and a line can be the whole manifest.
+const WHY_MAX_BYTES: usize = 1_024;
+
+fn bad(why: impl AsRef<str>) -> BadManifest {
+    BadManifest(shortened(why.as_ref(), WHY_MAX_BYTES).to_owned())
+}
 
 /// When a dependency is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,7 +95,7 @@ pub struct Manifest {
 impl Manifest {
     /// Reads `text`.
     pub fn read(text: &str) -> Result<Self, BadManifest> {
-        let table: Table = text.parse().map_err(|error| BadManifest(format!("{error}")))?;
+        let table: Table = text.parse().map_err(|error| bad(format!("{error}")))?;
         let package = table
             .get("package")
             .or_else(|| table.get("project"))
@@ -97,7 +105,7 @@ impl Manifest {
         check_name(&name)?;
         let version = match string(package, "version") {
             None => Version::new(0, 0, 0),
-            Some(text) => Version::parse(&text).map_err(|error| BadManifest(format!("version {text:?}: {error}")))?,
+            Some(text) => Version::parse(&text).map_err(|error| bad(format!("version {text:?}: {error}")))?,
         };
         let mut manifest = Self {
             name,
@@ -112,8 +120,7 @@ impl Manifest {
         manifest.read_dependencies(&table, None)?;
         if let Some(targets) = table.get("target").and_then(Value::as_table) {
             for (target, section) in targets {
-                let section =
-                    section.as_table().ok_or_else(|| BadManifest(format!("[target.{target}] is not a table")))?;
+                let section = section.as_table().ok_or_else(|| bad(format!("[target.{target}] is not a table")))?;
                 manifest.read_dependencies(section, Some(target))?;
             }
         }
@@ -174,13 +181,13 @@ fn dependency(alias: &str, value: &Value, kind: Kind, target: Option<&str>) -> R
     let (req, table) = match value {
         Value::String(req) => (Some(req.clone()), &empty),
         Value::Table(table) => (string(table, "version"), table),
-        _ => return Err(BadManifest(format!("the dependency {alias} is neither text nor a table"))),
+        _ => return Err(bad(format!("the dependency {alias} is neither text nor a table"))),
     };
     let package = string(table, "package").unwrap_or_else(|| alias.to_owned());
     check_name(&package)?;
     let text = req.unwrap_or_else(|| "*".into());
-    let req = VersionReq::parse(&text)
-        .map_err(|error| BadManifest(format!("the dependency {alias} asks for {text:?}: {error}")))?;
+    let req =
+        VersionReq::parse(&text).map_err(|error| bad(format!("the dependency {alias} asks for {text:?}: {error}")))?;
     let flag = |name: &str| table.get(name).and_then(Value::as_bool);
     Ok(Dependency {
         alias: alias.to_owned(),
@@ -216,21 +223,21 @@ pub fn check_name(name: &str) -> Result<(), BadManifest> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if name.is_empty() || name.len() > NAME_MAX_BYTES || !plain {
         let shown: String = name.chars().take(NAME_MAX_BYTES).collect();
-        return Err(BadManifest(format!("{shown:?} is not a package name")));
+        return Err(bad(format!("{shown:?} is not a package name")));
     }
     Ok(())
 }
 
 /// A compiler version with one to three numbers, as in `1.95`.
 pub fn rust_version(text: &str) -> Result<Version, BadManifest> {
-    let bad = || BadManifest(format!("{text:?} is not a Rust version; write it like 1.95 or 1.95.0"));
+    let wrong = || bad(format!("{text:?} is not a Rust version; write it like 1.95 or 1.95.0"));
     let core = text.trim().split(['-', '+', ' ']).next().unwrap_or_default();
-    let mut numbers = core.split('.').map(|part| part.parse::<u64>().map_err(|_| bad()));
-    let major = numbers.next().ok_or_else(bad)??;
+    let mut numbers = core.split('.').map(|part| part.parse::<u64>().map_err(|_| wrong()));
+    let major = numbers.next().ok_or_else(wrong)??;
     let minor = numbers.next().transpose()?.unwrap_or(0);
     let patch = numbers.next().transpose()?.unwrap_or(0);
     match numbers.next() {
-        Some(_) => Err(bad()),
+        Some(_) => Err(wrong()),
         None => Ok(Version::new(major, minor, patch)),
     }
 }
@@ -272,6 +279,8 @@ mod tests {
         }
         assert_eq!(rust_version("1.95").unwrap(), Version::new(1, 95, 0));
         assert_eq!(rust_version("1.97.0-nightly").unwrap(), Version::new(1, 97, 0));
+        let long = Manifest::read(&format!("[package]\nname = \"a\"\nversion = \"{}\"", "9".repeat(100_000)));
+        assert!(long.unwrap_err().to_string().len() < 1_200, "a reason does not repeat the manifest");
         assert!(rust_version("new").is_err() && rust_version("1.2.3.4").is_err());
     }
 }

@@ -21,6 +21,7 @@ pub async fn start_node(config: Config, bench: bool, extra: Extra) -> anyhow::Re
     let marketplace = marketplace::Config {
         node: config.node_id()?.to_string(),
         targets: config.targets(),
+        limits: config.archive_limits(),
         ..marketplace(&config.catalog_dir())
     };
     let mut activities = marketplace::activities(&marketplace).context("the marketplace's directory")?;
@@ -34,9 +35,11 @@ pub async fn start_node(config: Config, bench: bool, extra: Extra) -> anyhow::Re
     Node::start(config, Parts { activities, definitions }).await
 }
 
-/// The marketplace in `dir`, which all nodes of one machine share.
+/// The marketplace in `dir`, which all nodes of one machine share, with the limits for archives that
+/// `SKALD_CATALOG__…` variables set.
 pub(super) fn marketplace(dir: &Path) -> marketplace::Config {
-    marketplace::Config::new(dir, Arc::new(SystemClock))
+    let limits = crate::config::load(None).unwrap_or_default().archive_limits();
+    marketplace::Config { limits, ..marketplace::Config::new(dir, Arc::new(SystemClock)) }
 }
 
 /// NATS servers of our own, on this machine; one, or several that form a cluster.

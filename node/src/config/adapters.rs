@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use actors::marketplace::archive;
 use actors::marketplace::targets::Targets;
+use supervisor::machine::expression;
 
+use crate::debug::HttpLimits;
 use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
+
+use crate::service::{DefinitionLimits, ServiceLimits};
 
 use super::{Config, Streams};
 
@@ -79,6 +84,56 @@ impl Config {
         }
     }
 
+    /// What comes through the door of the command service.
+    pub fn service_limits(&self) -> ServiceLimits {
+        ServiceLimits {
+            in_flight: self.limits.commands_in_flight,
+            waits: self.limits.waits_in_flight,
+            waits_per_tenant: self.limits.waits_per_tenant,
+            body_bytes: self.limits.body_bytes,
+        }
+    }
+
+    /// What a definition may ask.
+    pub fn definition_limits(&self) -> DefinitionLimits {
+        let limits = &self.limits;
+        let run = expression::Limits {
+            expression_ms: limits.expression_ms,
+            expression_depth: limits.expression_depth,
+            expression_sequence: limits.expression_items,
+            expression_bytes: limits.expression_bytes,
+            value_bytes: limits.value_bytes,
+            map_items: limits.map_items,
+            ..expression::Limits::default()
+        };
+        DefinitionLimits { source_bytes: limits.definition_bytes, run }
+    }
+
+    /// What an archive of a package may ask.
+    pub fn archive_limits(&self) -> archive::Limits {
+        let catalog = &self.catalog;
+        archive::Limits {
+            packed_bytes: catalog.archive_bytes,
+            unpacked_bytes: catalog.unpacked_bytes,
+            entries: catalog.archive_entries,
+            ratio: catalog.archive_ratio,
+            path_bytes: catalog.path_bytes,
+            ..archive::Limits::default()
+        }
+    }
+
+    /// What a request to the debug endpoint may ask.
+    pub fn http_limits(&self) -> HttpLimits {
+        let debug = &self.debug;
+        let within = Duration::from_millis(debug.answer_within_ms);
+        HttpLimits {
+            uri_bytes: debug.uri_max_bytes,
+            header_bytes: debug.header_max_bytes,
+            within,
+            ..HttpLimits::default()
+        }
+    }
+
     /// On how many servers everything is kept; [`Config::check`] lets no other number through.
     pub fn replicas(&self) -> Replicas {
         match self.journal.replicas {
@@ -109,5 +164,9 @@ mod tests {
         assert_eq!(config.journal_config().retention, JournalConfig::default().retention);
         assert_eq!(config.shards, crate::nats::DEFAULT_SHARDS);
         assert_eq!(config.outbox_config(), OutboxConfig::default());
+        assert_eq!(config.definition_limits().run, expression::Limits::default());
+        assert_eq!(config.archive_limits(), archive::Limits::default());
+        assert_eq!(config.http_limits(), HttpLimits::default());
+        assert_eq!(config.limits.body_bytes, protocol::codec::BODY_MAX_BYTES);
     }
 }

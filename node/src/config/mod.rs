@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::NodeId;
 use serde::{Deserialize, Serialize};
+use supervisor::machine::definition::source::SOURCE_MAX_BYTES;
 
 use crate::secret::{Secret, without_login};
 
@@ -176,6 +177,23 @@ settings! {
         facts_per_saga: usize = 10_000,
         /// Attempts of one activity running at once on this node.
         attempts_per_activity: usize = 1_024,
+        /// The largest body of a command or of a worker's answer, in bytes. Below what the servers
+        /// carry in one message (`max_payload`, 1 MiB unless they say otherwise).
+        body_bytes: usize = 524_288,
+        /// The longest source of a definition that may be deployed, in bytes.
+        definition_bytes: usize = 262_144,
+        /// Longest evaluation of one expression, in milliseconds. It holds up the sagas of its shard.
+        expression_ms: u64 = 1_000,
+        /// Deepest evaluation of one expression: recursion beyond it is a mistake.
+        expression_depth: usize = 2_000,
+        /// Longest list an expression may make on the way.
+        expression_items: usize = 20_000,
+        /// Most bytes an expression may make on the way, shared parts counted each time.
+        expression_bytes: usize = 8_388_608,
+        /// Largest value a saga keeps (an input, a result, an output, variables), in bytes of JSON.
+        value_bytes: usize = 262_144,
+        /// Items of one Map; each is some hundred bytes of state.
+        map_items: usize = 10_000,
     }
 }
 
@@ -214,6 +232,12 @@ settings! {
         /// Bearer token that every request must carry when the endpoint is not on loopback.
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<Secret> = None,
+        /// The longest address of a request, in bytes.
+        uri_max_bytes: usize = 2_048,
+        /// All headers of a request together, in bytes.
+        header_max_bytes: usize = 16_384,
+        /// How long an answer may take, in milliseconds.
+        answer_within_ms: u64 = 10_000,
     }
 }
 
@@ -255,6 +279,16 @@ settings! {
         /// everybody may speak as anybody, installs anywhere it can write.
         #[serde(deserialize_with = "servers::read")]
         target_roots: Vec<String> = Vec::new(),
+        /// The largest archive taken in or unpacked, in bytes.
+        archive_bytes: u64 = 67_108_864,
+        /// All of an archive's content together, in bytes.
+        unpacked_bytes: u64 = 536_870_912,
+        /// Files and directories of one archive.
+        archive_entries: usize = 20_000,
+        /// The longest path in an archive, in bytes.
+        path_bytes: usize = 1_024,
+        /// Content per compressed byte, which tells a package from a bomb.
+        archive_ratio: u64 = 200,
     }
 }
 
@@ -288,6 +322,17 @@ pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 pub const SHARDS_MAX: u16 = 1_024;
 /// The shortest silence that may count as death, in milliseconds: below it an ordinary pause would.
 pub const DEAD_AFTER_MIN_MS: u64 = 500;
+
+/// The least a limit for data may be, in bytes: Skald's own definitions and answers need some.
+pub const BYTES_MIN: usize = 4_096;
+/// The most `limits.body_bytes` may be: servers refuse messages above 64 MiB, and advise 8.
+pub const BODY_MAX_BYTES: usize = 8 << 20;
+/// The most `limits.value_bytes` may be: a record carries several values, and one message a record.
+pub const VALUE_MAX_BYTES: usize = 1 << 20;
+/// The most `limits.expression_bytes` may be: every shard may evaluate at the same time.
+pub const EXPRESSION_MAX_BYTES: usize = 256 << 20;
+/// The most `catalog.path_bytes` may be: what the system takes.
+pub const PATH_MAX_BYTES: usize = 4_096;
 
 impl Config {
     /// Every section by name, with its settings; the first is the top level.
@@ -367,8 +412,27 @@ impl Config {
             ("limits.waits_per_tenant", self.limits.waits_per_tenant),
             ("limits.facts_per_saga", self.limits.facts_per_saga),
             ("limits.attempts_per_activity", self.limits.attempts_per_activity),
+            ("limits.expression_ms", usize::try_from(self.limits.expression_ms).unwrap_or(usize::MAX)),
+            ("limits.expression_depth", self.limits.expression_depth),
+            ("limits.expression_items", self.limits.expression_items),
+            ("limits.map_items", self.limits.map_items),
+            ("catalog.archive_entries", self.catalog.archive_entries),
+            ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
+            ("debug.answer_within_ms", usize::try_from(self.debug.answer_within_ms).unwrap_or(usize::MAX)),
         ] {
             refuse(value == 0, format!("{name}: with 0 nothing could ever run"));
+        }
+        for (name, value, least, most) in [
+            ("limits.body_bytes", self.limits.body_bytes, BYTES_MIN, BODY_MAX_BYTES),
+            ("limits.definition_bytes", self.limits.definition_bytes, BYTES_MIN, SOURCE_MAX_BYTES),
+            ("limits.value_bytes", self.limits.value_bytes, BYTES_MIN, VALUE_MAX_BYTES),
+            ("limits.expression_bytes", self.limits.expression_bytes, BYTES_MIN, EXPRESSION_MAX_BYTES),
+            ("catalog.path_bytes", self.catalog.path_bytes, 64, PATH_MAX_BYTES),
+            ("debug.uri_max_bytes", self.debug.uri_max_bytes, 512, BYTES_MIN * 16),
+            ("debug.header_max_bytes", self.debug.header_max_bytes, 1_024, BYTES_MIN * 64),
+        ] {
+            let why = format!("{name}: {value} is not between {least} and {most}");
+            refuse(!(least..=most).contains(&value), why);
         }
         let ttl = self.cluster.dead_after_ms;
         refuse(

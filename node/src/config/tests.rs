@@ -42,6 +42,18 @@ fn values_that_cannot_work_are_all_named_at_once() {
 }
 
 #[test]
+fn limits_that_would_stop_the_node_or_bound_nothing_are_refused() {
+    let said = |text| read(text).unwrap().check().unwrap_err().to_string();
+    assert!(said("[limits]\nbody_bytes = 10").contains("limits.body_bytes: 10 is not between"));
+    assert!(said("[limits]\nexpression_bytes = 99999999999").contains("limits.expression_bytes"));
+    assert!(said("[limits]\nexpression_ms = 0").contains("limits.expression_ms"));
+    assert!(said("[catalog]\narchive_ratio = 0").contains("catalog.archive_ratio"));
+    assert!(said("[debug]\nuri_max_bytes = 1").contains("debug.uri_max_bytes"));
+    let wide = "[limits]\nbody_bytes = 1048576\ndefinition_bytes = 1048576\nvalue_bytes = 1048576";
+    read(wide).unwrap().check().unwrap();
+}
+
+#[test]
 fn what_is_printed_reads_back_as_the_same_settings() {
     let config = read("node = \"n1\"\nservers = \"nats://a, nats://b\"\n[journal]\nstreams = \"per-shard\"").unwrap();
     assert_eq!(config.servers, ["nats://a", "nats://b"]);

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::secret::Secret;
 
-pub use guard::Access;
+pub use guard::{Access, HttpLimits};
 pub use paint::Paint;
 pub(crate) use routes::merge_rows;
 pub use routes::router;
@@ -61,10 +61,11 @@ pub trait DebugSource: Send + Sync + 'static {
 pub async fn serve(
     bind: SocketAddr,
     token: Option<Secret>,
+    limits: HttpLimits,
     source: Arc<dyn DebugSource>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
-    let access = Access::new(bind, token.as_ref())?;
+    let access = Access::new(bind, token.as_ref())?.limited(limits);
     let listener = tokio::net::TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let router = router(source, access);

@@ -57,14 +57,28 @@ pub fn router(source: Arc<dyn DebugSource>, access: Access) -> Router {
 }
 
 async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let mut response = answer(&access, request, next).await;
+    let mut response = bounded(access, request, next).await;
     for (name, value) in page::EVERYWHERE {
         response.headers_mut().entry(name).or_insert(value);
     }
     response
 }
 
-async fn answer(access: &Access, request: Request, next: Next) -> Response {
+async fn bounded(access: Access, request: Request, next: Next) -> Response {
+    if let Err((status, why)) = access.limits.allow(&request) {
+        return plain(status, why);
+    }
+    let within = access.limits.within;
+    match tokio::time::timeout(within, admitted(&access, request, next)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let why = format!("no answer within {} ms; ask this node alone, or again\n", within.as_millis());
+            plain(StatusCode::GATEWAY_TIMEOUT, why)
+        }
+    }
+}
+
+async fn admitted(access: &Access, request: Request, next: Next) -> Response {
     match access.allows(request.headers()) {
         Ok(()) => next.run(request).await,
         Err((StatusCode::UNAUTHORIZED, _)) if matches!(request.uri().path(), "/" | "/healthz" | "/readyz") => {

@@ -213,6 +213,45 @@ async fn what_is_not_there_says_what_is() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_is_told_so() {
+    let limited = |limits| open().limited(limits);
+    let (status, _, body) = get(&open(), &format!("/tree?x={}", "y".repeat(3_000)), &[LOCAL]).await;
+    assert!(status == StatusCode::URI_TOO_LONG && body.contains("the limit is 2048"), "{body}");
+    let cookies = "z".repeat(20_000);
+    let (status, _, body) = get(&open(), "/tree", &[LOCAL, ("cookie", &cookies)]).await;
+    assert!(status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE && body.contains("fewer cookies"), "{body}");
+    let narrow = limited(HttpLimits { uri_bytes: 3, ..HttpLimits::default() });
+    assert_eq!(get(&narrow, "/tree", &[LOCAL]).await.0, StatusCode::URI_TOO_LONG);
+    let source = Arc::new(Story { troubles: Vec::new() });
+    let request = Request::get("/tree").header("host", "localhost").body(HttpBody::from("b".repeat(2_000))).unwrap();
+    let response = router(source, open()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_given_up() {
+    struct Slow;
+    #[async_trait]
+    impl DebugSource for Slow {
+        async fn query(&self, _: Scope, _: Query) -> Vec<Answer> {
+            std::future::pending().await
+        }
+        async fn saga(&self, _: SagaId) -> Result<SagaView, Problem> {
+            std::future::pending().await
+        }
+        async fn history(&self, _: SagaId) -> Result<History, Problem> {
+            std::future::pending().await
+        }
+        async fn metrics(&self) -> String {
+            std::future::pending().await
+        }
+    }
+    let limits = HttpLimits { within: std::time::Duration::from_millis(20), ..HttpLimits::default() };
+    let (status, _, body) = ask(router(Arc::new(Slow), open().limited(limits)), "/tree", &[LOCAL]).await;
+    assert!(status == StatusCode::GATEWAY_TIMEOUT && body.contains("20 ms"), "{body}");
+}
+
+#[tokio::test]
 async fn trouble_is_unhealthy_and_says_which() {
     let source = Arc::new(Story { troubles: vec!["the journal is full".into()] });
     let (status, _, body) = ask(router(source.clone(), open()), "/healthz", &[LOCAL]).await;
@@ -231,7 +270,8 @@ async fn it_is_served_on_a_socket_and_stops() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let source = Arc::new(Story { troubles: Vec::new() });
     let bind = "127.0.0.1:0".parse().unwrap();
-    let (address, served) = serve(bind, None, source, async { drop(stopped.await) }).await.unwrap();
+    let (address, served) =
+        serve(bind, None, HttpLimits::default(), source, async { drop(stopped.await) }).await.unwrap();
     let page = reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap();
     assert!(page.contains("<title>Skald</title>"));
     stop.send(()).unwrap();

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{HeaderMap, Message};
 use async_trait::async_trait;
 use protocol::activity as header;
-use protocol::codec::{CONTENT_TYPE, Format};
-use protocol::{Tenant, Time, Value, envelope, subjects};
+use protocol::codec::{BODY_MAX_BYTES, CONTENT_TYPE, Format};
+use protocol::{Problem, Tenant, Time, Value, envelope, subjects};
 use supervisor::activity::{Attempt, Failure};
 use supervisor::ports::{RemoteActivities, RemoteAnswer};
 
@@ -25,6 +25,11 @@ const TIMEOUT: &str = "States.Timeout";
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// The longest header value sent.
 const HEADER_MAX_BYTES: usize = 1_024;
+/// The longest error name taken from an answer: Retry and Catch match it, a person reads it.
+pub const ERROR_NAME_MAX_BYTES: usize = 256;
+/// The longest cause taken from an answer: it stands in the record of every failed attempt, and the
+/// bus carries headers of a megabyte.
+pub const CAUSE_MAX_BYTES: usize = 16 * 1024;
 /// How NATS micro services say that they failed, for workers built with a service library.
 const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// Its code, in the manner of HTTP: 400 to 499 will not pass by itself.
@@ -35,18 +40,25 @@ const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 pub struct BusActivities {
     bus: Bus,
     within: Duration,
+    answer_max_bytes: usize,
 }
 
 impl BusActivities {
     /// Asks over `bus`, waiting a minute where an attempt has no deadline.
     pub fn new(bus: &Bus) -> Self {
-        Self { bus: bus.clone(), within: ANSWER_WITHIN }
+        Self { bus: bus.clone(), within: ANSWER_WITHIN, answer_max_bytes: BODY_MAX_BYTES }
     }
 
     /// Waits for `within` where an attempt has no deadline.
     #[must_use]
     pub fn waiting(self, within: Duration) -> Self {
         Self { within, ..self }
+    }
+
+    /// Takes answers of at most `answer_max_bytes`.
+    #[must_use]
+    pub fn taking(self, answer_max_bytes: usize) -> Self {
+        Self { answer_max_bytes, ..self }
     }
 }
 
@@ -69,7 +81,7 @@ impl RemoteActivities for BusActivities {
         let request =
             Request::new().headers(headers(attempt)).payload(Format::Json.write(&input).into()).timeout(Some(within));
         match self.bus.client.send_request(subject.clone(), request).await {
-            Ok(message) => answer(activity, &message),
+            Ok(message) => read_answer(activity, message.headers.as_ref(), &message.payload, self.answer_max_bytes),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => {
                     failure(NO_WORKER, format!("nobody serves {activity}: no worker listens on {subject}"), false)
@@ -115,20 +127,29 @@ fn failure(error: &str, cause: String, permanent: bool) -> Failure {
     Failure { error: error.to_owned(), cause, permanent }
 }
 
-/// What a worker's answer means.
-fn answer(activity: &str, message: &Message) -> Result<RemoteAnswer, Failure> {
-    let said = |name: &str| message.headers.as_ref().and_then(|it| it.get(name)).map(ToString::to_string);
+/// What a worker's answer means. A worker is not Skald: what it says is bounded here, because an
+/// error's name and cause stand in the saga's record and state from now on.
+pub fn read_answer(
+    activity: &str,
+    headers: Option<&HeaderMap>,
+    payload: &[u8],
+    max_bytes: usize,
+) -> Result<RemoteAnswer, Failure> {
+    let said = |name: &str| headers.and_then(|it| it.get(name)).map(ToString::to_string);
     if let Some(cause) = said(SERVICE_ERROR).filter(|_| said(header::STATUS).is_none()) {
         let permanent = said(SERVICE_ERROR_CODE).is_some_and(|code| code.starts_with('4') && code.len() == 3);
         let name = if permanent { header::PERMANENT } else { header::TRANSIENT };
-        return Err(failure(name, cause, permanent));
+        return Err(failure(name, bounded(cause, CAUSE_MAX_BYTES), permanent));
     }
     match said(header::STATUS).as_deref() {
         None | Some("ok") => {
-            let body: &[u8] = if message.payload.is_empty() { b"null" } else { &message.payload };
+            let body: &[u8] = if payload.is_empty() { b"null" } else { payload };
             let format = Format::of(said(CONTENT_TYPE).as_deref());
-            let read = format.and_then(|format| format.read::<Value>(body));
-            let bad = |error| failure(BAD_ANSWER, format!("{activity} answered what cannot be read: {error}"), false);
+            let read = format.and_then(|format| format.read_within::<Value>(body, max_bytes));
+            let bad = |error: Problem| {
+                let cause = format!("{activity} answered what cannot be read: {error}");
+                failure(BAD_ANSWER, bounded(cause, CAUSE_MAX_BYTES), false)
+            };
             read.map(RemoteAnswer::Done).map_err(bad)
         }
         Some("accepted") => Ok(RemoteAnswer::Accepted),
@@ -136,12 +157,46 @@ fn answer(activity: &str, message: &Message) -> Result<RemoteAnswer, Failure> {
             let permanent = said(header::KIND).as_deref() == Some("permanent");
             let name = if permanent { header::PERMANENT } else { header::TRANSIENT };
             let cause = said(header::CAUSE).unwrap_or_else(|| format!("{activity} did not say why it failed"));
-            Err(failure(said(header::ERROR).as_deref().unwrap_or(name), cause, permanent))
+            let given = said(header::ERROR).map(|given| one_line(given.trim(), ERROR_NAME_MAX_BYTES));
+            let error = given.filter(|given| !given.is_empty());
+            Err(failure(error.as_deref().unwrap_or(name), bounded(cause, CAUSE_MAX_BYTES), permanent))
         }
         Some(other) => Err(failure(
             BAD_ANSWER,
-            format!("{activity} answered with the unknown {} {other:?}", header::STATUS),
+            bounded(format!("{activity} answered with the unknown {} {other:?}", header::STATUS), CAUSE_MAX_BYTES),
             false,
         )),
+    }
+}
+
+/// `text`, cut to `max` bytes.
+fn bounded(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate((0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_says_of_its_failure_is_bounded_and_one_line() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::STATUS, "failed");
+        headers.insert(header::ERROR, "E".repeat(70_000));
+        headers.insert(header::CAUSE, "\u{e9}".repeat(90_000));
+        let failure = read_answer("a", Some(&headers), b"", BODY_MAX_BYTES).unwrap_err();
+        assert_eq!((failure.error.len(), failure.cause.len()), (ERROR_NAME_MAX_BYTES, CAUSE_MAX_BYTES));
+        headers.insert(header::ERROR, " ");
+        let failure = read_answer("a", Some(&headers), b"", BODY_MAX_BYTES).unwrap_err();
+        assert_eq!(failure.error, header::TRANSIENT, "a failure has a name");
+    }
+
+    #[test]
+    fn an_answer_above_the_limit_is_not_read() {
+        let failure = read_answer("a", None, b"[1,2,3]", 4).unwrap_err();
+        assert!(failure.error == BAD_ANSWER && failure.cause.contains("the limit is 4"), "{failure:?}");
     }
 }

@@ -29,7 +29,7 @@ mod sync;
 /// The buckets, by their names.
 pub const BUCKETS: [&str; 3] = [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET];
 
-pub use activities::{BusActivities, NO_WORKER};
+pub use activities::{BusActivities, CAUSE_MAX_BYTES, ERROR_NAME_MAX_BYTES, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
 pub(crate) use connect::chain;
 pub use connect::{Bus, ConnectConfig, ConnectError, connect};

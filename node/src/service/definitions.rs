@@ -10,6 +10,7 @@ use protocol::{Code, DefinitionRef, Principal, Problem, Tenant, Time, Value};
 use serde_json::json;
 use supervisor::activities::Activities;
 use supervisor::machine::definition::{Access, Definition, Warning};
+use supervisor::machine::expression;
 use supervisor::ports::{Definitions, Unavailable};
 use tracing::{debug, info};
 
@@ -21,6 +22,15 @@ use crate::nats::{Deployer, KvDefinitions, StoredDefinition};
 /// node.
 const LATEST_FOR: Duration = Duration::from_secs(1);
 
+/// What a definition may ask.
+#[derive(Clone, Copy, Debug)]
+pub struct DefinitionLimits {
+    /// The longest source that may be deployed, in bytes. What was deployed stays readable.
+    pub source_bytes: usize,
+    /// What its expressions, values and decisions may cost.
+    pub run: expression::Limits,
+}
+
 /// Whose definition, and its name.
 type Space = (Option<Tenant>, String);
 
@@ -29,6 +39,7 @@ type Space = (Option<Tenant>, String);
 pub struct DefinitionLibrary {
     store: KvDefinitions,
     activities: Activities,
+    limits: DefinitionLimits,
     known: DashMap<DefinitionRef, Arc<Definition>>,
     latest: DashMap<Space, (tokio::time::Instant, Arc<Definition>)>,
     /// Principals who may deploy; `*` for everyone.
@@ -40,9 +51,9 @@ pub struct DefinitionLibrary {
 impl DefinitionLibrary {
     /// A library over `store`; `activities` are those of this node, to warn about those nobody
     /// offers; `deployers` are principals, `*` for everyone of a tenant.
-    pub fn new(store: KvDefinitions, activities: Activities, deployers: Vec<String>) -> Self {
+    pub fn new(store: KvDefinitions, activities: Activities, deployers: Vec<String>, limits: DefinitionLimits) -> Self {
         let (known, latest, looking) = (DashMap::new(), DashMap::new(), tokio::sync::Mutex::new(()));
-        Self { store, activities, known, latest, deployers, looking }
+        Self { store, activities, limits, known, latest, deployers, looking }
     }
 
     /// Checks `deploy`'s source.
@@ -103,10 +114,16 @@ impl DefinitionLibrary {
 
     fn parse(&self, deploy: &Deploy) -> Result<(Definition, Vec<Warning>), Problem> {
         let file = deploy.file.as_deref().unwrap_or("definition");
-        Definition::parse(&deploy.source, file).map_err(|faults| {
+        let (bytes, limit) = (deploy.source.len(), self.limits.source_bytes);
+        if bytes > limit {
+            let problem = Problem::new(Code::TooLarge, format!("the source has {bytes} bytes, the limit is {limit}"));
+            return Err(problem.mend("split it: a part that stands on its own can be a saga of its own (saga:NAME)"));
+        }
+        let read = Definition::parse(&deploy.source, file).map_err(|faults| {
             Problem::new(Code::BadDefinition, faults.to_string())
                 .mend("mend each of these and deploy again; `skald definition check FILE` shows them too")
-        })
+        });
+        read.map(|(definition, warnings)| (definition.with_limits(self.limits.run), warnings))
     }
 
     fn warn(&self, definition: &Definition, warnings: &[Warning]) -> Vec<String> {
@@ -179,7 +196,8 @@ impl DefinitionLibrary {
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
         let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
-        let definition = Arc::new(definition.owned_by(stored.tenant).with_version(stored.version));
+        let definition =
+            Arc::new(definition.owned_by(stored.tenant).with_version(stored.version).with_limits(self.limits.run));
         self.known.insert(reference, definition.clone());
         Ok(definition)
     }

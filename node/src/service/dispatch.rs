@@ -10,6 +10,7 @@ use protocol::command::{
 };
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
+use serde::de::DeserializeOwned;
 use supervisor::machine::definition::Access;
 use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError, read_token};
 use supervisor::ports::Parcel;
@@ -38,11 +39,17 @@ pub struct Dispatcher {
     pub events: EventReader,
     /// Questions over all nodes, for lists.
     pub queries: Arc<QueryService>,
+    /// The largest body of a command, in bytes.
+    pub body_bytes: usize,
 }
 
 /// How long a shard may take to answer before the caller is told what it waits for: many times what
 /// an append takes, and less than a client's patience (10 s unless told otherwise).
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// What a node may add to a body that it was given: the key of a start. The door has checked the
+/// body itself.
+const SLACK_BYTES: usize = 256;
 
 type Answer = Result<Value, Problem>;
 
@@ -51,7 +58,7 @@ impl Dispatcher {
     /// unless doing the command twice would not be doing it once.
     pub async fn handle(&self, mut routed: Routed) -> Answer {
         if routed.command == name::SAGA_START {
-            name_the_saga(&mut routed)?;
+            self.name_the_saga(&mut routed)?;
         }
         // A node that is asked by a peer answers at once: the first one holds the command.
         if routed.hops > 0 || !is_repeatable(&routed.command) {
@@ -68,24 +75,40 @@ impl Dispatcher {
         }
     }
 
+    /// Gives a start without a key a fresh one, before anything else: whoever carries it out, and
+    /// however often, it is the same saga.
+    fn name_the_saga(&self, routed: &mut Routed) -> Result<(), Problem> {
+        let format = Format::of(Some(&routed.content_type))?;
+        let mut start: Start = self.read(format, routed)?;
+        if start.key.is_none() {
+            start.key = Some(SagaKey::new(uuid::Uuid::now_v7().simple().to_string()).map_err(unusable)?);
+            routed.body = format.write(&start);
+        }
+        Ok(())
+    }
+
+    fn read<T: DeserializeOwned>(&self, format: Format, routed: &Routed) -> Result<T, Problem> {
+        format.read_within(&routed.body, self.body_bytes + SLACK_BYTES)
+    }
+
     async fn carry_out(&self, routed: Routed) -> Answer {
         let format = Format::of(Some(&routed.content_type))?;
         let by = Principal::new(&routed.principal).map_err(unusable)?;
         match routed.command.as_str() {
             name::SAGA_START => self.start(format, routed, by).await,
             name::SAGA_SIGNAL => {
-                let Signal { key, name, payload, id } = format.read(&routed.body)?;
+                let Signal { key, name, payload, id } = self.read(format, &routed)?;
                 let id = id.unwrap_or_else(|| routed.id.clone());
                 let fact = FactKind::Signalled { name, payload, by: by.to_string(), id };
                 self.fact(routed, key, fact, (by, Right::Signal)).await
             }
             name::SAGA_CANCEL => {
-                let Cancel { key, reason } = format.read(&routed.body)?;
+                let Cancel { key, reason } = self.read(format, &routed)?;
                 let fact = FactKind::CancelRequested { by: by.to_string(), reason };
                 self.fact(routed, key, fact, (by, Right::Cancel)).await
             }
             name::SAGA_RELEASE => {
-                let Release { key, decision, reason } = format.read(&routed.body)?;
+                let Release { key, decision, reason } = self.read(format, &routed)?;
                 if reason.trim().is_empty() && decision != ReleaseDecision::Retry {
                     let message = "skipping or abandoning what was not undone needs a reason";
                     return Err(Problem::new(Code::BadRequest, message).mend("say why in `reason`; it is kept"));
@@ -94,21 +117,21 @@ impl Dispatcher {
                 self.fact(routed, key, fact, (by, Right::Cancel)).await
             }
             name::TASK_DECIDE => {
-                let Decide { key, step, output } = format.read(&routed.body)?;
+                let Decide { key, step, output } = self.read(format, &routed)?;
                 let fact = FactKind::TaskDecided { step, output, by: by.to_string() };
                 self.fact(routed, key, fact, (by, Right::Signal)).await
             }
             name::SAGA_DESCRIBE => {
-                let Of { key } = format.read(&routed.body)?;
+                let Of { key } = self.read(format, &routed)?;
                 self.ask(routed, key, Duration::ZERO, move |saga, reply| Message::Describe(saga, by, reply)).await
             }
             name::SAGA_HISTORY => {
-                let Of { key } = format.read(&routed.body)?;
+                let Of { key } = self.read(format, &routed)?;
                 self.ask(routed, key, Duration::ZERO, move |saga, reply| Message::History(saga, by, reply)).await
             }
             name::SAGA_WAIT => self.wait(format, routed, by).await,
             name::SAGA_LIST => {
-                let list: List = format.read(&routed.body)?;
+                let list: List = self.read(format, &routed)?;
                 self.queries.list(routed.tenant, by, list).await
             }
             name::ACTIVITY_COMPLETE | name::ACTIVITY_FAIL | name::ACTIVITY_HEARTBEAT => {
@@ -116,13 +139,13 @@ impl Dispatcher {
             }
             name::DEFINITION_DEPLOY => {
                 self.definitions
-                    .deploy(&routed.tenant, &by, &format.read::<Deploy>(&routed.body)?, routed.received_at)
+                    .deploy(&routed.tenant, &by, &self.read::<Deploy>(format, &routed)?, routed.received_at)
                     .await
             }
-            name::DEFINITION_CHECK => self.definitions.check(&format.read::<Deploy>(&routed.body)?),
+            name::DEFINITION_CHECK => self.definitions.check(&self.read::<Deploy>(format, &routed)?),
             name::DEFINITION_LIST => self.definitions.list(&routed.tenant).await,
             name::DEFINITION_SHOW => {
-                self.definitions.show(&routed.tenant, &format.read::<ShowDefinition>(&routed.body)?).await
+                self.definitions.show(&routed.tenant, &self.read::<ShowDefinition>(format, &routed)?).await
             }
             name::EVENT_READ => self.read_events(format, routed).await,
             PARCEL => self.parcel(routed).await,
@@ -132,7 +155,7 @@ impl Dispatcher {
     }
 
     async fn start(&self, format: Format, routed: Routed, by: Principal) -> Answer {
-        let start: Start = format.read(&routed.body)?;
+        let start: Start = self.read(format, &routed)?;
         let key = start.key.ok_or_else(|| Problem::new(Code::Internal, "a start without a key came this far"))?;
         let saga = SagaId::new(routed.tenant.clone(), key);
         let wait = start.wait_ms.map(|ms| Duration::from_millis(ms.min(START_WAIT_MAX_MS)));
@@ -173,7 +196,7 @@ impl Dispatcher {
     }
 
     async fn wait(&self, format: Format, routed: Routed, by: Principal) -> Answer {
-        let Wait { key, wait_ms } = format.read(&routed.body)?;
+        let Wait { key, wait_ms } = self.read(format, &routed)?;
         let patience = Duration::from_millis(wait_ms.min(Wait::MAX_MS));
         let saga = SagaId::new(routed.tenant.clone(), key.clone());
         let shard = match self.router.place(&saga) {
@@ -209,7 +232,7 @@ impl Dispatcher {
     }
 
     async fn activity(&self, format: Format, routed: Routed, by: Principal) -> Answer {
-        let ActivityAnswer { token, output, error, cause } = format.read(&routed.body)?;
+        let ActivityAnswer { token, output, error, cause } = self.read(format, &routed)?;
         let Some((saga, attempt)) = read_token(&token) else {
             let problem = Problem::new(Code::BadRequest, "the token is not one of Skald's");
             return Err(problem.mend("send back the `Skald-Token` header of the request as it came"));
@@ -250,7 +273,7 @@ impl Dispatcher {
     }
 
     async fn parcel(&self, routed: Routed) -> Answer {
-        let (to, parcel): (SagaId, Parcel) = Format::MessagePack.read(&routed.body)?;
+        let (to, parcel): (SagaId, Parcel) = self.read(Format::MessagePack, &routed)?;
         let shard = match self.router.place(&to) {
             Place::Here(shard) => shard,
             Place::Elsewhere => return self.router.forward(&to, routed, Duration::ZERO).await,
@@ -281,18 +304,6 @@ impl Dispatcher {
         };
         tell(&shard, |reply| Message::Fact { saga: to, fact, by: (by, Right::Internal), reply }).await
     }
-}
-
-/// Gives a start without a key a fresh one, before anything else: whoever carries it out, and
-/// however often, it is the same saga.
-fn name_the_saga(routed: &mut Routed) -> Result<(), Problem> {
-    let format = Format::of(Some(&routed.content_type))?;
-    let mut start: Start = format.read(&routed.body)?;
-    if start.key.is_none() {
-        start.key = Some(SagaKey::new(uuid::Uuid::now_v7().simple().to_string()).map_err(unusable)?);
-        routed.body = format.write(&start);
-    }
-    Ok(())
 }
 
 /// Whether carrying `command` out twice is the same as once. A start has its key, a signal its id,

@@ -9,7 +9,7 @@ mod routing;
 mod serve;
 mod waiting;
 
-pub use definitions::DefinitionLibrary;
+pub use definitions::{DefinitionLibrary, DefinitionLimits};
 pub use dispatch::Dispatcher;
 pub use query::{About, QueryService};
 pub use routing::{NatsPeers, Router, serve_peers};

@@ -37,6 +37,8 @@ pub struct ServiceLimits {
     pub waits: usize,
     /// Those of them that may be one tenant's.
     pub waits_per_tenant: usize,
+    /// The largest body of a command, in bytes.
+    pub body_bytes: usize,
 }
 
 /// The door of the command service.
@@ -165,7 +167,9 @@ impl CommandService {
                 {
                     set_parent(&span, &trace);
                 }
-                let name = routed.command.clone();
+                // A figure for each name that somebody makes up would grow without end.
+                let known = name::ALL.contains(&routed.command.as_str());
+                let name = if known { routed.command.clone() } else { "unknown".to_owned() };
                 let answer = self.dispatcher.handle(routed).instrument(span).await;
                 (name, answer)
             }
@@ -199,6 +203,11 @@ impl CommandService {
             return Err(Problem::new(Code::Forbidden, "sagas speak to each other inside the cluster only"));
         }
         let format = Format::of(header(message, CONTENT_TYPE))?;
+        let (bytes, limit) = (message.payload.len(), self.door.limits.body_bytes);
+        if bytes > limit {
+            let problem = Problem::new(Code::TooLarge, format!("the body has {bytes} bytes, the limit is {limit}"));
+            return Err(problem.mend("put large data into object storage and pass its address"));
+        }
         Ok(Routed {
             tenant: subject.tenant,
             principal: subject.principal.to_string(),

@@ -5,10 +5,12 @@
 //! `$states.input.asset.id` is followed without the query engine: it is most of what definitions
 //! say, and costs nothing that way. The engine's clock and random source are replaced by the
 //! fact's time and seed, and `$eval` is not available, so what an expression can see is written
-//! in it.
+//! in it. What it may cost is bounded by the engine's own limits, and where those do not reach by
+//! the calls that `bounds` puts into it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use jsonata_core::parser;
 use jsonata_core::value::{JMap, JValue};
 use protocol::{Time, Value};
 
-use super::functions;
+use super::{bounds, budget, functions};
 
 /// Error name: an expression failed, or has no value.
 pub const QUERY_EVALUATION_ERROR: &str = "States.QueryEvaluationError";
@@ -30,6 +32,11 @@ const COMPILED_MAX: usize = 4_096;
 /// The deepest value an expression may make; serde_json reads 128 levels, and business data nests
 /// a handful.
 const VALUE_DEPTH_MAX: usize = 100;
+/// The longest source in which a fault is searched for: each look reads the source again, and a text
+/// can hold many wrong ones.
+const EXPLAINED_MAX_CHARS: usize = 500;
+/// The longest reason shown: the engine's own may hold whole values.
+const WHY_MAX_CHARS: usize = 500;
 
 /// What one expression and one value may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +48,10 @@ pub struct Limits {
     pub expression_depth: usize,
     /// Longest list an expression may make on the way.
     pub expression_sequence: usize,
+    /// Most bytes an expression may make on the way: of any one value, a shared part counted each
+    /// time it stands in it, and of all values that it makes out of texts. Some times what may be
+    /// kept at the end.
+    pub expression_bytes: usize,
     /// Largest value kept (an input, a result, an output, arguments, variables of one Assign), in
     /// bytes of JSON. The same figure as the language's best-known service, and well below the
     /// bus's message limit.
@@ -65,7 +76,8 @@ impl Default for Limits {
         Self {
             expression_ms: 1_000,
             expression_depth: 2_000,
-            expression_sequence: 100_000,
+            expression_sequence: 20_000,
+            expression_bytes: 8 << 20,
             value_bytes: 256 * 1024,
             transitions: 1_000,
             map_items: 10_000,
@@ -133,7 +145,8 @@ impl Expression {
     /// Checks the source between `{%` and `%}`. The error says what is wrong and where.
     pub fn new(source: &str) -> Result<Self, String> {
         let source = source.trim();
-        parser::parse(source).map_err(|error| explain(source, &error.to_string()))?;
+        let tree = calmly(|| parser::parse(source))?.map_err(|error| explain(source, &error.to_string()))?;
+        bounds::bounded(tree)?;
         Ok(Self { source: source.into(), path: Path::read(source), names: names(source) })
     }
 
@@ -158,6 +171,7 @@ impl Expression {
 
     fn trouble(&self, why: impl std::fmt::Display) -> Trouble {
         let shown: String = self.source.chars().take(200).collect();
+        let why: String = why.to_string().chars().take(WHY_MAX_CHARS).collect();
         Trouble { error: QUERY_EVALUATION_ERROR, cause: format!("{{% {shown} %}}: {why}") }
     }
 
@@ -179,11 +193,14 @@ impl Expression {
         };
         let mut evaluator = Evaluator::with_options(context, options);
         functions::register(&mut evaluator, &self.names, sight.now, sight.seed).map_err(|why| self.trouble(why))?;
-        let result = evaluator.evaluate(&tree, &JValue::Undefined).map_err(|error| self.trouble(error))?;
+        budget::register(&mut evaluator, sight.limits).map_err(|why| self.trouble(why))?;
+        let result = calmly(|| evaluator.evaluate(&tree, &JValue::Undefined));
+        let result = result.map_err(|why| self.trouble(why))?.map_err(|error| self.trouble(error))?;
         if result.is_undefined() {
             return Err(self.trouble("it has no value (undefined)"));
         }
-        plain(&result, 0).map_err(|why| self.trouble(why))
+        let mut left = sight.limits.expression_bytes;
+        plain(&result, 0, &mut left).map_err(|why| self.trouble(why))
     }
 
     /// `$states` with the parts the source speaks of; converting what it does not is wasted.
@@ -285,7 +302,8 @@ fn compiled(source: &Arc<str>) -> Result<Rc<AstNode>, String> {
         if let Some(tree) = kept.get(source) {
             return Ok(Rc::clone(tree));
         }
-        let tree = Rc::new(parser::parse(source).map_err(|error| error.to_string())?);
+        let tree = calmly(|| parser::parse(source))?.map_err(|error| error.to_string())?;
+        let tree = Rc::new(bounds::bounded(tree)?);
         if kept.len() >= COMPILED_MAX {
             kept.clear();
         }
@@ -294,32 +312,52 @@ fn compiled(source: &Arc<str>) -> Result<Rc<AstNode>, String> {
     })
 }
 
+/// The engine is not ours, and a panic of it is this expression's trouble and not the saga's. It
+/// keeps nothing between two evaluations.
+fn calmly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| "the query engine failed on it: write it in another way".to_owned())
+}
+
 /// The parser names no position, so the shortest beginning that already cannot be continued is
-/// searched: the fault stands at its end.
+/// searched, by halves: the fault stands at its end.
 fn explain(source: &str, error: &str) -> String {
     let ends: Vec<usize> = source.char_indices().map(|(n, c)| n + c.len_utf8()).collect();
-    let incomplete = |text: &str| match parser::parse(text) {
-        Ok(_) => true,
-        Err(parser::ParserError::UnexpectedEnd | parser::ParserError::UnclosedString) => true,
-        Err(parser::ParserError::UnclosedComment | parser::ParserError::UnclosedBacktick) => true,
-        Err(other) => other.to_string().contains("Eof") || other.to_string().contains("S0207"),
+    let incomplete = |text: &str| match calmly(|| parser::parse(text)) {
+        Ok(Ok(_)) => true,
+        Ok(Err(parser::ParserError::UnexpectedEnd | parser::ParserError::UnclosedString)) => true,
+        Ok(Err(parser::ParserError::UnclosedComment | parser::ParserError::UnclosedBacktick)) => true,
+        Ok(Err(other)) => other.to_string().contains("Eof") || other.to_string().contains("S0207"),
+        Err(_) => false,
     };
-    // Sources are short; a very long one is reported without a position.
-    let position = if ends.len() > 2_000 {
+    let error: String = error.chars().take(WHY_MAX_CHARS).collect();
+    // Sources are short; a long one is reported without a position.
+    let position = if ends.len() > EXPLAINED_MAX_CHARS {
         None
     } else {
-        let last_good = ends.iter().rposition(|end| incomplete(&source[..*end]));
-        Some(last_good.map_or(1, |n| n + 2).min(ends.len().max(1)))
+        let good = ends.partition_point(|end| incomplete(&source[..*end]));
+        Some((good + 1).min(ends.len().max(1)))
     };
     match position {
         Some(position) => format!("{error} (at character {position} of the expression)"),
-        None => error.to_owned(),
+        None => error,
     }
 }
 
-fn plain(value: &JValue, depth: usize) -> Result<Value, String> {
+/// `left` are the bytes that may still be written out: a value that costs little because its parts
+/// are shared can be larger than any memory.
+fn plain(value: &JValue, depth: usize, left: &mut usize) -> Result<Value, String> {
     if depth > VALUE_DEPTH_MAX {
         return Err(format!("its value nests deeper than {VALUE_DEPTH_MAX} levels"));
+    }
+    let mut take = |bytes: usize| {
+        *left = left.checked_sub(bytes).ok_or("its value is too large to be written out; let an activity make it")?;
+        Ok::<_, String>(())
+    };
+    match value {
+        JValue::String(text) => take(text.len() + 2)?,
+        JValue::Object(fields) => take(fields.keys().map(|name| name.len() + 4).sum::<usize>() + 2)?,
+        _ => take(8)?,
     }
     Ok(match value {
         JValue::Null => Value::Null,
@@ -328,12 +366,12 @@ fn plain(value: &JValue, depth: usize) -> Result<Value, String> {
         JValue::String(text) => Value::String(text.to_string()),
         JValue::Array(items) => {
             let items = items.iter().filter(|item| !item.is_undefined());
-            Value::Array(items.map(|item| plain(item, depth + 1)).collect::<Result<_, _>>()?)
+            Value::Array(items.map(|item| plain(item, depth + 1, left)).collect::<Result<_, _>>()?)
         }
         JValue::Object(fields) => {
             let mut map = serde_json::Map::new();
             for (name, field) in fields.iter().filter(|(_, field)| !field.is_undefined()) {
-                map.insert(name.clone(), plain(field, depth + 1)?);
+                map.insert(name.clone(), plain(field, depth + 1, left)?);
             }
             Value::Object(map)
         }
@@ -404,6 +442,10 @@ impl Template {
 /// Whether a value is within a limit.
 pub fn within(value: &Value, limit: usize, what: &str) -> Result<(), Trouble> {
     let bytes = size(value);
+    if too_deep(value, VALUE_DEPTH_MAX) {
+        let cause = format!("{what} nests deeper than {VALUE_DEPTH_MAX} levels; flatten it");
+        return Err(Trouble { error: DATA_LIMIT_EXCEEDED, cause });
+    }
     if bytes <= limit {
         return Ok(());
     }
@@ -411,6 +453,14 @@ pub fn within(value: &Value, limit: usize, what: &str) -> Result<(), Trouble> {
         error: DATA_LIMIT_EXCEEDED,
         cause: format!("{what} has {bytes} bytes, the limit is {limit}; put large data into object storage"),
     })
+}
+
+fn too_deep(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Array(items) => levels == 0 || items.iter().any(|item| too_deep(item, levels - 1)),
+        Value::Object(fields) => levels == 0 || fields.values().any(|field| too_deep(field, levels - 1)),
+    }
 }
 
 /// About how many bytes a value has as JSON, without writing it.

@@ -10,8 +10,12 @@ use jsonata_core::value::JValue;
 use protocol::Time;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
+use super::budget;
+
 /// Most items `$range` and `$partition` make.
 const ITEMS_MAX: usize = 1_000;
+/// The longest text that `$parse` reads: a value that could also be kept.
+const PARSED_MAX_BYTES: usize = 256 * 1024;
 
 fn wrong(why: impl Into<String>) -> EvaluatorError {
     EvaluatorError::EvaluationError(why.into())
@@ -74,6 +78,7 @@ pub fn fraction(bits: u64) -> f64 {
 
 /// `$now(picture, timezone)` is `$fromMillis` of the fact's time.
 fn from_millis(now: Time, args: &[JValue]) -> Result<JValue, EvaluatorError> {
+    budget::picture(args)?;
     let mut context = Context::new();
     context.bind("at".into(), JValue::from_i64(now.as_millis()));
     let source = match args {
@@ -141,5 +146,8 @@ fn hash(args: &[JValue]) -> Result<JValue, EvaluatorError> {
 
 fn parse(args: &[JValue]) -> Result<JValue, EvaluatorError> {
     let text = args.first().and_then(JValue::as_str).ok_or_else(|| wrong("$parse needs a text of JSON"))?;
+    if text.len() > PARSED_MAX_BYTES {
+        return Err(wrong(format!("$parse reads {PARSED_MAX_BYTES} bytes at most; let an activity read this")));
+    }
     JValue::from_json_str(text).map_err(|error| wrong(format!("$parse: {error}")))
 }

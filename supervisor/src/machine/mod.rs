@@ -7,6 +7,8 @@
 //! [`Record`] and neither decides nor evaluates. What a saga runs is a [`Definition`], checked whole
 //! before it can be had.
 
+mod bounds;
+mod budget;
 pub mod change;
 mod decide;
 pub mod definition;

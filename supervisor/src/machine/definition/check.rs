@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Kind;
 use super::fault::meant;
 use super::fields::Builder;
+use super::{Kind, Nest};
 
 /// Checks the whole.
 pub(super) fn run(builder: &mut Builder<'_>) {
@@ -21,13 +21,18 @@ pub(super) fn run(builder: &mut Builder<'_>) {
 /// Every mentioned state exists, in the same scope. Answers which scopes are without a fault.
 fn targets(builder: &mut Builder<'_>) -> Vec<bool> {
     let mut whole = vec![true; builder.nests.len()];
+    let names = |nest: &Nest| nest.states.iter().map(|s| builder.states[*s].name.clone()).collect::<HashSet<_>>();
+    let there: Vec<_> = builder.nests.iter().map(names).collect();
     for mention in std::mem::take(&mut builder.mentions) {
-        let known: Vec<String> =
-            builder.nests[mention.nest].states.iter().map(|s| builder.states[*s].name.to_string()).collect();
-        if known.iter().any(|name| **name == *mention.to) {
+        if there[mention.nest].contains(&mention.to) {
             continue;
         }
         whole[mention.nest] = false;
+        if builder.faults.is_full() {
+            continue;
+        }
+        let known: Vec<String> =
+            builder.nests[mention.nest].states.iter().map(|s| builder.states[*s].name.to_string()).collect();
         let (what, mend) = if builder.names.contains_key(&mention.to) {
             let what = format!("{:?} stands in another scope", mention.to);
             (what, "a state leads only to states beside it: end this scope, and go on after its holder".to_owned())
@@ -64,17 +69,14 @@ fn reached_and_ending(builder: &mut Builder<'_>, nest: usize) {
             }
         }
     }
-    let mut ending: HashSet<usize> = members.iter().copied().filter(|index| builder.states[*index].ends()).collect();
-    loop {
-        let more: Vec<usize> = members
-            .iter()
-            .copied()
-            .filter(|index| !ending.contains(index) && edges[index].iter().any(|to| ending.contains(to)))
-            .collect();
-        if more.is_empty() {
-            break;
-        }
-        ending.extend(more);
+    let mut before: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (from, to) in edges.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to))) {
+        before.entry(to).or_default().push(from);
+    }
+    let mut open: Vec<usize> = members.iter().copied().filter(|index| builder.states[*index].ends()).collect();
+    let mut ending: HashSet<usize> = open.iter().copied().collect();
+    while let Some(index) = open.pop() {
+        open.extend(before.get(&index).into_iter().flatten().copied().filter(|from| ending.insert(*from)));
     }
     for index in members {
         let (at, name) = (builder.states[index].at, builder.states[index].name.to_string());

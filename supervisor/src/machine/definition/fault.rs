@@ -2,9 +2,17 @@
 
 use std::fmt;
 
+use protocol::codec::shortened;
 use serde::Serialize;
 
 use super::source::At;
+
+/// The most faults of one text: nobody reads more at once, and looking for what was meant costs.
+pub const FAULTS_MAX: usize = 100;
+/// The most names among which the one that was meant is looked for, for each fault.
+const MEANT_AMONG: usize = 200;
+/// The longest part of one fault, in bytes; a name in it can be as long as the text.
+const PART_MAX_BYTES: usize = 600;
 
 /// One fault.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -24,7 +32,12 @@ pub struct Fault {
 impl Fault {
     /// A fault at `at`.
     pub fn new(at: At, path: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { line: at.line, column: at.column, path: path.into(), what: what.into(), mend: mend.into() }
+        let part = |text: String| match shortened(&text, PART_MAX_BYTES) {
+            short if short.len() < text.len() => format!("{short}…"),
+            _ => text,
+        };
+        let (path, what, mend) = (part(path.into()), part(what.into()), part(mend.into()));
+        Self { line: at.line, column: at.column, path, what, mend }
     }
 }
 
@@ -40,12 +53,19 @@ pub struct Faults {
 impl Faults {
     /// None yet.
     pub fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), faults: Vec::new() }
+        Self { file: shortened(file, PART_MAX_BYTES).to_owned(), faults: Vec::new() }
     }
 
-    /// One more.
+    /// One more; beyond [`FAULTS_MAX`] there is none.
     pub fn push(&mut self, fault: Fault) {
-        self.faults.push(fault);
+        if !self.is_full() {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Whether there is no room for another.
+    pub fn is_full(&self) -> bool {
+        self.faults.len() >= FAULTS_MAX
     }
 
     /// Whether there is none.
@@ -65,6 +85,9 @@ impl fmt::Display for Faults {
                 writeln!(f)?;
             }
             write!(f, "{}", Located { file: &self.file, fault })?;
+        }
+        if self.is_full() {
+            write!(f, "\n{}: there may be more; these are the first {FAULTS_MAX} found", self.file)?;
         }
         Ok(())
     }
@@ -109,6 +132,7 @@ pub fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
     let lower = wrong.to_lowercase();
     known
         .into_iter()
+        .take(MEANT_AMONG)
         .map(|name| (distance(&lower, &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= (name.len().max(wrong.len()) / 3).max(1))
         .min()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fault::{Fault, Faults, Warning, meant};
+use super::fault::{FAULTS_MAX, Fault, Faults, Warning, meant};
 use super::source::{At, Data, Key, Node};
 use super::{Amount, Nest, State};
 use crate::machine::expression::{Expression, Template};
@@ -68,6 +68,9 @@ impl Builder<'_> {
     }
 
     pub fn warn(&mut self, at: At, path: &str, what: impl Into<String>, mend: impl Into<String>) {
+        if self.warnings.len() >= FAULTS_MAX {
+            return;
+        }
         self.warnings.push(Warning { file: self.faults.file.clone(), fault: Fault::new(at, path, what, mend) });
     }
 
@@ -93,6 +96,9 @@ impl Builder<'_> {
         for (key, _) in fields.entries() {
             if known.contains(&key.text.as_str()) {
                 continue;
+            }
+            if self.faults.is_full() {
+                return;
             }
             let (what, mend) = match json_path(&key.text) {
                 Some(mend) => (format!("{:?} belongs to JSONPath", key.text), mend.to_owned()),
@@ -215,6 +221,9 @@ impl Builder<'_> {
             self.fault(at, path, "an expression begins here and does not end", "end the text with %}");
             return None;
         };
+        if self.faults.is_full() {
+            return None;
+        }
         match Expression::new(inner) {
             Ok(expression) => Some(Template::Expression(expression)),
             Err(why) => {
