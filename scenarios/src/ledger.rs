@@ -54,7 +54,6 @@ impl Effect {
             attempt: self.attempt,
             direction,
             phase,
-            undoable: true,
             at: Time::from_micros(self.at_us),
             node: format!("process {}", self.pid),
         })

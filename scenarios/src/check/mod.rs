@@ -94,8 +94,6 @@ pub struct Entry {
     pub direction: Direction,
     /// What happened.
     pub phase: Phase,
-    /// Whether the step says how it is undone.
-    pub undoable: bool,
     /// When, by the one true clock of the run.
     pub at: Time,
     /// Who did it.

@@ -28,7 +28,6 @@ pub struct Work {
 #[serde(deny_unknown_fields)]
 struct Asked {
     path: String,
-    undoable: bool,
     ms: u64,
     /// Attempts up to this number fail.
     fails: u32,
@@ -62,7 +61,6 @@ impl Work {
             attempt: attempt.number,
             direction,
             phase: Phase::Began,
-            undoable: asked.undoable,
             at: Time::default(),
             node: self.node.clone(),
         }

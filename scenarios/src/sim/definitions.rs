@@ -188,7 +188,7 @@ impl Draw<'_> {
         let mut state = json!({
             "Type": "Task", "Resource": "activity:work",
             "Arguments": {
-                "path": path, "undoable": undoable, "ms": self.dice.roll(400), "fails": fails, "how": how,
+                "path": path, "ms": self.dice.roll(400), "fails": fails, "how": how,
                 "undo_ms": self.dice.roll(200), "undo_fails": undo_fails,
             },
             "Compensate": "none",
