@@ -74,6 +74,8 @@ const LAST_COMMANDS: Duration = Duration::from_secs(8);
 /// How often the servers are asked when they write through: somebody may have changed it, or a
 /// monitor that was silent speaks.
 const LOOK_AT_SYNC: Duration = Duration::from_secs(60);
+/// What stands around a value in a record or an event, at most: names, times, headers.
+const AROUND_A_VALUE: usize = 64 * 1024;
 
 impl Node {
     /// Starts a node and returns once it has joined its cluster and owns what it should own.
@@ -85,6 +87,12 @@ impl Node {
         let journal = JetStreamJournal::open(&bus, &journal_config).await?;
         let shape = journal.shape();
         let frame_max_bytes = journal.frame_max_bytes();
+        let value_bytes = config.limits.value_bytes;
+        anyhow::ensure!(
+            value_bytes.saturating_add(AROUND_A_VALUE) <= frame_max_bytes,
+            "limits.value_bytes is {value_bytes}, and the servers carry {frame_max_bytes} bytes in one message: \
+             a saga's event with such a value could never be sent; lower it, or raise max_payload of every server"
+        );
         let outbox_config = config.outbox_config();
         let (snapshots, cluster, outbox, definitions) = futures::try_join!(
             KvSnapshots::open(&bus, replicas),

@@ -15,7 +15,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use scenarios::dice::Dice;
 use scenarios::hostile::run::{self, Failure, Tried};
-use scenarios::hostile::{TARGETS, target};
+use scenarios::hostile::{TARGETS, seeds, target};
 use serde::{Deserialize, Serialize};
 
 /// How often a worker says how far it is.
@@ -51,6 +51,9 @@ struct Asked {
     /// One JSON object for each target instead of text
     #[arg(long)]
     json: bool,
+    /// Only write the seeds below this directory, where cargo-fuzz looks for them: fuzz/corpus
+    #[arg(long)]
+    seeds: Option<PathBuf>,
     /// Works: started by this program itself
     #[arg(long, hide = true)]
     worker: bool,
@@ -75,6 +78,9 @@ struct Found {
 fn main() -> anyhow::Result<ExitCode> {
     let mut asked = Asked::parse();
     asked.seed.get_or_insert_with(rand_seed);
+    if let Some(dir) = &asked.seeds {
+        return write_seeds(dir);
+    }
     match (&asked.input, &asked.target) {
         (Some(input), Some(name)) => again(name, input),
         _ if asked.worker => work(&asked).map(|()| ExitCode::SUCCESS),
@@ -85,6 +91,15 @@ fn main() -> anyhow::Result<ExitCode> {
 fn rand_seed() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since.as_secs() ^ u64::from(since.subsec_nanos())
+}
+
+fn write_seeds(dir: &Path) -> anyhow::Result<ExitCode> {
+    for (name, _) in TARGETS {
+        for input in seeds::of(name) {
+            Failure { why: String::new(), input }.save(dir, name)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One input, with all that is said about it.

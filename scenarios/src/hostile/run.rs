@@ -100,7 +100,8 @@ impl Failure {
     pub fn save(&self, dir: &Path, target: &str) -> std::io::Result<PathBuf> {
         let dir = dir.join(target);
         fs::create_dir_all(&dir)?;
-        let digest = supervisor::machine::definition::digest(&String::from_utf8_lossy(&self.input));
+        let hex: String = self.input.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = supervisor::machine::definition::digest(&hex);
         let file = dir.join(digest);
         fs::File::create(&file)?.write_all(&self.input)?;
         Ok(file)

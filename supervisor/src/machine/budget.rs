@@ -276,7 +276,7 @@ fn write(value: &JValue, to: &mut String) {
         }
         JValue::Object(fields) => {
             let mut sorted: Vec<_> = fields.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+            sorted.sort_by_key(|(name, _)| *name);
             to.push('{');
             for (name, field) in sorted {
                 to.push_str(&format!("{name:?}:"));

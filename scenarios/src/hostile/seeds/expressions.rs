@@ -23,7 +23,7 @@ pub fn all() -> Vec<Vec<u8>> {
     );
     all.push(
         [
-            b"$states.input.x.x@$a.x#$b\0{\"x\":".repeat(1),
+            b"$states.input.x.x@$a.x#$b\0{\"x\":".to_vec(),
             b"[{\"x\":".repeat(20),
             b"1".to_vec(),
             b"}]".repeat(20),
