@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| scenarios::hostile::tar(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scenarios::hostile::guided(scenarios::hostile::tar, data));

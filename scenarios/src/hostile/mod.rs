@@ -74,6 +74,18 @@ pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
+/// One input in a fuzzer that ends the process at every panic: those that are caught on the way, as
+/// the query engine's are, do not count.
+pub fn guided(target: Target, data: &[u8]) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| ())));
+    if std::panic::catch_unwind(|| target(data)).is_err() {
+        let _ = std::panic::take_hook();
+        // Again, now with the words.
+        target(data);
+    }
+}
+
 /// How deep a value nests.
 fn depth(value: &protocol::Value) -> usize {
     use protocol::Value;

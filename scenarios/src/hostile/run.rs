@@ -66,11 +66,11 @@ pub fn drive(
 ) -> Tried {
     let seeds = seeds::of(name);
     let mut tried = Tried::default();
-    let began = Instant::now();
     for seed in &seeds {
         watch(&tried, seed);
         tried.take(target, seed.clone());
     }
+    let began = Instant::now();
     while began.elapsed() < time {
         let input = mutate::mutate(&seeds, dice);
         watch(&tried, &input);
