@@ -125,6 +125,17 @@ impl Bucket {
         Ok(message.map(|it| Entry::new(key, it.sequence, it.headers, it.payload)))
     }
 
+    /// The value written last of all whose keys match `pattern`. One request, and no consumer: this
+    /// is asked again and again.
+    pub(super) async fn last(&self, pattern: &str) -> Result<Option<Entry>, Unavailable> {
+        let message = last_of(&self.bus, &self.stream, &self.subject(pattern)).await?;
+        let prefix = self.subject("");
+        Ok(message.map(|it| {
+            let key = it.subject.strip_prefix(&prefix).unwrap_or(&it.subject).to_owned();
+            Entry::new(&key, it.sequence, it.headers, it.payload)
+        }))
+    }
+
     /// Writes `bytes` under `key` and answers the revision.
     pub(super) async fn write(&self, key: &str, bytes: Bytes, how: Write) -> Result<u64, WriteError> {
         let write = format!("{}-{}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed));

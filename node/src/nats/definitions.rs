@@ -111,12 +111,11 @@ impl KvDefinitions {
         Ok(versions.into_iter().filter(|it| it.digest == digest).map(|it| it.version).max())
     }
 
-    /// The latest version of the tenant's `name`.
+    /// The latest version of the tenant's `name`: versions are only ever added, so it is the one
+    /// that was written last.
     pub async fn latest(&self, tenant: Option<&Tenant>, name: &str) -> Result<Option<StoredDefinition>, Unavailable> {
-        match self.versions(tenant, name).await?.into_iter().map(|it| it.version).max() {
-            None => Ok(None),
-            Some(version) => self.get(tenant, name, version).await,
-        }
+        let entry = self.bucket.last(&pattern(tenant, &encode(name))).await?;
+        Ok(entry.filter(|it| !it.gone).and_then(stored))
     }
 
     /// Every version of the tenant's `name`, without their sources.

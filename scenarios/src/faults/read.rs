@@ -139,6 +139,7 @@ async fn read(
 async fn definitions(client: &Client) -> anyhow::Result<HashMap<DefinitionRef, Arc<Definition>>> {
     let listed = client.definitions().await?;
     let rows = listed["definitions"].as_array().context("the list of definitions has no rows")?;
+    let tenant = &client.settings().tenant;
     let mut known = HashMap::new();
     for row in rows {
         let name = row["name"].as_str().context("a definition has a name")?.to_owned();
@@ -146,7 +147,8 @@ async fn definitions(client: &Client) -> anyhow::Result<HashMap<DefinitionRef, A
         let source = client.definition(&ShowDefinition { name: name.clone(), version }).await?;
         let (definition, _) = Definition::parse(&source.source, &name)
             .map_err(|faults| anyhow::anyhow!("definition {name} cannot be read: {faults}"))?;
-        let definition = definition.with_version(source.version);
+        let own = row["builtIn"].as_bool() == Some(false);
+        let definition = definition.owned_by(own.then(|| tenant.clone())).with_version(source.version);
         known.insert(definition.reference().clone(), Arc::new(definition));
     }
     Ok(known)

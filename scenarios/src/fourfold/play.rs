@@ -67,7 +67,7 @@ async fn run(
     };
     let bus = Bus::new(World::new(Dice::new(1)), Arc::new(library), (1, 1), Box::new(offer));
     bus.start(0).await;
-    let client = Link::new(bus.world.clone(), Weather::FAIR);
+    let client = Link::new(&bus.world, Weather::FAIR);
     let saga = SagaId::new(tenant(), SagaKey::new("subject").expect("letters are a key"));
     let by = Principal::new("kim").expect("letters are a principal");
     let start = Start {

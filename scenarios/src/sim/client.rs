@@ -11,7 +11,7 @@ use supervisor::machine::{Definition, FactKind, Operator, Start};
 use supervisor::tree::shard::{Message, Right};
 use tokio::time::{Instant, sleep};
 
-use super::link::{Link, Weather};
+use super::link::Link;
 use super::node::Bus;
 use crate::check::Command;
 
@@ -24,6 +24,8 @@ const AGAIN: Duration = Duration::from_millis(150);
 pub struct User {
     /// The nodes.
     pub bus: Arc<Bus>,
+    /// Its way to them.
+    pub link: Arc<Link>,
     /// The saga.
     pub saga: SagaId,
     /// What it runs.
@@ -45,7 +47,7 @@ fn by() -> Principal {
 impl User {
     /// Plays it to its end. Answers how it was shown in the end, or why that is not known.
     pub async fn play(self) -> Result<Status, String> {
-        let link = Link::new(self.bus.world.clone(), Weather { delay: Duration::from_millis(1), ..Weather::FAIR });
+        let link = self.link.clone();
         self.start(&link).await?;
         let me = Arc::new(self);
         let mut others = tokio::task::JoinSet::new();
@@ -72,7 +74,7 @@ impl User {
     }
 
     fn node(&self) -> usize {
-        usize::try_from(self.bus.world.roll(self.bus.nodes() as u64)).unwrap_or(0)
+        usize::try_from(self.link.roll(self.bus.nodes() as u64)).unwrap_or(0)
     }
 
     /// Asks until there is an answer that is not "later".
@@ -93,8 +95,8 @@ impl User {
     }
 
     async fn start(&self, link: &Arc<Link>) -> Result<(), String> {
-        let trace = TraceId::new(format!("{:032x}", 1 + self.bus.world.roll(u64::MAX - 1)))
-            .map_err(|error| error.to_string())?;
+        let trace =
+            TraceId::new(format!("{:032x}", 1 + self.link.roll(u64::MAX - 1))).map_err(|error| error.to_string())?;
         let start = Start {
             definition: self.definition.reference().clone(),
             input: serde_json::json!({}),
@@ -118,7 +120,7 @@ impl User {
     }
 
     async fn signal(&self, link: &Arc<Link>, name: String, id: String) {
-        sleep(self.bus.world.pause(Duration::from_secs(6))).await;
+        sleep(self.link.pause_up_to(Duration::from_secs(6))).await;
         let id = format!("{id}-{}", self.saga.key);
         let fact = FactKind::Signalled { name, payload: serde_json::json!(1), by: "ann".into(), id: id.clone() };
         let send = |node| self.bus.fact(link, node, &self.saga, fact.clone(), (by(), Right::Signal));
@@ -170,7 +172,7 @@ impl User {
             match self.shown(link).await? {
                 status if status.is_final() => return Ok(status),
                 Status::Stuck => {
-                    let decision = match self.bus.world.roll(4) {
+                    let decision = match self.link.roll(4) {
                         0 => return Ok(Status::Stuck),
                         1 => ReleaseDecision::Skip,
                         2 => ReleaseDecision::Abandon,

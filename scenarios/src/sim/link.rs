@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::world::World;
+use crate::dice::Dice;
 
 /// How long a node waits for an answer, as the adapters over NATS do.
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ impl Weather {
 
 /// The link of one life of a node.
 pub struct Link {
-    world: Arc<World>,
+    dice: std::sync::Mutex<Dice>,
     state: AtomicU8,
     changed: Notify,
     cut_until: std::sync::Mutex<Option<tokio::time::Instant>>,
@@ -48,14 +49,30 @@ pub struct NoAnswer;
 
 impl Link {
     /// An open link.
-    pub fn new(world: Arc<World>, weather: Weather) -> Arc<Self> {
+    pub fn new(world: &World, weather: Weather) -> Arc<Self> {
         Arc::new(Self {
-            world,
+            dice: std::sync::Mutex::new(Dice::new(world.roll(u64::MAX))),
             state: AtomicU8::new(OPEN),
             changed: Notify::new(),
             cut_until: std::sync::Mutex::new(None),
             weather: std::sync::Mutex::new(weather),
         })
+    }
+
+    /// One of `0..below`. Every link has dice of its own, so that the order in which links are used
+    /// in one instant changes nothing.
+    pub fn roll(&self, below: u64) -> u64 {
+        self.dice.lock().expect("no holder panics").roll(below)
+    }
+
+    /// True in `per_mille` of a thousand cases.
+    pub fn chance(&self, per_mille: u64) -> bool {
+        self.roll(1_000) < per_mille
+    }
+
+    /// Some time up to `most`.
+    pub fn pause_up_to(&self, most: Duration) -> Duration {
+        Duration::from_micros(self.roll(u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1)))
     }
 
     /// The node is dead: whatever it still asks is never heard, and nothing reaches it.
@@ -113,10 +130,10 @@ impl Link {
     ) -> Result<R, NoAnswer> {
         self.runs().await;
         let weather = *self.weather.lock().expect("no holder panics");
-        let (there, back) = (self.world.pause(weather.delay), self.world.pause(weather.delay));
-        let lost = self.is_cut() || self.world.chance(weather.lost);
-        let late = self.world.chance(weather.late).then(|| self.world.pause(REQUEST_WITHIN * 2));
-        let unanswered = self.world.chance(weather.unanswered);
+        let (there, back) = (self.pause_up_to(weather.delay), self.pause_up_to(weather.delay));
+        let lost = self.chance(weather.lost) || self.is_cut();
+        let late = self.chance(weather.late).then(|| self.pause_up_to(REQUEST_WITHIN * 2));
+        let unanswered = self.chance(weather.unanswered);
         let given_up = tokio::time::Instant::now() + REQUEST_WITHIN;
         if lost {
             tokio::time::sleep_until(given_up).await;

@@ -101,7 +101,7 @@ impl Bus {
     /// Begins a new life of a node.
     pub async fn start(&self, node: usize) {
         let weather = *self.weather.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = Link::new(self.world.clone(), weather);
+        let link = Link::new(&self.world, weather);
         let bus = self.me.get().and_then(std::sync::Weak::upgrade).expect("the bus lives while it is used");
         let ports = Arc::new(Ports {
             link: link.clone(),
@@ -203,7 +203,7 @@ impl Bus {
         let answer = answer.unwrap_or_else(|_| Err(moved()));
         // The answer of a node that died or stands still is not heard.
         tokio::time::timeout(REQUEST_WITHIN, to.link.runs()).await.map_err(|_| silent())?;
-        if self.world.chance(weather.unanswered) {
+        if from.chance(weather.unanswered) {
             return Err(silent());
         }
         from.ask(|| ()).await.map_err(|_| silent())?;
@@ -212,7 +212,7 @@ impl Bus {
 
     /// Brings a parcel from one saga to another.
     pub async fn deliver(&self, from: &Arc<Link>, to: &SagaId, parcel: &Parcel) -> Result<(), Unavailable> {
-        let node = usize::try_from(self.world.roll(self.nodes() as u64)).unwrap_or(0);
+        let node = usize::try_from(from.roll(self.nodes() as u64)).unwrap_or(0);
         let by = Principal::new("skald").expect("a word is a principal");
         let answer = match parcel {
             Parcel::Child { definition, input, parent, by, trace } => {

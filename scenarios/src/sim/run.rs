@@ -14,7 +14,7 @@ use super::activities::Work;
 use super::client::User;
 use super::definitions::{Drawn, child, draw};
 use super::faults;
-use super::link::Link;
+use super::link::{Link, Weather};
 use super::node::Bus;
 use super::plan::Plan;
 use super::ports::Library;
@@ -88,6 +88,7 @@ async fn play(plan: Plan) -> Outcome {
         let which = dice.roll(parsed.len() as u64) as usize;
         let user = User {
             bus: bus.clone(),
+            link: Link::new(&world, Weather { delay: Duration::from_millis(20), ..Weather::FAIR }),
             saga: SagaId::new(tenant(), SagaKey::new(format!("saga-{number}")).expect("letters and digits are a key")),
             definition: parsed[which].clone(),
             signals: drawn[which].signals.clone(),

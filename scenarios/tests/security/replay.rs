@@ -72,7 +72,7 @@ fn a_second_cancel_undoes_nothing_twice() {
 }
 
 #[test]
-fn an_answer_with_an_old_token_is_ignored() {
+fn an_answer_with_a_token_that_nobody_gave_out_is_refused() {
     STAGE.play(async |stage| {
         stage.begin("signalled", "answered", json!({ "ms": 0 })).await;
         stage.until("answered", "waiting", |view| view.status == Status::Waiting).await;
@@ -80,10 +80,10 @@ fn an_answer_with_an_old_token_is_ignored() {
         let answer =
             |token: &str| ActivityAnswer { token: token.into(), output: json!("forged"), error: None, cause: None };
         for token in ["1:1:acme/answered", "1:2:acme/answered", "2:1:acme/answered", "9:1:acme/answered"] {
-            let said = stage.client.activity_complete(&answer(token)).await.unwrap();
-            assert!(said["ignored"].is_string(), "{token}: {said}");
-            let said = stage.client.activity_fail(&answer(token)).await.unwrap();
-            assert!(said["ignored"].is_string(), "{token}: {said}");
+            let refused = stage.client.activity_complete(&answer(token)).await.unwrap_err();
+            assert_eq!(refused.code(), Some(Code::Forbidden), "{token}: {refused}");
+            let refused = stage.client.activity_fail(&answer(token)).await.unwrap_err();
+            assert_eq!(refused.code(), Some(Code::Forbidden), "{token}: {refused}");
         }
         assert_eq!(records(&stage, "answered").await, count);
         stage.client.cancel(&Cancel { key: saga_key("answered"), reason: String::new() }).await.unwrap();
