@@ -144,13 +144,13 @@ fn many(args: &Args) -> ExitCode {
                     }
                     let outcome = run(&Plan::new(seed));
                     if args.twice && run(&Plan::new(seed)).digest != outcome.digest {
-                        bar.println(format!("seed {seed} is not the same run twice"));
+                        bar.suspend(|| eprintln!("seed {seed} is not the same run twice"));
                         stop.store(true, Relaxed);
                     }
                     sum.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome);
                     bar.inc(1);
                     if !outcome.verdict.violations.is_empty() {
-                        bar.println(format!("seed {seed} breaks: {}", outcome.verdict.violations[0]));
+                        bar.suspend(|| eprintln!("seed {seed} breaks: {}", outcome.verdict.violations[0]));
                         stop.fetch_or(!args.keep_going, Relaxed);
                         broken.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                     }

@@ -35,6 +35,8 @@ pub struct History {
     pub events: Vec<Envelope>,
     /// Every definition that a saga ran.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    /// Whether no node's clock was set while it ran.
+    pub clocks_true: bool,
     /// Most time by which a timer may come late; `None` where clocks were set wrong on purpose.
     pub lateness_max: Option<std::time::Duration>,
 }

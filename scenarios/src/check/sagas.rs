@@ -1,6 +1,6 @@
 //! Per saga: nothing acknowledged is lost, and every saga ends or says why it is stuck.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::SagaId;
 use protocol::SagaKey;
@@ -29,6 +29,8 @@ pub(super) fn check(history: &History, all: &BTreeMap<SagaId, Told>, verdict: &m
         };
         verdict.look(KEPT, &command.saga, wrong);
     }
+    let parents_of_stuck: BTreeSet<SagaId> =
+        all.iter().filter(|(_, told)| told.status == Some(Status::Stuck)).filter_map(parent).collect();
     for (saga, told) in all {
         let wrong = match told.status {
             Some(Status::Stuck) if told.why.is_empty() => Some("it is stuck without a reason".to_owned()),
@@ -37,6 +39,10 @@ pub(super) fn check(history: &History, all: &BTreeMap<SagaId, Told>, verdict: &m
                 None
             }
             Some(status) if status.is_final() => None,
+            Some(_) if parents_of_stuck.contains(saga) => {
+                verdict.stuck.push((saga.clone(), "waits for its child, which is stuck".into()));
+                None
+            }
             Some(status) => Some(format!("it is {} at the end of the run: {}", status.word(), told.why)),
             // Its chain is broken, which is said elsewhere.
             None => None,
@@ -44,6 +50,12 @@ pub(super) fn check(history: &History, all: &BTreeMap<SagaId, Told>, verdict: &m
         verdict.look(ENDS, saga, wrong);
         children(saga, told, all, verdict);
     }
+}
+
+/// The saga that started this one.
+fn parent((saga, told): (&SagaId, &Told)) -> Option<SagaId> {
+    let FactKind::Started(start) = &told.records.first()?.1.fact.kind else { return None };
+    Some(SagaId::new(saga.tenant.clone(), start.parent.as_ref()?.0.clone()))
 }
 
 /// Whoever waits for a child hears how that child ended, not how another did.

@@ -50,7 +50,8 @@ pub async fn judge(
     nonsense(client).await?;
     let begun = Instant::now();
     let (left, verdict) = loop {
-        let left = read::everything(client, &cluster.ledger, acknowledged.clone()).await?;
+        let mut left = read::everything(client, &cluster.ledger, acknowledged.clone()).await?;
+        left.history.clocks_true = matches!(clocks, Clocks::True);
         let verdict = check(&left.history);
         let under_way = verdict.violations.iter().any(|violation| violation.invariant == invariant::ENDS);
         // The event of a saga that has just ended is on its way as well, and so is the letter.

@@ -122,6 +122,7 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
         journal: server.journal(plan.shards),
         events: server.events(),
         definitions: bus.library.by_reference.clone(),
+        clocks_true: !plan.skewed,
         lateness_max: None,
     };
     let mut verdict = check(&history);
