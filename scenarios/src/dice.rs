@@ -1,6 +1,6 @@
 //! Chance that can be repeated: everything random in a story comes from one printed seed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -19,6 +19,16 @@ impl Dice {
     /// With this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// True in `per_mille` of a thousand cases.
+    pub fn chance(&mut self, per_mille: u64) -> bool {
+        self.roll(1_000) < per_mille
+    }
+
+    /// Some time up to `most`.
+    pub fn pause(&mut self, most: Duration) -> Duration {
+        Duration::from_micros(self.roll(u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1)))
     }
 
     /// One of `0..below`.

@@ -67,12 +67,12 @@ impl Link {
 
     /// True in `per_mille` of a thousand cases.
     pub fn chance(&self, per_mille: u64) -> bool {
-        self.roll(1_000) < per_mille
+        self.dice.lock().expect("no holder panics").chance(per_mille)
     }
 
     /// Some time up to `most`.
     pub fn pause_up_to(&self, most: Duration) -> Duration {
-        Duration::from_micros(self.roll(u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1)))
+        self.dice.lock().expect("no holder panics").pause(most)
     }
 
     /// The node is dead: whatever it still asks is never heard, and nothing reaches it.

@@ -68,12 +68,12 @@ impl World {
 
     /// True in `per_mille` of a thousand cases.
     pub fn chance(&self, per_mille: u64) -> bool {
-        self.roll(1_000) < per_mille
+        self.inner().dice.chance(per_mille)
     }
 
     /// Some time up to `most`.
     pub fn pause(&self, most: Duration) -> Duration {
-        Duration::from_micros(self.roll(u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1)))
+        self.inner().dice.pause(most)
     }
 
     /// Notes what happened.

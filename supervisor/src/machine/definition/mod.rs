@@ -324,17 +324,9 @@ impl Definition {
 
     /// The names of all activities it uses, those of `Compensate` included.
     pub fn activities(&self) -> BTreeSet<&str> {
-        let tasks = self.states.iter().filter_map(|state| match &state.kind {
-            Kind::Task(Resource::Activity(name)) => Some(name.as_ref()),
-            Kind::Task(Resource::Human | Resource::Signal(_) | Resource::Saga(_) | Resource::Event(_))
-            | Kind::Pass
-            | Kind::Choice { .. }
-            | Kind::Wait(_)
-            | Kind::Succeed
-            | Kind::Fail { .. }
-            | Kind::Parallel(_)
-            | Kind::Map(_)
-            | Kind::Compensate => None,
+        let tasks = self.states.iter().filter_map(|state| match state.kind.resource()? {
+            Resource::Activity(name) => Some(name.as_ref()),
+            Resource::Human | Resource::Signal(_) | Resource::Saga(_) | Resource::Event(_) => None,
         });
         let undos = self.states.iter().filter_map(|state| state.compensate.as_ref()).map(|undo| undo.activity.as_ref());
         tasks.chain(undos).collect()
@@ -363,6 +355,23 @@ impl Definition {
     /// All scopes.
     pub fn nests(&self) -> &[Nest] {
         &self.nests
+    }
+}
+
+impl Kind {
+    /// What a Task does; `None` for any other state.
+    pub fn resource(&self) -> Option<&Resource> {
+        match self {
+            Self::Task(resource) => Some(resource),
+            Self::Pass
+            | Self::Choice { .. }
+            | Self::Wait(_)
+            | Self::Succeed
+            | Self::Fail { .. }
+            | Self::Parallel(_)
+            | Self::Map(_)
+            | Self::Compensate => None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::fault::{Fault, Faults, Warning};
 use super::fields::{Builder, Fields, Mention};
 use super::header::{self, Header};
 use super::source::{self, Data, Node};
-use super::{Definition, Kind, NESTING_MAX, Nest, Resource, check, digest, states};
+use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, states};
 use crate::machine::expression::Limits;
 
 /// Reads and checks a definition. With `name`, a bare States Language document is accepted.
@@ -36,17 +36,9 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
     }
     let signals: BTreeSet<String> = states
         .iter()
-        .filter_map(|state| match &state.kind {
-            Kind::Task(Resource::Signal(name)) => Some(name.to_string()),
-            Kind::Task(Resource::Activity(_) | Resource::Human | Resource::Saga(_) | Resource::Event(_))
-            | Kind::Pass
-            | Kind::Choice { .. }
-            | Kind::Wait(_)
-            | Kind::Succeed
-            | Kind::Fail { .. }
-            | Kind::Parallel(_)
-            | Kind::Map(_)
-            | Kind::Compensate => None,
+        .filter_map(|state| match state.kind.resource()? {
+            Resource::Signal(name) => Some(name.to_string()),
+            Resource::Activity(_) | Resource::Human | Resource::Saga(_) | Resource::Event(_) => None,
         })
         .collect();
     let reference =
