@@ -312,6 +312,61 @@ fn a_failed_branch_stops_the_others_and_everything_is_undone() {
     world.check_replay();
 }
 
+const UNDOES_INSIDE: &str = r#"
+name: inside
+definition:
+  StartAt: Both
+  States:
+    Both:
+      Type: Parallel
+      Branches:
+        - StartAt: Inner
+          States:
+            Inner:
+              Type: Parallel
+              Branches:
+                - StartAt: X1
+                  States:
+                    X1: { Type: Task, Resource: "activity:x1", Compensate: { Resource: "activity:ux1" }, Next: Back }
+                    Back: { Type: Compensate, Next: X2 }
+                    X2: { Type: Task, Resource: "activity:x2", End: true }
+                - StartAt: Y1
+                  States:
+                    Y1: { Type: Task, Resource: "activity:y1", End: true }
+              Catch: [{ ErrorEquals: [States.ALL], Next: Hidden }]
+              End: true
+            Hidden: { Type: Task, Resource: "activity:hidden", End: true }
+        - StartAt: B1
+          States:
+            B1: { Type: Task, Resource: "activity:b1", End: true }
+      Catch: [{ ErrorEquals: [States.ALL], Next: After }]
+      Next: After
+    After: { Type: Task, Resource: "activity:after", End: true }
+"#;
+
+/// Found by the simulator: an undo under way was stopped by a sibling's failure and never ended,
+/// although the saga succeeded.
+#[test]
+fn an_undo_that_has_begun_is_brought_to_its_end_before_its_state_fails() {
+    let names = |world: &World| world.running.iter().map(|call| call.activity.to_string()).collect::<Vec<_>>();
+    for also_inner in [false, true] {
+        let mut world = World::begin(UNDOES_INSIDE, json!({}));
+        world.succeed("x1", json!(1));
+        if also_inner {
+            world.fail("y1", "Broken");
+            assert_eq!(names(&world), ["b1", "ux1"], "the inner one fails later");
+        }
+        world.fail("b1", "Broken");
+        assert_eq!(names(&world), ["ux1"], "everything else stops, nothing is caught yet");
+        world.check_replay();
+        world.succeed("ux1", json!(null));
+        assert_eq!(names(&world), ["after"], "the outermost failure is what counts");
+        world.succeed("after", json!(2));
+        assert_eq!(world.status(), "succeeded");
+        world.check_replay();
+    }
+}
+
 /// Records and snapshots that a release wrote decode for ever. New lines are added by a release
 /// that writes something new; old ones are never rewritten.
 #[test]

@@ -41,7 +41,6 @@ impl Config {
             tls,
             name: self.node.as_ref().map_or_else(|| "skald".to_owned(), |node| format!("skald {node}")),
             start_within: Duration::from_millis(nats.start_within_ms),
-            request_within: Duration::from_millis(self.journal.append_timeout_ms),
             ..ConnectConfig::new(self.servers.clone())
         }
     }
@@ -57,6 +56,7 @@ impl Config {
             },
             replicas: self.replicas(),
             retention: hours(self.journal.retention_hours),
+            append_within: Duration::from_millis(self.journal.append_timeout_ms),
         }
     }
 

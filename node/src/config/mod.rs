@@ -141,9 +141,9 @@ settings! {
         replicas: u32 = 1,
         /// How long history is kept, in hours; 720 are 30 days.
         retention_hours: u64 = 720,
-        /// How long one request to JetStream may take, in milliseconds; an append that takes longer
-        /// is undecided, and the shard looks.
-        append_timeout_ms: u64 = 5_000,
+        /// How long an append may take, in milliseconds; one that takes longer is undecided, and the
+        /// shard looks at its last frame.
+        append_timeout_ms: u64 = 2_000,
     }
 }
 

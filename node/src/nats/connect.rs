@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
+use tokio::sync::watch;
+
 use super::denied::Denied;
 use super::login::{self, About, Auth, INBOX, Tls};
 use crate::secret;
@@ -40,8 +42,7 @@ pub struct ConnectConfig {
     pub name: String,
     /// How long to try before giving up.
     pub start_within: Duration,
-    /// How long one request to JetStream may take; also how long an append waits for its
-    /// acknowledgement before it counts as undecided.
+    /// How long one request to JetStream may take.
     pub request_within: Duration,
 }
 
@@ -128,10 +129,23 @@ pub struct Bus {
     /// How long one request to JetStream may take.
     pub request_within: Duration,
     denied: Arc<Denied>,
+    /// Changes whenever the connection is lost.
+    lost: watch::Receiver<()>,
     inbox: String,
 }
 
 impl Bus {
+    /// Ends when the connection that there is now is lost: an answer that was on its way will not
+    /// come any more.
+    pub(super) async fn lost(&self) {
+        let mut lost = self.lost.clone();
+        lost.mark_unchanged();
+        if lost.changed().await.is_err() {
+            // The client is gone, and says so to whoever asks it.
+            std::future::pending().await
+        }
+    }
+
     /// What the server said when it refused a message to `subject` after `since`.
     pub(super) fn denied(&self, subject: &str, since: Instant) -> Option<String> {
         self.denied.publish(subject, since)
@@ -161,8 +175,9 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     let begun = Instant::now();
     let urls = secret::shown(&config.urls);
     let denied = Arc::new(Denied::default());
+    let (losses, lost) = watch::channel(());
     let client = loop {
-        let options = options(&config, &denied).await?;
+        let options = options(&config, &denied, &losses).await?;
         match options.connect(config.urls.as_slice()).await {
             Ok(client) => break client,
             Err(source) => match source.kind() {
@@ -216,21 +231,28 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    let bus = Bus { client, jetstream, request_within: config.request_within, denied, inbox };
+    let bus = Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)
 }
 
-async fn options(config: &ConnectConfig, denied: &Arc<Denied>) -> Result<ConnectOptions, ConnectError> {
+async fn options(
+    config: &ConnectConfig,
+    denied: &Arc<Denied>,
+    losses: &watch::Sender<()>,
+) -> Result<ConnectOptions, ConnectError> {
     let inbox = config.inbox_prefix.as_deref();
     let options = login::options(&config.auth, &config.tls, inbox).await.map_err(ConnectError::Settings)?;
-    let denied = Arc::clone(denied);
+    let (denied, losses) = (Arc::clone(denied), losses.clone());
     let options = options.event_callback(move |event| {
-        let denied = Arc::clone(&denied);
+        let (denied, losses) = (Arc::clone(&denied), losses.clone());
         async move {
             match event {
                 Event::Connected => tracing::info!("NATS connection is up"),
-                Event::Disconnected => tracing::warn!("NATS connection is lost, reconnecting"),
+                Event::Disconnected => {
+                    tracing::warn!("NATS connection is lost, reconnecting");
+                    losses.send_replace(());
+                }
                 Event::ServerError(ServerError::Other(said)) => {
                     denied.note(&said);
                     tracing::warn!(said, "NATS server reports an error");

@@ -40,6 +40,7 @@ const FRAME_ID_MAX_BYTES: usize = 256;
 pub struct JetStreamJournal {
     bus: Bus,
     shape: Shape,
+    append_within: Duration,
 }
 
 impl JetStreamJournal {
@@ -51,7 +52,7 @@ impl JetStreamJournal {
         for stream in shape.streams(config) {
             ensure(bus, stream).await?;
         }
-        Ok(Self { bus: bus.clone(), shape })
+        Ok(Self { bus: bus.clone(), shape, append_within: config.append_within })
     }
 
     /// How many shards there are, and over how many streams they are spread.
@@ -77,7 +78,7 @@ impl Journal for JetStreamJournal {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         headers.insert(FRAME, one_line(id, FRAME_ID_MAX_BYTES));
-        match publish(&self.bus, subjects::journal(shard), headers, frame, self.bus.request_within).await {
+        match publish(&self.bus, subjects::journal(shard), headers, frame, self.append_within).await {
             Ok(ack) => Ok(ack.sequence),
             Err(Fault::WrongLast) => {
                 let last = scan::last_of(&self.bus, &self.shape.stream(shard), &subjects::journal(shard)).await;

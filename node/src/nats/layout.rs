@@ -17,6 +17,10 @@ const SHARDS_MAX: u16 = 1_024;
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Frames carry no message ids (see the journal), so the server's window of ids stays empty.
 const NO_WINDOW: Duration = Duration::from_secs(1);
+/// How long an append waits for its acknowledgement. It takes a millisecond, and a busy disk's worst
+/// a few hundred. What was sent to a leader that died is never answered, so waiting long only makes
+/// the next leader's first progress later; looking too early costs one read.
+const APPEND_WITHIN: Duration = Duration::from_secs(2);
 /// The key under which the shape is kept.
 const KEY: &str = "config";
 
@@ -33,11 +37,19 @@ pub struct JournalConfig {
     pub replicas: Replicas,
     /// How long frames are kept.
     pub retention: Duration,
+    /// How long an append waits for its acknowledgement before it counts as undecided.
+    pub append_within: Duration,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        Self { shards: None, streams: None, replicas: Replicas::One, retention: RETENTION }
+        Self {
+            shards: None,
+            streams: None,
+            replicas: Replicas::One,
+            retention: RETENTION,
+            append_within: APPEND_WITHIN,
+        }
     }
 }
 

@@ -78,7 +78,11 @@ pub(super) async fn publish(
     let begun = Instant::now();
     let request = Request::new().headers(headers).payload(payload).timeout(Some(within));
     // The bound also covers waiting for a place in the client's own queue.
-    let sent = tokio::time::timeout(within, bus.client.send_request(subject.clone(), request)).await;
+    let sent = tokio::time::timeout(within, bus.client.send_request(subject.clone(), request));
+    let sent = tokio::select! {
+        sent = sent => sent,
+        () = bus.lost() => return Err(Fault::Undecided("the connection was lost before the acknowledgement came".into())),
+    };
     let message = match sent {
         Ok(Ok(message)) => message,
         Err(_) => return Err(silent(bus, &subject, begun, within)),

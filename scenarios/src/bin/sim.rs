@@ -21,6 +21,8 @@ use scenarios::sim::{Outcome, Plan, run};
 Examples:
   cargo sim --seeds 10000          what a release is held to
   cargo sim --seed 4711            one seed, told from beginning to end
+  RUST_LOG=supervisor=debug cargo sim --seed 4711
+                                   and with what the engine says on its way
   cargo sim --seeds 500 --json     for scripts
 
 Exit codes: 0 nothing broke · 1 something did: the smallest account of the first seed is printed"
@@ -83,6 +85,11 @@ fn planted(args: &Args) -> ExitCode {
 }
 
 fn one(seed: u64, args: &Args) -> ExitCode {
+    // What the engine says on its way, if `RUST_LOG` asks for it; the clock on the wall means nothing here.
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    }
     let outcome = run(&Plan::new(seed));
     tell(&outcome, args);
     println!("digest {:016x}", outcome.digest);

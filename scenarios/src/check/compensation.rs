@@ -54,8 +54,8 @@ fn undone(saga: &SagaId, told: &Told, steps: &HashMap<&str, Step<'_>>, verdict: 
         verdict.look(UNDONE, saga, wrong);
     }
     for (key, step) in steps {
-        let stray =
-            step.undone.is_some() && !told.undone.contains_key(*key) && told.status.is_some_and(Status::is_final);
+        let said = told.undone.contains_key(*key) || told.given_up.contains(*key);
+        let stray = step.undone.is_some() && !said && told.status.is_some_and(Status::is_final);
         verdict.look(UNDONE, saga, stray.then(|| format!("{key} was undone and the journal does not say so")));
     }
     let badly = matches!(told.status, Some(Status::Failed | Status::Cancelled));

@@ -33,6 +33,9 @@ pub struct Told {
     pub pushed: Vec<String>,
     /// Keys that count as undone; `true` when an operator said so.
     pub undone: BTreeMap<String, bool>,
+    /// Keys whose undo was under way when an operator abandoned the saga: how far it came is what
+    /// the operator took upon themselves.
+    pub given_up: BTreeSet<String>,
     /// Events to be published, in order.
     pub events: Vec<Envelope>,
     /// When each timer is due.
@@ -79,7 +82,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
     };
     let mut driver = Driver::new(saga.clone(), definition.clone());
     let (mut here, mut before) = (0, 0);
-    let (mut steps, mut undos) = (HashMap::new(), HashMap::new());
+    let (mut steps, mut undos, mut under_way) = (HashMap::new(), HashMap::new(), BTreeSet::new());
     for (position, record) in told.records.clone() {
         if position != here {
             (before, here) = (here, position);
@@ -122,7 +125,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
                 | Effect::Ended { .. } => {}
             }
         }
-        gather(saga, &record, &mut steps, &mut undos, told);
+        gather(saga, &record, &mut steps, (&mut undos, &mut under_way), told);
     }
     let execution = driver.execution();
     told.status = Some(execution.status());
@@ -136,7 +139,7 @@ fn gather(
     saga: &SagaId,
     record: &Record,
     steps: &mut HashMap<u64, u64>,
-    undos: &mut HashMap<u64, String>,
+    (undos, under_way): (&mut HashMap<u64, String>, &mut BTreeSet<String>),
     told: &mut Told,
 ) {
     for change in &record.changes {
@@ -152,6 +155,17 @@ fn gather(
             && let Some(key) = undos.get(undo)
         {
             told.undone.insert(key.clone(), skipped.is_some());
+        }
+        if let Change::UndoStarted { undo, .. } = change {
+            under_way.extend(undos.get(undo).cloned());
+        }
+        if let Change::UndoRetrying { undo, .. } | Change::UndoStuck { undo, .. } | Change::Undone { undo, .. } = change
+            && let Some(key) = undos.get(undo)
+        {
+            under_way.remove(key);
+        }
+        if let Change::Finished { status: Status::Abandoned, .. } = change {
+            told.given_up = std::mem::take(under_way);
         }
     }
 }

@@ -162,6 +162,16 @@ pub enum Change {
         #[serde(default)]
         failed: bool,
     },
+    /// The scope's state fails while branches or items are undoing what they did: all others stop, and
+    /// it fails once these are done. An undo that has begun is brought to its end.
+    Failing {
+        /// The scope whose state holds them.
+        scope: u64,
+        /// The state.
+        state: Arc<str>,
+        /// How it will fail.
+        error: StepError,
+    },
     /// No branch or item of the scope's state goes on; what is still open is stopped.
     Joined {
         /// The scope whose state held them.

@@ -58,6 +58,7 @@ fn state(change: &Change) -> Option<&str> {
     match change {
         Change::Left { state, .. }
         | Change::Retrying { state, .. }
+        | Change::Failing { state, .. }
         | Change::UndoRetrying { state, .. }
         | Change::UndoStuck { state, .. }
         | Change::Undone { state, .. }
@@ -109,6 +110,9 @@ fn settled(change: &Change) -> Option<String> {
         }
         Change::Forked { state, count, .. } => format!("{state} runs {count} side by side"),
         Change::ScopeEnded { scope, failed: true, .. } => format!("scope {scope} failed, which is tolerated"),
+        Change::Failing { state, error, .. } => {
+            format!("{state} fails once what began to be undone inside is undone ({})", error.error)
+        }
         Change::Assigned { variables, .. } => {
             format!("assigned {}", variables.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
         }

@@ -11,7 +11,7 @@ use super::execution::Execution;
 use super::fact::Fact;
 use super::fold::{Folding, fold};
 use super::record::Record;
-use super::wanted::{events, is_outbox, wanted};
+use super::wanted::{is_outbox, said, wanted};
 
 /// Runs one saga: the actor's and the simulator's.
 ///
@@ -103,8 +103,7 @@ impl Driver {
 
     /// Folds a record from the frame at `position`. Answers what leaves the shard because of it
     /// (events, children, the end), for the relay to repeat; everything else is in
-    /// [`Driver::resume`]. Of a record that the snapshot holds already, only the events are
-    /// answered.
+    /// [`Driver::resume`], and so are the children started by a record that the snapshot holds.
     ///
     /// # Errors
     /// When the record is another saga's or does not follow the last one.
@@ -114,7 +113,7 @@ impl Driver {
             return Err(ReplayError::Saga { record: record.saga.clone(), driver: x.saga.clone() });
         }
         if record.number <= x.records {
-            return Ok(events(x, &record.fact, record.number, &record.changes));
+            return Ok(said(x, record, || x.outcome.clone()));
         }
         if record.number != x.records + 1 {
             return Err(ReplayError::Gap { last: x.records, found: record.number });

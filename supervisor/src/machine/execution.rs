@@ -177,6 +177,9 @@ pub(super) struct Fork {
     /// What the ended ones left to undo.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lanes: Vec<Vec<Entry>>,
+    /// How the state will fail, once what is being undone inside is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<StepError>,
 }
 
 /// Something to undo.
@@ -269,6 +272,41 @@ impl Execution {
             .iter()
             .find(|(_, scope)| scope.frame.as_ref().is_some_and(|frame| frame.step == step))
             .map(|(number, _)| *number)
+    }
+
+    /// Whether `inner` is a branch or an item of what `outer` does, however deep.
+    pub(super) fn is_inside(&self, inner: u64, outer: u64) -> bool {
+        match self.scopes.get(&inner).and_then(|scope| scope.holder) {
+            Some((holder, _)) => holder == outer || self.is_inside(holder, outer),
+            None => false,
+        }
+    }
+
+    /// Whether something inside what `scope` does is being undone.
+    pub(super) fn undoes_inside(&self, scope: u64) -> bool {
+        let undoes = |inner: &Scope| inner.frame.as_ref().is_some_and(|frame| frame.doing == Doing::Undo);
+        self.scopes.iter().any(|(number, inner)| undoes(inner) && self.is_inside(*number, scope))
+    }
+
+    /// Whether a state around `scope` fails and only waits for what is being undone.
+    pub(super) fn fails_around(&self, scope: u64) -> bool {
+        let holder = self.scopes.get(&scope).and_then(|scope| scope.holder);
+        holder.is_some_and(|(holder, _)| self.failing(holder).is_some() || self.fails_around(holder))
+    }
+
+    /// How the state of `scope` will fail, if it only waits for what is being undone inside.
+    pub(super) fn failing(&self, scope: u64) -> Option<&StepError> {
+        match &self.frame(scope)?.doing {
+            Doing::Fork(fork) => fork.failing.as_ref(),
+            Doing::Nothing
+            | Doing::Attempt { .. }
+            | Doing::Retry { .. }
+            | Doing::Sleep { .. }
+            | Doing::Signal { .. }
+            | Doing::Human { .. }
+            | Doing::Child { .. }
+            | Doing::Undo => None,
+        }
     }
 
     /// The path of the state that `scope` is in.

@@ -166,6 +166,7 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
                 done: 0,
                 failed: 0,
                 lanes: Vec::new(),
+                failing: None,
             };
             if let Some(frame) = x.frame_mut(*scope) {
                 frame.attempt = *attempt;
@@ -186,6 +187,12 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
                 if !stack.is_empty() {
                     fork.lanes.push(stack);
                 }
+            }
+        }
+        Change::Failing { scope, error, state: _ } => {
+            hush(x, folding, *scope, effects);
+            if let Some(Frame { doing: Doing::Fork(fork), .. }) = x.frame_mut(*scope) {
+                fork.failing = Some(error.clone());
             }
         }
         Change::Joined { scope } => join(x, folding, *scope, effects),
@@ -443,14 +450,32 @@ fn answered(folding: &Folding<'_>, which: super::fact::AttemptRef) -> bool {
     }
 }
 
+/// Stops every branch or item of the state `scope` is in, except those that are undoing.
+fn hush(x: &mut Execution, folding: &Folding<'_>, scope: u64, effects: &mut Vec<Effect>) {
+    for inner in held(x, scope) {
+        if x.frame(inner).is_some_and(|frame| frame.doing == Doing::Undo) {
+            continue;
+        }
+        if x.undoes_inside(inner) {
+            hush(x, folding, inner, effects);
+        } else if let Some((_, stack)) = close(x, folding, inner, effects)
+            && !stack.is_empty()
+            && let Some(Frame { doing: Doing::Fork(fork), .. }) = x.frame_mut(scope)
+        {
+            fork.lanes.push(stack);
+        }
+    }
+}
+
+/// The branches or items of the state `scope` is in.
+fn held(x: &Execution, scope: u64) -> Vec<u64> {
+    let inner = x.scopes.iter().filter(|(_, inner)| inner.holder.is_some_and(|(holder, _)| holder == scope));
+    inner.map(|(number, _)| *number).collect()
+}
+
 /// Stops every branch or item of the state `scope` is in; what they did goes onto its stack.
 fn join(x: &mut Execution, folding: &Folding<'_>, scope: u64, effects: &mut Vec<Effect>) {
-    let inner: Vec<u64> = x
-        .scopes
-        .iter()
-        .filter(|(_, inner)| inner.holder.is_some_and(|(holder, _)| holder == scope))
-        .map(|(number, _)| *number)
-        .collect();
+    let inner = held(x, scope);
     let mut lanes = match x.frame_mut(scope) {
         Some(Frame { doing: Doing::Fork(fork), .. }) => std::mem::take(&mut fork.lanes),
         Some(_) | None => Vec::new(),

@@ -7,13 +7,11 @@ use protocol::Value;
 use protocol::view::{Outcome, Status};
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, Datum};
 use super::effect::Effect;
-use super::execution::{Execution, ROOT, Started};
+use super::execution::{Execution, Started};
 use super::expression::{DATA_LIMIT_EXCEEDED, size};
-use super::fold::Folding;
 use super::record::Record;
-use super::wanted::events;
+use super::wanted::said;
 
 /// The largest output kept here, in bytes of JSON. Many ended sagas share one message of the bus;
 /// a larger output is read from the journal while that has it.
@@ -83,62 +81,8 @@ impl Remains {
         })
     }
 
-    /// What is to be sent again because of `record`, one of its last: events, cancelled children,
-    /// and to its parent the end.
+    /// What is to be sent again because of `record`, one of its last.
     pub fn last_words(&self, record: &Record) -> Vec<Effect> {
-        let x = &self.execution;
-        let mut effects = events(x, &record.fact, record.number, &record.changes);
-        for change in &record.changes {
-            match change {
-                Change::ChildDropped { key } => effects.push(Effect::CancelChild { key: key.clone() }),
-                Change::Finished { output, .. } => {
-                    // The record itself may have the output that is too large to be kept.
-                    let output = match output {
-                        Some(datum @ (Datum::Given | Datum::Is(_))) => {
-                            Some(Folding::new(&record.fact, record.number).value(x, ROOT, datum))
-                        }
-                        Some(Datum::Input | Datum::Item) | None => None,
-                    };
-                    let outcome = match (output.filter(|output| !output.is_null()), &x.outcome) {
-                        (Some(output), Some(outcome)) => {
-                            Some(Outcome { output: Some(Value::clone(&output)), ..outcome.clone() })
-                        }
-                        (_, _) => self.outcome(),
-                    };
-                    let parent = x.start.as_ref().and_then(|start| start.parent.clone());
-                    if let (Some(outcome), Some(_)) = (outcome, &parent) {
-                        effects.push(Effect::Ended { outcome: Box::new(outcome), parent });
-                    }
-                }
-                // What these asked for has ended with the saga.
-                Change::Began { .. }
-                | Change::Opened { .. }
-                | Change::Entered { .. }
-                | Change::Attempted { .. }
-                | Change::Slept { .. }
-                | Change::Awaits { .. }
-                | Change::Retrying { .. }
-                | Change::Forked { .. }
-                | Change::ScopeEnded { .. }
-                | Change::Joined { .. }
-                | Change::Assigned { .. }
-                | Change::Left { .. }
-                | Change::Published { .. }
-                | Change::Pushed { .. }
-                | Change::Armed { .. }
-                | Change::Unwinding { .. }
-                | Change::UndoStarted { .. }
-                | Change::UndoRetrying { .. }
-                | Change::UndoStuck { .. }
-                | Change::Undone { .. }
-                | Change::Ending { .. }
-                | Change::SignalKept { .. }
-                | Change::SignalTaken { .. }
-                | Change::SignalSeen { .. }
-                | Change::Parked { .. }
-                | Change::Unparked => {}
-            }
-        }
-        effects
+        said(&self.execution, record, || self.outcome())
     }
 }

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
+use protocol::view::Outcome;
 use protocol::{Envelope, EventId, Value};
 use uuid::Uuid;
 
-use super::change::{Alarm, Change};
+use super::change::{Alarm, Change, Datum};
 use super::effect::{ActivityCall, Effect};
 use super::execution::{Doing, Execution, Frame, ROOT, Undo, Undoing};
-use super::fact::Fact;
 use super::fold::Folding;
+use super::record::Record;
 
 /// Ids of events are derived under this, so that no other program's ids meet them.
 const EVENT_IDS: Uuid = Uuid::from_u128(0x5ca1_d000_e7e2_4b0a_9c1f_736b_616c_6421);
@@ -113,15 +114,64 @@ pub(super) fn is_outbox(effect: &Effect) -> bool {
     }
 }
 
-/// The events of a record that is already folded: the relay may not have sent them.
-pub(super) fn events(x: &Execution, fact: &Fact, number: u64, changes: &[Change]) -> Vec<Effect> {
-    let mut folding = Folding::new(fact, number);
+/// What is to be sent again because of `record`, which is folded already: events, cancelled children,
+/// and to a parent the end. Children it started are in [`wanted`] while they are. `outcome` is how the
+/// saga ended, for an end whose record does not tell its output.
+pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<Outcome>) -> Vec<Effect> {
+    let mut folding = Folding::new(&record.fact, record.number);
     let mut effects = Vec::new();
-    for change in changes {
-        if let Change::Published { event, payload } = change {
-            let payload = folding.value(x, ROOT, payload);
-            folding.events += 1;
-            effects.extend(envelope(x, &folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
+    for change in &record.changes {
+        match change {
+            Change::Published { event, payload } => {
+                let payload = folding.value(x, ROOT, payload);
+                folding.events += 1;
+                effects.extend(envelope(x, &folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
+            }
+            Change::ChildDropped { key } => effects.push(Effect::CancelChild { key: key.clone() }),
+            Change::Finished { output, .. } => {
+                // The record itself may have the output that is too large to be kept.
+                let output = match output {
+                    Some(datum @ (Datum::Given | Datum::Is(_))) => Some(folding.value(x, ROOT, datum)),
+                    Some(Datum::Input | Datum::Item) | None => None,
+                };
+                let outcome = match (output.filter(|output| !output.is_null()), &x.outcome) {
+                    (Some(output), Some(outcome)) => {
+                        Some(Outcome { output: Some(Value::clone(&output)), ..outcome.clone() })
+                    }
+                    (_, _) => outcome(),
+                };
+                let parent = x.start.as_ref().and_then(|start| start.parent.clone());
+                if let (Some(outcome), Some(_)) = (outcome, &parent) {
+                    effects.push(Effect::Ended { outcome: Box::new(outcome), parent });
+                }
+            }
+            // What these asked for is wanted still, or has ended.
+            Change::Began { .. }
+            | Change::Opened { .. }
+            | Change::Entered { .. }
+            | Change::Attempted { .. }
+            | Change::Slept { .. }
+            | Change::Awaits { .. }
+            | Change::Retrying { .. }
+            | Change::Forked { .. }
+            | Change::ScopeEnded { .. }
+            | Change::Failing { .. }
+            | Change::Joined { .. }
+            | Change::Assigned { .. }
+            | Change::Left { .. }
+            | Change::Pushed { .. }
+            | Change::Armed { .. }
+            | Change::Unwinding { .. }
+            | Change::UndoStarted { .. }
+            | Change::UndoRetrying { .. }
+            | Change::UndoStuck { .. }
+            | Change::Undone { .. }
+            | Change::Ending { .. }
+            | Change::SignalKept { .. }
+            | Change::SignalTaken { .. }
+            | Change::SignalSeen { .. }
+            | Change::Parked { .. }
+            | Change::Unparked => {}
         }
     }
     effects

@@ -124,8 +124,6 @@ struct Recovery {
     outbox: Vec<(Position, Vec<Arc<Sending>>)>,
     mark: (Mark, u64),
     orphans: HashMap<SagaId, u64>,
-    /// Sagas that are in a page, as far as the tail has come.
-    followed: HashMap<SagaId, Driver>,
     replayed: u64,
 }
 
@@ -201,8 +199,9 @@ impl Recovery {
                 self.replayed += 1;
                 if self.in_pages.get(&record.saga).is_some_and(|(ended, _)| position <= *ended) {
                     // It ended and its page is written, but what it said may not be sent.
-                    let unsent = position > relayed;
-                    self.send_again(engine, shard, position, &record, unsent.then_some(&mut sendings)).await?;
+                    if position > relayed {
+                        sendings.extend(self.send_again(engine, &record).await?);
+                    }
                     continue;
                 }
                 if let FactKind::Started(start) = &record.fact.kind {
@@ -234,54 +233,15 @@ impl Recovery {
         Ok(())
     }
 
-    /// Follows an ended saga and gathers what this record of it says is to be sent, if that is
-    /// `wanted`. A saga that began in the tail is followed from there; one that began earlier is
-    /// read back along its chain, once: one thing that cannot be delivered keeps everything after
-    /// it unsent, and then a walk for every record took longer than the takeover may.
-    async fn send_again(
-        &mut self,
-        engine: &Engine,
-        shard: ShardId,
-        position: Position,
-        record: &Record,
-        wanted: Option<&mut Vec<Arc<Sending>>>,
-    ) -> Result<(), NotTaken> {
+    /// What this record of a saga that ended and is in a page says is to be sent.
+    async fn send_again(&mut self, engine: &Engine, record: &Record) -> Result<Vec<Arc<Sending>>, NotTaken> {
+        let damaged = |why: String| NotTaken(format!("the page entry of {}: {why}", record.saga));
         let remains = self.in_pages.get(&record.saga).and_then(|(_, remains)| remains.as_ref());
-        if let Some(bytes) = remains {
-            let Some(sendings) = wanted else { return Ok(()) };
-            let remains: Remains = codec::load(bytes).map_err(|error| NotTaken(error.to_string()))?;
-            let words = remains.last_words(record);
-            let definition = self.definition(engine, remains.execution.definition()).await?;
-            sendings.extend(Sending::of(&Driver::restore(definition, remains.execution), words));
-            return Ok(());
-        }
-        let mut driver = match (self.followed.remove(&record.saga), &record.fact.kind) {
-            (Some(driver), _) => driver,
-            (None, FactKind::Started(start)) => {
-                Driver::new(record.saga.clone(), self.definition(engine, &start.definition).await?)
-            }
-            // Nobody may ever ask.
-            (None, _) if wanted.is_none() => return Ok(()),
-            (None, _) => {
-                let chain = super::load::chain(engine, shard, &record.saga, position, 0).await;
-                let chain = chain.map_err(|problem| NotTaken(problem.message))?;
-                let first = chain.first().map(|(_, first)| &first.fact.kind);
-                let Some(FactKind::Started(start)) = first else { return Ok(()) };
-                let mut driver = Driver::new(record.saga.clone(), self.definition(engine, &start.definition).await?);
-                for (at, former) in chain.iter().take_while(|(_, former)| former.number < record.number) {
-                    driver.replay(former, *at).map_err(|error| NotTaken(error.to_string()))?;
-                }
-                driver
-            }
-        };
-        let effects = driver.replay(record, position).map_err(|error| NotTaken(error.to_string()))?;
-        if let Some(sendings) = wanted {
-            sendings.extend(Sending::of(&driver, effects));
-        }
-        if !driver.execution().is_final() {
-            self.followed.insert(record.saga.clone(), driver);
-        }
-        Ok(())
+        let bytes = remains.ok_or_else(|| damaged("nothing remains of it".into()))?;
+        let remains: Remains = codec::load(bytes).map_err(|error| damaged(error.to_string()))?;
+        let words = remains.last_words(record);
+        let definition = self.definition(engine, remains.execution.definition()).await?;
+        Ok(Sending::of(&Driver::restore(definition, remains.execution), words))
     }
 
     fn finish(self, header: Header, position: Position) -> Recovered {

@@ -117,7 +117,7 @@ pub struct EndedEntry {
     pub position: Position,
     /// Tells a repeated start from a different one.
     pub start_digest: u64,
-    /// Its [`Remains`](crate::machine::Remains), stored. Absent in what the first release wrote.
+    /// Its [`Remains`](crate::machine::Remains), stored; not here once they are in a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remains: Option<serde_bytes::ByteBuf>,
 }

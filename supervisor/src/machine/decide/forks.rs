@@ -216,19 +216,39 @@ impl Decider<'_> {
 
     /// Stops what still runs inside the state of `scope`.
     pub(super) fn stop_fork(&mut self, scope: u64) {
-        if self.forked(scope).is_none() {
-            return;
+        if self.forked(scope).is_some() {
+            self.drop_children_inside(scope);
+            self.put(Change::Joined { scope });
         }
-        let inside: Vec<u64> = self.x.scopes.keys().copied().filter(|inner| self.is_inside(*inner, scope)).collect();
-        inside.into_iter().for_each(|inner| self.drop_children(inner));
-        self.put(Change::Joined { scope });
     }
 
-    fn is_inside(&self, inner: u64, outer: u64) -> bool {
-        match self.x.scopes.get(&inner).and_then(|scope| scope.holder) {
-            Some((holder, _)) => holder == outer || self.is_inside(holder, outer),
-            None => false,
+    /// The state of `scope` fails with `error` once what is being undone inside is undone; whatever
+    /// else runs inside stops now.
+    pub(super) fn fail_later(&mut self, scope: u64, error: StepError) {
+        self.drop_children_inside(scope);
+        let error = self.kept_error(error);
+        self.put(Change::Failing { scope, state: self.x.path(scope), error });
+    }
+
+    /// A branch or item of a state that fails has undone what it did: it ends here. The last one lets
+    /// the state fail.
+    pub(super) fn undone_inside(&mut self, scope: u64) {
+        let Some((holder, _)) = self.x.scopes.get(&scope).and_then(|scope| scope.holder) else { return };
+        self.put(Change::ScopeEnded { scope, output: Datum::Is(Arc::new(Value::Null)), failed: false });
+        if self.x.undoes_inside(holder) {
+            return;
         }
+        if self.x.fails_around(holder) {
+            return self.undone_inside(holder);
+        }
+        let Some(error) = self.x.failing(holder).cloned() else { return };
+        let parallel = self.state(holder).is_some_and(|state| matches!(state.kind, Kind::Parallel(_)));
+        self.trouble(holder, error, parallel.then_some(BRANCH_FAILED));
+    }
+
+    fn drop_children_inside(&mut self, scope: u64) {
+        let inside: Vec<u64> = self.x.scopes.keys().copied().filter(|inner| self.x.is_inside(*inner, scope)).collect();
+        inside.into_iter().for_each(|inner| self.drop_children(inner));
     }
 }
 

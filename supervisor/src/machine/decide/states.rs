@@ -211,6 +211,9 @@ impl Decider<'_> {
         // What an expression says of a value can be as long as the value.
         error.cut();
         let Some(state) = self.state(scope) else { return };
+        if self.x.undoes_inside(scope) {
+            return self.fail_later(scope, error);
+        }
         let matched = state.retry.iter().position(|retrier| retry::matches(&retrier.errors, &error.error, also));
         if let Some(index) = matched.filter(|_| !error.permanent) {
             let used = self.x.frame(scope).and_then(|frame| frame.retries.get(index).copied()).unwrap_or_default();

@@ -46,7 +46,11 @@ impl Decider<'_> {
                 cause: Some(ending.cause),
             });
         } else if self.x.frame(scope).is_some_and(|frame| frame.doing == Doing::Undo) {
-            self.finish(scope, None);
+            if self.x.fails_around(scope) {
+                self.undone_inside(scope);
+            } else {
+                self.finish(scope, None);
+            }
         }
     }
 
