@@ -302,44 +302,35 @@ fn services(
 ) -> Vec<Service> {
     let (bus, node) = (client.clone(), queries.node.clone());
     let mut services = vec![
-        Service { name: "commands", start: Arc::new(move |_| commands.clone().serve().boxed()) },
-        Service {
-            name: "peers",
-            start: Arc::new(move |_| {
-                let served = serve_peers(bus.clone(), node.clone(), dispatcher.clone());
-                async move { Ok(served.await?) }.boxed()
-            }),
-        },
-        Service {
-            name: "queries",
-            start: Arc::new(move |_| {
-                let served = queries.clone().serve();
-                async move { Ok(served.await?) }.boxed()
-            }),
-        },
+        Service::new("commands", move |_| commands.clone().serve().boxed()),
+        Service::new("peers", move |_| {
+            let served = serve_peers(bus.clone(), node.clone(), dispatcher.clone());
+            async move { Ok(served.await?) }.boxed()
+        }),
+        Service::new("queries", move |_| {
+            let served = queries.clone().serve();
+            async move { Ok(served.await?) }.boxed()
+        }),
     ];
     if config.debug.enabled {
         let (bind, token) = (config.debug.bind, config.debug.token.clone());
         let limits = config.http_limits();
-        services.push(Service {
-            name: "debug",
-            start: Arc::new(move |card| {
-                let (source, token, address) = (source.clone(), token.clone(), address.clone());
-                // A restart listens where it listened before.
-                let bind = address.get().copied().unwrap_or(bind);
-                async move {
-                    // The listener stops with this service: whichever way it ends, `_alive` is dropped.
-                    let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
-                    let stop = async move { drop(ended.await) };
-                    let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
-                    // The same address at every restart.
-                    let _ = address.set(at);
-                    card.doing(format!("http://{at}"));
-                    Ok(served.await??)
-                }
-                .boxed()
-            }),
-        });
+        services.push(Service::new("debug", move |card| {
+            let (source, token, address) = (source.clone(), token.clone(), address.clone());
+            // A restart listens where it listened before.
+            let bind = address.get().copied().unwrap_or(bind);
+            async move {
+                // The listener stops with this service: whichever way it ends, `_alive` is dropped.
+                let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
+                let stop = async move { drop(ended.await) };
+                let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
+                // The same address at every restart.
+                let _ = address.set(at);
+                card.doing(format!("http://{at}"));
+                Ok(served.await??)
+            }
+            .boxed()
+        }));
     }
     services
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use protocol::{DefinitionRef, Envelope, Epoch, NodeId, ShardId, Tenant, Time, Value};
+use protocol::{
+    DefinitionRef, Envelope, Environment, Epoch, NodeId, ShardId, Tenant, Time, Value, WorkerId, WorkerKind,
+};
 
 use crate::activity::{Attempt, Failure};
 
@@ -196,6 +198,35 @@ pub trait Definitions: Send + Sync + 'static {
         &self,
         which: &DefinitionRef,
     ) -> Result<Option<Arc<crate::machine::definition::Definition>>, Unavailable>;
+}
+
+/// Which environments there are, for workers to look after.
+#[async_trait]
+pub trait Environments: Send + Sync + 'static {
+    /// The environments that a worker of `kind` looks after, each with its tenant. Asked again and
+    /// again; a worker whose environment is not listed any more is stopped.
+    async fn of(&self, kind: &WorkerKind) -> Result<Vec<(Tenant, Environment)>, Unavailable>;
+}
+
+/// What is remembered of each worker while it moves from node to node: one small value, kept by
+/// compare-and-set, because two nodes may run it for a moment.
+#[async_trait]
+pub trait WorkerMemory: Send + Sync + 'static {
+    /// What is kept of `worker`, as last written by whomever.
+    async fn get(&self, worker: &WorkerId) -> Result<Option<Kept>, Unavailable>;
+
+    /// Keeps `bytes` of `worker`, if the revision still is `expected` (0: there is none). Answers
+    /// the new revision.
+    async fn put(&self, worker: &WorkerId, bytes: Bytes, expected: u64) -> Result<u64, PutError>;
+}
+
+/// What is kept of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// To be expected by the next write.
+    pub revision: u64,
+    /// What was put; empty when somebody removed it.
+    pub bytes: Bytes,
 }
 
 /// How a shard speaks to sagas that live on other shards. Delivery is repeated until it is

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dashmap::DashMap;
-use futures::future::BoxFuture;
-use protocol::{Epoch, NodeId, ShardId};
+use protocol::{Epoch, ShardId};
 use ractor::{ActorCell, ActorId};
 use tracing::{error, info, warn};
 
-use super::card::{Card, Life};
+use super::card::Card;
 use super::engine::Engine;
+use super::service::ServiceActor;
 use super::shard::{self, ShardActor};
 use super::shell::{self, Behaviour, Fault, Handle, Me};
 use crate::machine::membership::{Membership, Move, plan};
 use crate::machine::restart::{Failures, Intensity, Strategy, Verdict};
 use crate::ports::{Beat, Cluster, Lease};
+
+pub use super::service::{Service, StartActor, StartService, StartWith};
+pub use super::shards::Shards;
 
 /// Settings of membership.
 #[derive(Clone, Debug)]
@@ -40,50 +42,6 @@ impl Default for ClusterLimits {
             restarts: Intensity { restarts: 10, ..Intensity::default() },
         }
     }
-}
-
-/// Where every shard is, for whoever routes to it. Kept by the root.
-#[derive(Default)]
-pub struct Shards {
-    local: DashMap<ShardId, Handle<shard::Message>>,
-    owners: DashMap<ShardId, NodeId>,
-    live: std::sync::Mutex<BTreeSet<NodeId>>,
-}
-
-impl Shards {
-    /// The shard, if this node runs it.
-    pub fn local(&self, shard: ShardId) -> Option<Handle<shard::Message>> {
-        self.local.get(&shard).map(|handle| handle.clone())
-    }
-
-    /// Every shard that this node runs.
-    pub fn all_local(&self) -> Vec<(ShardId, Handle<shard::Message>)> {
-        let mut all: Vec<_> = self.local.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
-        all.sort_by_key(|(shard, _)| *shard);
-        all
-    }
-
-    /// Who owns the shard by its lease, when that node is alive.
-    pub fn owner(&self, shard: ShardId) -> Option<NodeId> {
-        self.owners.get(&shard).map(|owner| owner.clone())
-    }
-
-    /// Who is alive.
-    pub fn live(&self) -> BTreeSet<NodeId> {
-        self.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
-/// Makes a service's future, anew at each start. It runs until the service ends.
-pub type StartService = Arc<dyn Fn(Arc<Card>) -> BoxFuture<'static, Result<(), Fault>> + Send + Sync>;
-
-/// A service of the node that the root keeps running: the command service, the debug endpoint.
-#[derive(Clone)]
-pub struct Service {
-    /// Its name in the tree.
-    pub name: &'static str,
-    /// Makes it run.
-    pub start: StartService,
 }
 
 /// What the root is told.
@@ -366,7 +324,7 @@ impl RootActor {
         match started {
             Ok(handle) if handle.cell().get_status() < ractor::ActorStatus::Stopping => {
                 state.shard_of.insert(handle.cell().get_id().pid(), shard);
-                self.shards.local.insert(shard, handle.clone());
+                self.shards.gain(shard, handle.clone());
                 self.shards.owners.insert(shard, self.engine.node.clone());
                 state.shards.insert(shard, Owned { epoch, handle: Some(handle), handing_over: false });
                 if state.leaving {
@@ -385,13 +343,13 @@ impl RootActor {
         {
             owned.handing_over = true;
             // From here on commands wait for the next owner instead of being refused.
-            self.shards.local.remove(&shard);
+            self.shards.lose(shard);
             handle.tell(shard::Message::Drain);
         }
     }
 
     fn shard_ended(&self, me: &Me<Message>, shard: ShardId, failure: Option<String>, state: &mut State) {
-        self.shards.local.remove(&shard);
+        self.shards.lose(shard);
         me.card().forget(&format!("shard {shard}"));
         let Some(owned) = state.shards.remove(&shard) else { return };
         if let Some(why) = failure {
@@ -446,33 +404,21 @@ impl RootActor {
     }
 
     async fn start_service(&self, me: &Me<Message>, index: usize, state: &mut State) -> Result<(), Fault> {
-        let service = self.services[index].clone();
-        let card = Card::new(service.name, "service", self.engine.now());
-        me.card().adopt(card.clone());
-        let handle = shell::start(ServiceActor { service }, card, Some(me.cell())).await?;
-        state.services[index].0 = Some(handle.cell().get_id());
+        let Service { name, start } = self.services[index].clone();
+        let cell = match start {
+            StartWith::Future(start) => {
+                let card = Card::new(name, "service", self.engine.now());
+                me.card().adopt(card.clone());
+                shell::start(ServiceActor { start }, card, Some(me.cell())).await?.cell()
+            }
+            StartWith::Actor(start) => {
+                let card = Card::supervising(name, "service", Some(Strategy::OneForOne.word()), self.engine.now());
+                me.card().adopt(card.clone());
+                start(card, me.cell()).await?
+            }
+        };
+        state.services[index].0 = Some(cell.get_id());
         Ok(())
-    }
-}
-
-/// Runs one service.
-struct ServiceActor {
-    service: Service,
-}
-
-impl Behaviour for ServiceActor {
-    type Message = ();
-    type State = ();
-
-    async fn start(&self, me: &Me<()>) -> Result<(), Fault> {
-        me.tell(());
-        Ok(())
-    }
-
-    async fn handle(&self, me: &Me<()>, (): (), (): &mut ()) -> Result<(), Fault> {
-        me.card().set_life(Life::Running);
-        (self.service.start)(me.card().clone()).await?;
-        Err("it ended by itself".into())
     }
 }
 
