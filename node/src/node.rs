@@ -17,21 +17,23 @@ use serde::de::DeserializeOwned;
 use supervisor::activities::Activities;
 use supervisor::activity::Activity;
 use supervisor::machine::restart::Intensity;
-use supervisor::ports::{Clock, Cluster, Outbox};
+use supervisor::ports::{Clock, Cluster, Environments, Outbox};
 use supervisor::tree::engine::{Engine, Limits, Seeds};
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Service, Shards};
 use supervisor::tree::shell::Handle;
+use supervisor::tree::workers::{Local, WorkersActor};
+use supervisor::worker::Worker;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::nats::{
-    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, StreamOutbox,
-    connect, sync_mode,
+    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory,
+    StreamOutbox, connect, sync_mode,
 };
 use crate::service::{
-    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, serve_peers,
+    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
 use crate::telemetry::{Metrics, Observed};
 
@@ -55,6 +57,10 @@ pub struct Parts {
     pub activities: Vec<Arc<dyn Activity>>,
     /// Definitions deployed at start: file and source.
     pub definitions: Vec<(String, String)>,
+    /// Kinds of workers; every node of a cluster has the same.
+    pub workers: Vec<Arc<dyn Worker>>,
+    /// Which environments they look after; needed when there are workers.
+    pub environments: Option<Arc<dyn Environments>>,
 }
 
 /// A running node.
@@ -64,9 +70,13 @@ pub struct Node {
     debug: Arc<OnceLock<SocketAddr>>,
     dispatcher: Arc<Dispatcher>,
     commands: Arc<CommandService>,
+    workers: Arc<Local>,
     id: NodeId,
 }
 
+/// How long a node that leaves waits for its workers: the time in which a run may end, and to abort
+/// the others.
+const LAST_RUNS: Duration = Duration::from_secs(8);
 /// How long a node that leaves works on commands that came before it closed its door; a command
 /// that waits for a shard to settle is held no longer.
 const LAST_COMMANDS: Duration = Duration::from_secs(8);
@@ -132,6 +142,7 @@ impl Node {
             observer: Arc::new(Observed(metrics.clone())),
         });
         let places = Arc::new(Shards::default());
+        let workers = Arc::new(Local::new(parts.workers)?);
         let about = crate::service::About {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
@@ -144,6 +155,7 @@ impl Node {
             shards: shape.shards,
             places: places.clone(),
             root: OnceLock::new(),
+            workers: workers.clone(),
             bus: bus.clone(),
             about,
         });
@@ -159,6 +171,7 @@ impl Node {
             definitions: library,
             events,
             queries: queries.clone(),
+            workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
         // Set once, right here.
@@ -166,14 +179,14 @@ impl Node {
         let commands = Arc::new(CommandService {
             bus: bus.clone(),
             dispatcher: dispatcher.clone(),
-            outbox,
+            outbox: outbox.clone(),
             clock,
             door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
         });
         let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
         let debug_address = Arc::new(OnceLock::new());
-        let services = services(
+        let mut services = services(
             &config,
             &bus.client,
             commands.clone(),
@@ -182,6 +195,16 @@ impl Node {
             source,
             debug_address.clone(),
         );
+        if !workers.kinds().is_empty() {
+            let environments = parts.environments.context("workers need to know which environments there are")?;
+            let memory = Arc::new(KvWorkerMemory::open(&bus, replicas).await?);
+            let (engine, limits, local, shards) = (engine.clone(), Arc::default(), workers.clone(), places.clone());
+            let actor = WorkersActor { engine, limits, local, shards, environments, memory };
+            services.push(actor.service());
+            let (client, workers, shards) = (bus.client.clone(), workers.clone(), places.clone());
+            let triggers = Arc::new(Triggers { client, workers, shards, outbox });
+            services.push(Service::new("triggers", move |_| triggers.clone().serve().boxed()));
+        }
         let (last_word, last_words) = mpsc::unbounded_channel();
         let cluster: Arc<dyn Cluster> = Arc::new(cluster);
         let info = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
@@ -198,7 +221,7 @@ impl Node {
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
         watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
-        let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, id };
+        let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, workers, id };
         node.joined(&queries, config.debug.enabled).await?;
         Ok(node)
     }
@@ -249,7 +272,9 @@ impl Node {
     pub async fn drain(self) -> anyhow::Result<()> {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.root.tell(root::Message::Drain(tell));
-        told.await.context("the tree ended while it was handed over")?;
+        // Runs under way may end while shards are handed over.
+        let (told, ()) = tokio::join!(told, self.workers.drain(LAST_RUNS));
+        told.context("the tree ended while it was handed over")?;
         // Commands that came meanwhile are on their way to the new owners, which the root still sees.
         self.commands.door.close(LAST_COMMANDS).await;
         self.root.stop();
@@ -405,7 +430,7 @@ impl DebugSource for Source {
                 Body::Actor(root) => self.metrics.observe_tree(&root),
                 Body::Owners(shards) => self.metrics.observe_shards(&shards),
                 Body::Health(health) => self.metrics.observe_health(&health),
-                Body::Sagas(_) | Body::Nothing => {}
+                Body::Sagas(_) | Body::Workers(_) | Body::Nothing => {}
             }
         }
         self.metrics.encode()

@@ -22,7 +22,7 @@ use protocol::{Principal, Problem, Tenant, subjects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use answers::{Deployed, Listed, Rows, Source, StartAnswer};
+pub use answers::{Deployed, Listed, Rows, RunAnswer, Source, StartAnswer, Workers};
 pub use error::Error;
 pub use events::{EVENT_STREAM, EventTail, Since};
 

@@ -25,9 +25,10 @@ mod scan;
 mod snapshots;
 mod streams;
 mod sync;
+mod workers;
 
 /// The buckets, by their names.
-pub const BUCKETS: [&str; 3] = [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET];
+pub const BUCKETS: [&str; 4] = [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET, workers::BUCKET];
 
 pub use activities::{BusActivities, CAUSE_MAX_BYTES, ERROR_NAME_MAX_BYTES, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
@@ -42,3 +43,4 @@ pub use outbox::{DEAD, EVENTS, OutboxConfig, REASON, StreamOutbox, WHY};
 pub use snapshots::KvSnapshots;
 pub use streams::{Replicas, SetupError};
 pub use sync::{SyncMode, sync_mode};
+pub use workers::KvWorkerMemory;

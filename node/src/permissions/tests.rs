@@ -112,6 +112,7 @@ fn nobody_but_a_node_comes_near_what_is_inside() {
         assert!(!any(&node.publish, &format!("$JS.API.{destroyed}.SKALD_JOURNAL")), "a node may {destroyed}");
     }
     assert!(!any(&node.publish, "skald.cmd.acme.ann.saga.start"), "a node speaks as nobody");
+    assert!(any(&node.subscribe, "skald.evt.acme.Made"), "events make its workers run");
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Cluster {
                 .into_iter()
                 .filter_map(|answer| match answer.body {
                     Body::Health(health) => Some(health),
-                    Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => None,
+                    Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
                 })
                 .collect();
             if !health.is_empty() {
@@ -99,7 +99,7 @@ impl Cluster {
     pub async fn owners(&self) -> Vec<usize> {
         let owns = |answer: &Answer| match &answer.body {
             Body::Health(health) => !health.shards.is_empty(),
-            Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => false,
+            Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => false,
         };
         let answers = self.clients[0].query(&Query::Health).await.unwrap_or_default();
         let owners: Vec<_> =
