@@ -1,6 +1,7 @@
 //! The work: activities, built-in definitions and the ports they need.
 
 pub mod marketplace;
+pub mod runtime;
 
 /// The definitions that come with the product, as file names and sources.
 pub fn definitions() -> &'static [(&'static str, &'static str)] {

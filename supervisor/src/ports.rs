@@ -125,6 +125,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// The lease of every shard that ever had one. Cheap: called several times a second.
     async fn leases(&self) -> Result<Vec<Lease>, Unavailable>;
 
+    /// Returns when a lease may have changed since it last returned; never, where nobody can tell.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
     /// Takes the lease of `shard` for `node`, if its epoch still is `over` (0: there never was
     /// one). Answers the new epoch, higher than any before. `None`: somebody else was faster.
     async fn claim(&self, shard: ShardId, node: &NodeId, over: Epoch) -> Result<Option<Epoch>, Unavailable>;

@@ -1,0 +1,169 @@
+//! What the end of something means for the service.
+
+use protocol::Time;
+
+use super::command::Outcome;
+use super::decision::Act;
+use super::state::{Action, COMPLETED_MAX, HELD_MAX, Held, Hold, ServiceState, Standing, UnderWay};
+use crate::runtime::model::Revision;
+use crate::runtime::model::deployment::shortened;
+
+/// Takes the end of what was under way into the state.
+pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outcome, now: Time) -> Vec<Act> {
+    state.under_way = None;
+    if let Some(answered) = state.answered.iter_mut().find(|answered| answered.sequence == ended.sequence) {
+        answered.outcome = Some(short(outcome));
+    }
+    let mut acts = Vec::new();
+    match (&ended.action, outcome) {
+        (Action::Deploying { to, .. } | Action::Remediating { to, .. }, Outcome::Succeeded) => {
+            state.replicas = state.governed.map_or(to.replicas, |range| match state.current {
+                Some(_) => range.nearest(state.replicas),
+                None => range.nearest(to.replicas),
+            });
+            state.complete(to);
+        }
+        (
+            Action::Deploying { from, to } | Action::Remediating { from, to },
+            Outcome::RolledBack { why } | Outcome::Stuck { why },
+        ) => {
+            // R105, H01: it stays away until desired state moves on.
+            let held = ServiceState::what_to_hold(from.as_ref(), to);
+            if let Some(hold) = held.and_then(|held| state.hold(held, why, now)) {
+                acts.push(Act::SayHeld { hold });
+            }
+            // H08: what was before a first deployment is nothing.
+            let stuck = matches!(outcome, Outcome::Stuck { .. });
+            if stuck || from.is_none() {
+                acts.push(state.incident(why, now));
+            }
+        }
+        // R058: it ended before anything was rolled out, which is not the release's fault.
+        (Action::Deploying { .. } | Action::Remediating { .. }, Outcome::Failed { .. }) => {}
+        (Action::Restoring { to, .. }, Outcome::Succeeded) => {
+            state.replicas = state.governed.map_or(to.replicas, |range| range.nearest(state.replicas));
+            let gone = state.current.clone();
+            state.completed.retain(|revision| gone.as_ref().is_none_or(|gone| !gone.same_release(revision)));
+            state.complete(to);
+        }
+        // R101.
+        (Action::Restoring { .. }, Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why }) => {
+            acts.push(state.incident(why, now))
+        }
+        (Action::Stopping { from }, Outcome::Succeeded) => {
+            state.completed.retain(|revision| !from.same_release(revision));
+            state.current = None;
+            let why = format!("{} was taken out of the traffic, and nothing good is known", from.version);
+            // The incident was raised when it was begun; the service stays one.
+            state.standing = Standing::Incident { why, since: now };
+        }
+        (Action::Stopping { .. }, Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why }) => {
+            acts.push(state.incident(why, now))
+        }
+        (Action::Scaling { to, .. }, Outcome::Succeeded) => state.replicas = *to,
+        (Action::Configuring { to, .. }, Outcome::Succeeded) => {
+            if let Some(current) = state.current.clone() {
+                state.complete(&Revision { configuration: Some(to.clone()), ..current });
+            }
+        }
+        (Action::Configuring { to, .. }, Outcome::RolledBack { why }) => {
+            if let Some(hold) = state.hold(Held::Configuration(to.clone()), why, now) {
+                acts.push(Act::SayHeld { hold });
+            }
+        }
+        (Action::Refreshing { secret_binding_id, to, .. }, Outcome::Succeeded) => {
+            if let Some(current) = &mut state.current {
+                current.secrets.insert(secret_binding_id.clone(), *to);
+            }
+        }
+        (Action::Draining { why }, Outcome::Succeeded) => {
+            state.replicas = 0;
+            state.standing = Standing::Drained { why: why.clone(), since: now };
+        }
+        // What was before is still so.
+        (
+            Action::Scaling { .. } | Action::Refreshing { .. } | Action::Draining { .. },
+            Outcome::RolledBack { .. } | Outcome::Failed { .. },
+        )
+        | (Action::Configuring { .. }, Outcome::Failed { .. }) => {}
+        (
+            Action::Scaling { .. } | Action::Configuring { .. } | Action::Refreshing { .. } | Action::Draining { .. },
+            Outcome::Stuck { why },
+        ) => acts.push(state.incident(why, now)),
+    }
+    acts
+}
+
+fn short(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Succeeded => Outcome::Succeeded,
+        Outcome::RolledBack { why } => Outcome::RolledBack { why: shortened(why) },
+        Outcome::Failed { why } => Outcome::Failed { why: shortened(why) },
+        Outcome::Stuck { why } => Outcome::Stuck { why: shortened(why) },
+    }
+}
+
+impl Action {
+    /// What comes, when a revision comes.
+    pub(super) const fn coming(&self) -> Option<&Revision> {
+        match self {
+            Self::Deploying { to, .. } | Self::Remediating { to, .. } | Self::Restoring { to, .. } => Some(to),
+            Self::Stopping { .. }
+            | Self::Scaling { .. }
+            | Self::Configuring { .. }
+            | Self::Refreshing { .. }
+            | Self::Draining { .. } => None,
+        }
+    }
+}
+
+impl ServiceState {
+    /// `revision` runs, and is a way back from whatever comes next.
+    fn complete(&mut self, revision: &Revision) {
+        self.current = Some(revision.clone());
+        self.completed.retain(|known| !known.same_release(revision));
+        self.completed.push_back(revision.clone());
+        while self.completed.len() > COMPLETED_MAX {
+            self.completed.pop_front();
+        }
+    }
+
+    /// What of `bad` must not come again, when `good` runs instead: the image if that differs,
+    /// otherwise the configuration.
+    pub(super) fn what_to_hold(good: Option<&Revision>, bad: &Revision) -> Option<Held> {
+        match (good, &bad.configuration) {
+            (Some(good), Some(configuration)) if good.image == bad.image => {
+                (good.configuration != bad.configuration).then(|| Held::Configuration(configuration.clone()))
+            }
+            (Some(good), None) if good.image == bad.image => None,
+            (Some(_) | None, _) => Some(Held::Image(bad.image.clone())),
+        }
+    }
+
+    /// Holds `what`; `None` when it is held already.
+    pub(super) fn hold(&mut self, what: Held, why: &str, since: Time) -> Option<Hold> {
+        if self.held.iter().any(|hold| hold.what == what) {
+            return None;
+        }
+        let hold = Hold { what, why: shortened(why), since };
+        self.held.push(hold.clone());
+        if self.held.len() > HELD_MAX {
+            let desired = self.desired.as_ref().map(|(desired, _)| desired);
+            let wanted = |held: &Held| match held {
+                Held::Image(image) => desired.is_some_and(|desired| desired.image == *image),
+                Held::Configuration(at) => desired.is_some_and(|desired| desired.configuration.as_ref() == Some(at)),
+            };
+            if let Some(oldest) = self.held.iter().position(|hold| !wanted(&hold.what)) {
+                self.held.remove(oldest);
+            }
+        }
+        Some(hold)
+    }
+
+    /// Nothing good could be reached: people must act (R094, R110).
+    fn incident(&mut self, why: &str, since: Time) -> Act {
+        let why = shortened(why);
+        self.standing = Standing::Incident { why: why.clone(), since };
+        Act::RaiseIncident { why }
+    }
+}

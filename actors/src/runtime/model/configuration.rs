@@ -1,0 +1,85 @@
+//! Versions of a runtime configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::fault::{self, Fault};
+use super::ids::{ConfigurationId, Digest, EnvironmentId};
+
+/// The most entries of one version: more belongs into a file of the image.
+pub const ENTRIES_MAX: usize = 512;
+/// The longest name of an entry, in bytes.
+pub const NAME_MAX_BYTES: usize = 256;
+/// The longest value of an entry, in bytes: all of a version stays under a message's 1 MiB.
+pub const VALUE_MAX_BYTES: usize = 16 * 1024;
+/// All names and values of one version together, in bytes.
+pub const TOTAL_MAX_BYTES: usize = 512 * 1024;
+
+/// One version of one configuration. A version never changes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationRef {
+    /// Which configuration.
+    pub configuration_id: ConfigurationId,
+    /// Which version, counted from 1.
+    pub version: u64,
+}
+
+impl std::fmt::Display for ConfigurationRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} v{}", self.configuration_id, self.version)
+    }
+}
+
+/// One version with its content.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeConfiguration {
+    /// Which.
+    #[serde(flatten)]
+    pub at: ConfigurationRef,
+    /// Whose environment.
+    pub environment_id: EnvironmentId,
+    /// Names and values.
+    pub entries: BTreeMap<String, String>,
+}
+
+impl RuntimeConfiguration {
+    /// Holds the sizes to their bounds.
+    pub fn check(&self) -> Result<(), Fault> {
+        if self.at.version == 0 {
+            return Err(Fault::new("version", "it is 0", "versions are counted from 1"));
+        }
+        fault::at_most("entries", self.entries.len(), ENTRIES_MAX, "entries")?;
+        let mut total = 0;
+        for (name, value) in &self.entries {
+            fault::text("entries", name, NAME_MAX_BYTES)?;
+            fault::at_most(&format!("entries.{name}"), value.len(), VALUE_MAX_BYTES, "bytes")?;
+            total += name.len() + value.len();
+        }
+        fault::at_most("entries", total, TOTAL_MAX_BYTES, "bytes")
+    }
+
+    /// What the content is: the same content has the same digest, whatever its version (D502).
+    pub fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for (name, value) in &self.entries {
+            // Lengths go in, or `a=bc` and `ab=c` would be the same.
+            for part in [name, value] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        sha256(hash)
+    }
+}
+
+/// The finished hash as a digest.
+pub(in crate::runtime) fn sha256<T: TryFrom<String, Error = Fault>>(hash: Sha256) -> T {
+    match T::try_from(format!("sha256:{}", hex::encode(hash.finalize()))) {
+        Ok(digest) => digest,
+        Err(fault) => unreachable!("a hash is written as a digest: {fault}"),
+    }
+}

@@ -1,0 +1,55 @@
+//! A secret and the workloads that use it. The value itself is never here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use protocol::Time;
+use serde::{Deserialize, Serialize};
+
+use super::fault::{self, Fault};
+use super::ids::{EnvironmentId, SecretBindingId, ServiceId};
+use super::millis;
+
+/// The most workloads on one secret: a rotation waits for every one of them.
+pub const BOUND_MAX: usize = 1_000;
+/// The longest reference into the secret store, in bytes.
+pub const REFERENCE_MAX_BYTES: usize = 512;
+/// The shortest rotation period: a rotation that waits for workloads to confirm takes minutes.
+pub const PERIOD_MIN: Duration = Duration::from_secs(15 * 60);
+
+/// A secret, and who is bound to it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretBinding {
+    /// Its name.
+    pub secret_binding_id: SecretBindingId,
+    /// Where.
+    pub environment_id: EnvironmentId,
+    /// Where the store keeps it.
+    pub reference: String,
+    /// The version that is current.
+    pub version: u64,
+    /// Since when.
+    pub rotated_at: Time,
+    /// How often it is rotated by itself. `None`: on request only.
+    #[serde(rename = "rotationPeriodMs", default, with = "millis::option", skip_serializing_if = "Option::is_none")]
+    pub rotation_period: Option<Duration>,
+    /// The workloads that use it.
+    pub bound: BTreeSet<ServiceId>,
+}
+
+impl SecretBinding {
+    /// Holds the sizes to their bounds.
+    pub fn check(&self) -> Result<(), Fault> {
+        fault::text("reference", &self.reference, REFERENCE_MAX_BYTES)?;
+        fault::at_most("bound", self.bound.len(), BOUND_MAX, "workloads")?;
+        match self.rotation_period {
+            Some(period) if period < PERIOD_MIN => Err(Fault::new(
+                "rotationPeriodMs",
+                format!("it is {} ms", period.as_millis()),
+                format!("use {} ms or more", PERIOD_MIN.as_millis()),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

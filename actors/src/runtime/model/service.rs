@@ -1,0 +1,129 @@
+//! A service as it is wanted, and a revision of it.
+
+use std::collections::BTreeMap;
+
+use protocol::Tenant;
+use serde::{Deserialize, Serialize};
+
+use super::configuration::ConfigurationRef;
+use super::fault::{self, Fault};
+use super::ids::{DeploymentId, Digest, EnvironmentId, SecretBindingId, ServiceId};
+use super::probe::ProbeSpec;
+use super::strategy::Strategy;
+
+/// The most replicas of one service: what one arbiter and one rollout are meant for.
+pub const REPLICAS_MAX: u32 = 10_000;
+/// The most secrets of one service.
+pub const SECRETS_MAX: usize = 64;
+/// The most probes of one service.
+pub const PROBES_MAX: usize = 8;
+/// The longest version text, in bytes.
+pub const VERSION_MAX_BYTES: usize = 128;
+/// The most arguments of a command.
+pub const ARGUMENTS_MAX: usize = 256;
+/// The longest argument, in bytes.
+pub const ARGUMENT_MAX_BYTES: usize = 4_096;
+
+/// What makes a service busy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TargetKind {
+    /// Requests: it must be there before they come.
+    Continuous,
+    /// Events that wait for it: it may sleep (R087).
+    EventDriven,
+}
+
+/// What is deployed together: a change of any part is a new revision.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// The deployment that brings or brought it.
+    pub deployment_id: DeploymentId,
+    /// The image.
+    pub image: Digest,
+    /// What people call it.
+    pub version: String,
+    /// How many replicas it wants when no scaling policy owns them.
+    pub replicas: u32,
+    /// The configuration bound before the rollout (R022, R023).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationRef>,
+    /// The secret versions bound before the rollout (R022, R024).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretBindingId, u64>,
+}
+
+impl Revision {
+    /// Whether both run the same: the name of the deployment, the version's text and the number of
+    /// replicas do not count.
+    pub fn runs_as(&self, other: &Self) -> bool {
+        self.image == other.image && self.configuration == other.configuration && self.secrets == other.secrets
+    }
+
+    /// Whether both are the same release: the same image and configuration, whatever the secrets.
+    /// Going from one to the other is no way back.
+    pub fn same_release(&self, other: &Self) -> bool {
+        self.image == other.image && self.configuration == other.configuration
+    }
+
+    /// Holds the sizes to their bounds.
+    pub fn check(&self) -> Result<(), Fault> {
+        fault::text("version", &self.version, VERSION_MAX_BYTES)?;
+        fault::between("replicas", self.replicas, 0, REPLICAS_MAX)?;
+        fault::at_most("secrets", self.secrets.len(), SECRETS_MAX, "secrets")
+    }
+}
+
+/// A service as desired state writes it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// Which.
+    pub service_id: ServiceId,
+    /// Whose.
+    pub tenant_id: Tenant,
+    /// Where.
+    pub environment_id: EnvironmentId,
+    /// The image.
+    pub image: Digest,
+    /// What people call it.
+    pub version: String,
+    /// How many replicas it wants when no scaling policy owns them.
+    pub replicas: u32,
+    /// The program and its arguments; empty: the image's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationRef>,
+    /// Its secrets. A version of 0 means: whichever is current.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretBindingId, u64>,
+    /// How it is asked whether it is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeSpec>,
+    /// What makes it busy.
+    pub target: TargetKind,
+    /// How a new revision takes over.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+impl ServiceSpec {
+    /// Holds the sizes to their bounds.
+    pub fn check(&self) -> Result<(), Fault> {
+        fault::text("version", &self.version, VERSION_MAX_BYTES)?;
+        fault::between("replicas", self.replicas, 0, REPLICAS_MAX)?;
+        fault::at_most("command", self.command.len(), ARGUMENTS_MAX, "arguments")?;
+        for argument in &self.command {
+            fault::at_most("command", argument.len(), ARGUMENT_MAX_BYTES, "bytes")?;
+        }
+        fault::at_most("secrets", self.secrets.len(), SECRETS_MAX, "secrets")?;
+        fault::at_most("probes", self.probes.len(), PROBES_MAX, "probes")?;
+        for (number, probe) in self.probes.iter().enumerate() {
+            probe.check().map_err(|fault| fault.within(format!("probes[{number}]")))?;
+        }
+        self.strategy.check().map_err(|fault| fault.within("strategy"))
+    }
+}

@@ -1,0 +1,390 @@
+//! Judges a revision by the figures of its requests (D105).
+//!
+//! A run measures so many times at an interval. Each measurement is a success, a failure, open, or
+//! could not be made; the limits say how much of each is borne.
+
+use std::time::Duration;
+
+use protocol::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::model::fault::{self, Fault};
+use crate::runtime::model::millis;
+
+/// The time between two measurements (D106: Flagger has 60 s).
+pub const INTERVAL: Duration = Duration::from_secs(60);
+/// Fewer requests than this say nothing: one failure of ten would be 10 %.
+pub const REQUESTS_MIN: u64 = 20;
+/// Measurements in a row that may fail to be made (Argo Rollouts has 4).
+pub const ERRORS_MAX: u32 = 4;
+/// The most measurements of one run.
+pub const COUNT_MAX: u32 = 10_000;
+/// The most conditions of one side.
+pub const CONDITIONS_MAX: usize = 16;
+
+/// What requests to one set showed during one interval.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    /// Requests that were answered or given up.
+    pub requests: u64,
+    /// Of these, the ones that failed.
+    pub failures: u64,
+    /// The time within which half were answered, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// The time within which 99 of 100 were answered, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+}
+
+/// One of the figures.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Figure {
+    /// Failed requests, of a hundred.
+    FailurePercent,
+    /// Half of the requests are answered within, in milliseconds.
+    P50Ms,
+    /// 99 of 100 are answered within, in milliseconds.
+    P99Ms,
+    /// Requests in the interval.
+    Requests,
+}
+
+impl Figure {
+    /// Its value, when there is one.
+    pub fn of(self, figures: &Figures) -> Option<f64> {
+        match self {
+            Self::FailurePercent if figures.requests == 0 => None,
+            Self::FailurePercent => Some(100.0 * figures.failures as f64 / figures.requests as f64),
+            Self::P50Ms => figures.p50_ms,
+            Self::P99Ms => figures.p99_ms,
+            Self::Requests => Some(figures.requests as f64),
+        }
+    }
+}
+
+/// A figure against a bound.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which figure.
+    pub figure: Figure,
+    /// How it is compared.
+    pub is: Is,
+    /// With what, in the figure's unit.
+    pub bound: f64,
+}
+
+/// How a figure is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Is {
+    /// Not more than the bound.
+    AtMost,
+    /// More than the bound.
+    Above,
+    /// Not less than the bound.
+    AtLeast,
+    /// Less than the bound.
+    Below,
+}
+
+impl Condition {
+    /// Whether it holds; `None` when the figure is missing.
+    pub fn holds(&self, figures: &Figures) -> Option<bool> {
+        let value = self.figure.of(figures)?;
+        Some(match self.is {
+            Is::AtMost => value <= self.bound,
+            Is::Above => value > self.bound,
+            Is::AtLeast => value >= self.bound,
+            Is::Below => value < self.bound,
+        })
+    }
+}
+
+/// How a revision is judged.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisSpec {
+    /// The time between two measurements.
+    #[serde(rename = "intervalMs", with = "millis", default = "interval")]
+    pub interval: Duration,
+    /// How many measurements.
+    pub count: u32,
+    /// All of these make a measurement a success.
+    #[serde(default)]
+    pub success: Vec<Condition>,
+    /// Any of these makes it a failure.
+    #[serde(default)]
+    pub failure: Vec<Condition>,
+    /// How many failures are borne; one more ends the run. 0: none.
+    #[serde(default)]
+    pub failure_limit: u32,
+    /// How many open measurements are borne; one more leaves the run open.
+    #[serde(default)]
+    pub inconclusive_limit: u32,
+    /// So many successes in a row end the run early. 0: it is measured to the end.
+    #[serde(default)]
+    pub consecutive_success_limit: u32,
+    /// Fewer requests than this leave a measurement open.
+    #[serde(default = "requests_min")]
+    pub requests_min: u64,
+    /// Whether it only says what it would have found.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+const fn interval() -> Duration {
+    INTERVAL
+}
+const fn requests_min() -> u64 {
+    REQUESTS_MIN
+}
+
+impl AnalysisSpec {
+    /// `count` measurements of which none may have more failed requests than `percent`.
+    pub fn failures_at_most(percent: f64, count: u32) -> Self {
+        Self {
+            interval: INTERVAL,
+            count,
+            success: vec![Condition { figure: Figure::FailurePercent, is: Is::AtMost, bound: percent }],
+            failure: Vec::new(),
+            failure_limit: 0,
+            inconclusive_limit: 0,
+            consecutive_success_limit: 0,
+            requests_min: REQUESTS_MIN,
+            dry_run: false,
+        }
+    }
+
+    /// Holds the settings to their bounds.
+    pub fn check(&self) -> Result<(), Fault> {
+        fault::between("intervalMs", self.interval.as_millis(), 1, 24 * 3_600_000)?;
+        fault::between("count", self.count, 1, COUNT_MAX)?;
+        if self.success.is_empty() && self.failure.is_empty() {
+            return Err(Fault::new(
+                "success",
+                "there is no condition on either side",
+                "say what is good or what is bad",
+            ));
+        }
+        for (field, conditions) in [("success", &self.success), ("failure", &self.failure)] {
+            fault::at_most(field, conditions.len(), CONDITIONS_MAX, "conditions")?;
+            if let Some(odd) = conditions.iter().find(|condition| !condition.bound.is_finite()) {
+                return Err(Fault::new(field, format!("{:?} has no finite bound", odd.figure), "give it a number"));
+            }
+        }
+        Ok(())
+    }
+
+    /// One measurement.
+    pub fn measure(&self, figures: Option<&Figures>) -> Measured {
+        let Some(figures) = figures else { return Measured::Error };
+        if figures.requests < self.requests_min {
+            return Measured::Inconclusive;
+        }
+        let mut bad = Some(false);
+        for condition in &self.failure {
+            bad = match (bad, condition.holds(figures)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (None, _) | (_, None) => None,
+                (Some(false), Some(false)) => Some(false),
+            };
+        }
+        let good = self
+            .success
+            .iter()
+            .map(|condition| condition.holds(figures))
+            .try_fold(true, |all, holds| Some(all && holds?));
+        match (bad, good, self.success.is_empty(), self.failure.is_empty()) {
+            (Some(true), _, _, _) => Measured::Failure,
+            (None, _, _, _) | (Some(false), None, _, _) => Measured::Error,
+            (Some(false), Some(true), _, _) => Measured::Success,
+            // Only what is good was named: all else is bad. Otherwise there is room between.
+            (Some(false), Some(false), false, true) => Measured::Failure,
+            (Some(false), Some(false), _, _) => Measured::Inconclusive,
+        }
+    }
+}
+
+/// What one measurement says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Measured {
+    /// Good.
+    Success,
+    /// Bad.
+    Failure,
+    /// Neither, or too few requests to say.
+    Inconclusive,
+    /// There were no figures.
+    Error,
+}
+
+/// What a run says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// Go on.
+    Passed,
+    /// Go back.
+    Failed,
+    /// Somebody must say.
+    Inconclusive,
+}
+
+/// A run so far.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// When it is measured next.
+    pub next_at: Time,
+    /// Measurements that were made.
+    pub measured: u32,
+    /// Failures in all.
+    pub failures: u32,
+    /// Open ones in all.
+    pub inconclusive: u32,
+    /// Successes in a row.
+    pub successes_in_a_row: u32,
+    /// Measurements in a row that could not be made.
+    pub errors_in_a_row: u32,
+    /// What the run says, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+impl Run {
+    /// A run that begins now; its first measurement is after one interval, when there is something
+    /// to measure.
+    pub fn begin(spec: &AnalysisSpec, now: Time) -> Self {
+        Self {
+            next_at: now.after(spec.interval),
+            measured: 0,
+            failures: 0,
+            inconclusive: 0,
+            successes_in_a_row: 0,
+            errors_in_a_row: 0,
+            verdict: None,
+        }
+    }
+
+    /// The run after a look at `figures` (of the interval that ends now). Too early or after the
+    /// end it stays as it is. A dry run never says anything but Passed.
+    #[must_use]
+    pub fn look(&self, spec: &AnalysisSpec, figures: Option<&Figures>, now: Time) -> Self {
+        let mut run = self.clone();
+        if run.verdict.is_some() || now < run.next_at {
+            return run;
+        }
+        // From now, not from when it was due: figures of one interval are not counted twice after a
+        // late look.
+        run.next_at = now.after(spec.interval);
+        let measured = spec.measure(figures);
+        match measured {
+            Measured::Success => run.successes_in_a_row += 1,
+            Measured::Failure => run.failures += 1,
+            Measured::Inconclusive => run.inconclusive += 1,
+            Measured::Error => run.errors_in_a_row += 1,
+        }
+        match measured {
+            Measured::Success => run.errors_in_a_row = 0,
+            Measured::Failure | Measured::Inconclusive => (run.successes_in_a_row, run.errors_in_a_row) = (0, 0),
+            Measured::Error => run.successes_in_a_row = 0,
+        }
+        // What could not be measured is measured again: it does not use up the count.
+        if measured != Measured::Error {
+            run.measured += 1;
+        }
+        let early = spec.consecutive_success_limit > 0 && run.successes_in_a_row >= spec.consecutive_success_limit;
+        run.verdict = if run.failures > spec.failure_limit {
+            Some(Verdict::Failed)
+        } else if run.inconclusive > spec.inconclusive_limit || run.errors_in_a_row > ERRORS_MAX {
+            Some(Verdict::Inconclusive)
+        } else if early || run.measured >= spec.count {
+            Some(Verdict::Passed)
+        } else {
+            None
+        };
+        if spec.dry_run && (run.verdict.is_some() || run.measured >= spec.count) {
+            run.verdict = Some(Verdict::Passed);
+        }
+        run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(requests: u64, failures: u64) -> Option<Figures> {
+        Some(Figures { requests, failures, p50_ms: None, p99_ms: Some(40.0) })
+    }
+
+    fn run(spec: &AnalysisSpec, looks: &[Option<Figures>]) -> Run {
+        let mut now = Time::from_micros(0);
+        let mut run = Run::begin(spec, now);
+        for look in looks {
+            now = now.after(spec.interval);
+            run = run.look(spec, look.as_ref(), now);
+        }
+        run
+    }
+
+    #[test]
+    fn a_measurement() {
+        let success = AnalysisSpec::failures_at_most(1.0, 3);
+        let both = AnalysisSpec {
+            failure: vec![Condition { figure: Figure::FailurePercent, is: Is::Above, bound: 10.0 }],
+            ..success.clone()
+        };
+        let only_bad = AnalysisSpec { success: Vec::new(), ..both.clone() };
+        let slow = AnalysisSpec {
+            success: vec![Condition { figure: Figure::P50Ms, is: Is::AtMost, bound: 5.0 }],
+            ..success.clone()
+        };
+        for (story, spec, seen, says) in [
+            ("good", &success, figures(100, 1), Measured::Success),
+            ("not good is bad when only good is named", &success, figures(100, 2), Measured::Failure),
+            ("between good and bad", &both, figures(100, 2), Measured::Inconclusive),
+            ("bad", &both, figures(100, 11), Measured::Failure),
+            ("not bad is good when only bad is named", &only_bad, figures(100, 9), Measured::Success),
+            ("too few to say", &success, figures(19, 19), Measured::Inconclusive),
+            ("a figure is missing", &slow, figures(100, 0), Measured::Error),
+            ("nothing was read", &success, None, Measured::Error),
+        ] {
+            assert_eq!(spec.measure(seen.as_ref()), says, "{story}");
+        }
+    }
+
+    #[test]
+    fn d105_limits() {
+        let spec = AnalysisSpec::failures_at_most(1.0, 3);
+        let (good, bad, few) = (figures(100, 0), figures(100, 50), figures(1, 0));
+        assert_eq!(run(&spec, &[good, good]).verdict, None);
+        assert_eq!(run(&spec, &[good, good, good]).verdict, Some(Verdict::Passed));
+        assert_eq!(run(&spec, &[good, bad]).verdict, Some(Verdict::Failed), "failureLimit 0: none tolerated");
+        let bears = AnalysisSpec { failure_limit: 1, ..spec.clone() };
+        assert_eq!(run(&bears, &[bad, good, good]).verdict, Some(Verdict::Passed));
+        assert_eq!(run(&bears, &[bad, good, bad]).verdict, Some(Verdict::Failed));
+        assert_eq!(run(&spec, &[good, few]).verdict, Some(Verdict::Inconclusive));
+        let early = AnalysisSpec { consecutive_success_limit: 2, count: 100, ..spec.clone() };
+        assert_eq!(run(&early, &[good, None, good]).verdict, None, "a gap breaks the row");
+        assert_eq!(run(&early, &[good, None, good, good]).verdict, Some(Verdict::Passed));
+        assert_eq!(run(&spec, &[None; 4]).verdict, None, "four reads may fail");
+        assert_eq!(run(&spec, &[None; 5]).verdict, Some(Verdict::Inconclusive), "blind is not bad");
+        let dry = AnalysisSpec { dry_run: true, ..spec.clone() };
+        assert_eq!(run(&dry, &[bad]).verdict, Some(Verdict::Passed), "a dry run stops nothing");
+    }
+
+    #[test]
+    fn looking_too_early_or_too_late_changes_nothing() {
+        let spec = AnalysisSpec::failures_at_most(1.0, 1);
+        let begun = Run::begin(&spec, Time::from_micros(0));
+        assert_eq!(begun.look(&spec, figures(100, 100).as_ref(), Time::from_micros(1)), begun);
+        let ended = run(&spec, &[figures(100, 0)]);
+        assert_eq!(ended.look(&spec, figures(100, 100).as_ref(), Time::from_micros(i64::MAX)), ended);
+    }
+}
