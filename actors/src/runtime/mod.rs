@@ -13,5 +13,6 @@
 
 pub mod arbiter;
 pub mod model;
+pub mod ports;
 pub mod rollout;
 pub mod workers;
