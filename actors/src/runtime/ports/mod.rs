@@ -12,4 +12,7 @@
 //! and a contract suite that every adapter must pass. Errors are `Failure`s: `Transient` may pass by
 //! itself; whatever has another name does not, and the port's table says what to do.
 
+mod blocking;
 pub mod desired;
+mod durable;
+pub mod secrets;
