@@ -15,4 +15,6 @@
 mod blocking;
 pub mod desired;
 mod durable;
+mod http_get;
+pub mod probes;
 pub mod secrets;
