@@ -16,5 +16,6 @@ mod blocking;
 pub mod desired;
 mod durable;
 mod http_get;
+pub mod metrics;
 pub mod probes;
 pub mod secrets;
