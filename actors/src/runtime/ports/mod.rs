@@ -18,4 +18,5 @@ mod durable;
 mod http_get;
 pub mod metrics;
 pub mod probes;
+pub mod provisioning;
 pub mod secrets;
