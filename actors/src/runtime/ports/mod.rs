@@ -15,6 +15,7 @@
 mod blocking;
 pub mod desired;
 mod durable;
+mod http_api;
 mod http_get;
 pub mod metrics;
 pub mod probes;

@@ -12,6 +12,7 @@ use supervisor::activity::Failure;
 
 #[cfg(test)]
 mod contract;
+pub mod prometheus;
 pub mod scrape;
 mod source;
 mod text;

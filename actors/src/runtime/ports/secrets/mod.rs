@@ -15,6 +15,7 @@ mod labels;
 mod name;
 pub mod sealed;
 mod value;
+pub mod vault;
 mod version;
 
 pub use labels::{Label, Labels};
