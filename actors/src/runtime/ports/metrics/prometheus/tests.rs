@@ -85,7 +85,7 @@ async fn workload(answer: Arc<Mutex<Option<String>>>) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer = answer.lock().unwrap().clone();
-            stream.read(&mut [0; 2048]).await.ok();
+            let _asked = stream.read(&mut [0; 2048]).await;
             if let Some(text) = answer {
                 let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/plain; version=0.0.4\r\n";
                 let whole = format!("{head}content-length: {}\r\n\r\n{text}", text.len());
