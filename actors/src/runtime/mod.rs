@@ -15,5 +15,6 @@
 pub mod arbiter;
 pub mod compute;
 pub mod model;
+pub mod ports;
 pub mod rollout;
 pub mod workers;
