@@ -108,7 +108,17 @@ fn allowed(plan: &Plan, phase: &Phase) -> u8 {
             })
             .unwrap_or(0),
         (Phase::Preview | Phase::Before | Phase::AwaitSwitch | Phase::Aborting { .. } | Phase::Aborted { .. }, _) => 0,
-        _ => 100,
+        (
+            Phase::Rolling
+            | Phase::Step { .. }
+            | Phase::Promoting
+            | Phase::Switching
+            | Phase::After
+            | Phase::Retiring
+            | Phase::Done
+            | Phase::Stuck { .. },
+            _,
+        ) => 100,
     }
 }
 
