@@ -7,13 +7,15 @@
 //! rollout    what is the next move?      of a strategy that is under way
 //! workers    what follows from a look?   one file per control loop
 //! compute    where releases run          a port, real processes, and the gateway before them
+//! ports      what else the work needs    desired state, secrets, metrics, probes, provisioning
 //! ```
 //!
-//! All but `compute` is pure: what was seen, what is remembered and the moment come in, what to do
-//! comes out. There is deliberately no clock, no socket, no file and no task in it.
+//! The first four are pure: what was seen, what is remembered and the moment come in, what to do
+//! comes out. There is deliberately no clock, no socket, no file and no task in them.
 
 pub mod arbiter;
 pub mod compute;
+mod durable;
 pub mod model;
 pub mod ports;
 pub mod rollout;

@@ -31,8 +31,8 @@ pub struct ClusterLimits {
     /// How often a node says that it is alive, and looks at the others.
     pub beat_every: Duration,
     /// A node whose beat stays the same for this long is taken for dead. Several beats, so that one
-    /// slow fsync is no death; a second, so that half of all
-    /// takeovers make progress within one and a half.
+    /// slow fsync is no death; a second, so that half of all takeovers make progress within one and
+    /// a half.
     pub dead_after: Duration,
     /// How often a failing shard or service is started again.
     pub restarts: Intensity,

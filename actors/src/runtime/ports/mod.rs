@@ -14,7 +14,6 @@
 
 mod blocking;
 pub mod desired;
-mod durable;
 mod http_api;
 mod http_get;
 pub mod metrics;

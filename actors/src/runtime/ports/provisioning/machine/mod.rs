@@ -17,9 +17,9 @@ use supervisor::activity::Failure;
 mod record;
 
 use super::{Change, Outputs, Plan, Preview, PreviewId, Provisioned, Provisioner, Wanted};
+use crate::runtime::durable;
 use crate::runtime::model::{EnvironmentId, Fault};
 use crate::runtime::ports::blocking::blocking;
-use crate::runtime::ports::durable;
 use record::{Book, Record, Unfinished};
 
 /// What the provisioner may be told.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use supervisor::activity::Failure;
 use zeroize::Zeroizing;
 
-use crate::runtime::ports::durable;
+use crate::runtime::durable;
 
 /// The most keys at a time: more than one is there only while a rotation goes on.
 const KEYS_MAX: usize = 16;

@@ -15,7 +15,7 @@ use super::Settings;
 use super::history::History;
 use super::keyring::{KeyId, Keyring};
 use super::seal::{self, Error};
-use crate::runtime::ports::durable;
+use crate::runtime::durable;
 
 /// What the files of secrets end in.
 const ENDING: &str = ".sealed";
