@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::link::Weather;
+use super::link::{REQUEST_WITHIN, Weather};
 use crate::dice::Dice;
 
-/// The longest that a takeover takes in bad weather: the lease runs out, and some requests are lost.
+/// The longest that a takeover takes when every request is answered: the lease runs out, then the
+/// journal is read.
 const TAKEOVER: Duration = Duration::from_secs(5);
 
 /// One simulated run.
@@ -132,8 +133,11 @@ impl Plan {
         }
     }
 
-    /// The latest that a timer may fire: all faults one after another, and a takeover after each.
+    /// The latest that a timer may fire: all faults one after another, and a takeover after each. As
+    /// long as messages are lost nothing is certain to go on; then the last wait for an answer ends.
     pub fn lateness_max(&self) -> Duration {
-        self.faults.iter().map(|fault| fault.long + TAKEOVER).sum::<Duration>() + TAKEOVER
+        let lossy = self.weather.lost + self.weather.unanswered > 0;
+        let losses = if lossy { self.trouble + REQUEST_WITHIN } else { Duration::ZERO };
+        self.faults.iter().map(|fault| fault.long + TAKEOVER).sum::<Duration>() + losses + TAKEOVER
     }
 }
