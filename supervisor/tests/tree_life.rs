@@ -5,13 +5,14 @@ mod tree_common;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use protocol::Time;
-use protocol::view::Status;
+use protocol::view::{Outcome, Status};
+use protocol::{Code, Time};
 use ractor::ActorId;
 use serde_json::json;
+use supervisor::machine::FactKind;
 use supervisor::tree::engine::Limits;
 use supervisor::tree::saga::Seen;
-use supervisor::tree::shard::Message;
+use supervisor::tree::shard::{Message, Right};
 use tree_common::*;
 
 const TWO_SIGNALS: &str = r#"
@@ -37,6 +38,44 @@ async fn what_a_former_incarnation_said_puts_nobody_to_sleep() {
     world.shard.tell(Message::Snapshot { saga, actor, bytes, records: 1 });
     let view = world.show("a").await;
     assert_eq!((view.state.as_str(), view.records, view.awake), ("Far", 2, true));
+}
+
+const CHILD_LATER: &str = r#"
+name: child-later
+definition:
+  StartAt: First
+  States:
+    First: { Type: Task, Resource: "signal:go", Next: Child }
+    Child: { Type: Task, Resource: "saga:two-signals", Compensate: none, End: true }
+"#;
+
+/// Seed 9318: the end of a child that the new owner had started was thrown away by the former one,
+/// which had not noticed yet; the parent waited for ever.
+#[tokio::test(start_paused = true)]
+async fn a_former_owner_says_of_nothing_that_nobody_waits_for_it() {
+    let outside = Outside::new(&[CHILD_LATER, TWO_SIGNALS]);
+    let former = World::take_over(&outside, 1, Limits::default()).await;
+    former.start("a", "child-later", json!(1)).await.unwrap();
+    let ended = || FactKind::ChildEnded {
+        step: 2,
+        child: None,
+        outcome: Box::new(Outcome {
+            status: Status::Succeeded,
+            state: "End".into(),
+            output: Some(json!("done")),
+            error: None,
+            cause: None,
+        }),
+    };
+    let owner_knows = former.fact("a", ended(), Right::Internal).await.unwrap();
+    assert_eq!(owner_knows["ignored"], "nothing waits for this child any more");
+
+    let owner = World::take_over(&outside, 2, Limits::default()).await;
+    owner.signal("a", "go", json!(1), "s-1").await.unwrap();
+    let refused = former.fact("a", ended(), Right::Internal).await.unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable);
+    owner.fact("a", ended(), Right::Internal).await.unwrap();
+    assert_eq!(owner.show("a").await.status, Status::Succeeded);
 }
 
 #[tokio::test(start_paused = true)]

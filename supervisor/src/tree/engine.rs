@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use protocol::{NodeId, Time};
+use protocol::{Epoch, NodeId, ShardId, Time};
 
 use crate::activities::Activities;
+use crate::journal::frame::Frame;
 use crate::journal::writer;
 use crate::machine::restart::Intensity;
 use crate::ports::{Clock, Definitions, Journal, Outbox, Peers, RemoteActivities, Snapshots};
@@ -135,6 +136,15 @@ impl Engine {
     /// Now.
     pub fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    /// Whether this node's `epoch` still wrote the last frame of `shard`: whatever it knows of it is
+    /// all there is. A shard that was taken over and has not noticed yet knows nothing of what its new
+    /// owner did since, so what it would answer without writing is asked of the journal first.
+    pub async fn is_current(&self, shard: ShardId, epoch: Epoch) -> bool {
+        let last = self.journal.last(shard).await.ok().flatten();
+        let header = last.and_then(|(_, bytes)| Frame::read(&bytes).ok()).map(|frame| frame.header);
+        header.is_some_and(|header| header.epoch == epoch && header.node == self.node)
     }
 }
 

@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::view::{Outcome, Status};
-use protocol::{Code, Problem, SagaId, Time, Value, codec};
+use protocol::{Code, Epoch, Problem, SagaId, ShardId, Time, Value, codec};
 use ractor::{ActorCell, ActorId};
 use tracing::warn;
 
 use super::card::Card;
 use super::engine::Engine;
 use super::journal::{self, Ticket};
-use super::reply::{Answer, Reply};
+use super::reply::{Answer, Reply, moved};
 use super::shard;
 use super::shell::{self, Behaviour, Fault, Handle, Me};
 use super::step::{self, StepActor};
@@ -107,6 +107,8 @@ impl Seen {
 pub struct SagaActor {
     /// What everyone shares.
     pub engine: Arc<Engine>,
+    /// Its shard, and the epoch under which this node has it.
+    pub held: (ShardId, Epoch),
     /// Which saga.
     pub saga: Arc<SagaId>,
     /// Where it begins; taken by the first start.
@@ -283,9 +285,8 @@ impl SagaActor {
             }
         }
         if batch.records.is_empty() {
-            state.pending.drain(..).for_each(|(reply, answer)| reply.send(answer));
-        }
-        if !batch.records.is_empty() {
+            self.answer_unwritten(state);
+        } else {
             batch.outbox = Sending::of(&state.driver, state.driver.outbox().cloned());
             #[cfg(feature = "simulation")]
             self.publish_early(&batch);
@@ -293,6 +294,22 @@ impl SagaActor {
             let ticket = Ticket::Saga(me.clone(), self.glance.position.clone());
             self.journal.tell(journal::Message::Append(batch, ticket));
         }
+    }
+
+    /// Answers facts that leave no record, if the shard is still this node's: a new owner may know
+    /// what they are about.
+    fn answer_unwritten(&self, state: &mut State) {
+        let answers: Vec<_> = state.pending.drain(..).filter(|(reply, _)| !reply.is_nobodys()).collect();
+        if answers.is_empty() {
+            return;
+        }
+        let (engine, (shard, epoch)) = (self.engine.clone(), self.held);
+        tokio::spawn(async move {
+            let current = engine.is_current(shard, epoch).await;
+            for (reply, answer) in answers {
+                reply.send(if current { answer } else { Err(moved()) });
+            }
+        });
     }
 
     #[cfg(feature = "simulation")]

@@ -7,7 +7,6 @@ use protocol::command::Started;
 use protocol::{Code, Principal, Problem, SagaId};
 
 use super::{Message, Right, ShardActor, Shown, State};
-use crate::journal::frame::Frame;
 use crate::machine::definition::{Access, Definition};
 use crate::machine::{Driver, FactKind, Start};
 use crate::tree::reply::{Reply, moved};
@@ -151,25 +150,15 @@ impl ShardActor {
         Some((saga.clone(), reply))
     }
 
-    /// Says that there is no such saga, after a look at the journal: a shard that was taken over and
-    /// has not noticed yet knows nothing of what its new owner started since.
+    /// Says that there is no such saga, if the shard is still this node's.
     pub(super) fn not_here(&self, saga: SagaId, reply: Reply) {
         let (engine, shard, epoch) = (self.engine.clone(), self.shard, self.epoch);
         tokio::spawn(async move {
-            let last = engine.journal.last(shard).await;
-            let ours = last.map(|last| {
-                let header = last.and_then(|(_, bytes)| Frame::read(&bytes).ok()).map(|frame| frame.header);
-                header.is_some_and(|header| header.epoch == epoch && header.node == engine.node)
-            });
-            match ours {
-                Ok(true) => {
-                    let problem = Problem::new(Code::NotFound, format!("there is no saga {saga}"));
-                    reply.refuse(
-                        problem.mend("`skald list` shows what exists; ended sagas are forgotten after a while"),
-                    );
-                }
-                Ok(false) | Err(_) => reply.refuse(moved()),
+            if !engine.is_current(shard, epoch).await {
+                return reply.refuse(moved());
             }
+            let problem = Problem::new(Code::NotFound, format!("there is no saga {saga}"));
+            reply.refuse(problem.mend("`skald list` shows what exists; ended sagas are forgotten after a while"));
         });
     }
 }

@@ -192,6 +192,7 @@ impl ShardActor {
         me.card().adopt(card.clone());
         let actor = SagaActor {
             engine: self.engine.clone(),
+            held: (self.shard, self.epoch),
             saga: saga.clone(),
             driver: std::sync::Mutex::new(Some(driver)),
             owner: me.clone(),
