@@ -72,7 +72,7 @@ pub struct Entry {
 /// What an archive turned out to be.
 #[derive(Debug)]
 pub struct Summary {
-    /// The directory all entries stand in: `name-version`.
+    /// The directory all entries stand in: `name-version`. Empty for [`Layout::Plain`].
     pub root: String,
     /// SHA-256 of the compressed bytes, in hexadecimal digits.
     pub checksum: String,
@@ -80,11 +80,30 @@ pub struct Summary {
     pub packed_bytes: u64,
 }
 
-/// Walks the regular files of the archive in `packed`, in their order. `visit` may read as much of
+/// Where the entries of an archive stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// All in one directory, `name-version`, which is left out of their paths.
+    Package,
+    /// Anywhere below the archive's own root.
+    Plain,
+}
+
+/// Walks the regular files of the package in `packed`, in their order. `visit` may read as much of
 /// each as it wants. The checksum covers every compressed byte, also those behind the end mark.
 pub fn walk(
     packed: impl Read,
     limits: &Limits,
+    visit: impl FnMut(&Entry, &mut dyn Read) -> io::Result<()>,
+) -> Result<Summary, Error> {
+    walk_laid(packed, limits, Layout::Package, visit)
+}
+
+/// As [`walk`], of an archive with another layout.
+pub fn walk_laid(
+    packed: impl Read,
+    limits: &Limits,
+    layout: Layout,
     mut visit: impl FnMut(&Entry, &mut dyn Read) -> io::Result<()>,
 ) -> Result<Summary, Error> {
     let hashing = Hashing { inner: packed, hash: Sha256::new(), bytes: 0, limit: limits.packed_bytes };
@@ -111,7 +130,7 @@ pub fn walk(
                 "{text:?} is a {kind:?}; only plain files and directories belong in a package"
             )));
         }
-        let (top, path) = split(&text)?;
+        let (top, path) = split(&text, layout)?;
         if *root.get_or_insert_with(|| top.clone()) != top {
             return Err(Error::Refused(format!("{text:?} stands outside of its package's directory")));
         }
@@ -140,8 +159,8 @@ pub fn walk(
     Ok(Summary { root, checksum: hex::encode(hashing.hash.finalize()), packed_bytes: hashing.bytes })
 }
 
-/// The first component of a path and the rest, when every component is a plain name.
-fn split(text: &str) -> Result<(String, Option<PathBuf>), Error> {
+/// The directory of the archive and the path below it, when every component is a plain name.
+fn split(text: &str, layout: Layout) -> Result<(String, Option<PathBuf>), Error> {
     let refused = |why: &str| Err(Error::Refused(format!("the path {text:?} {why}")));
     if text.contains(['\\', '\0']) || text.chars().any(char::is_control) {
         return refused("holds a character that no package needs");
@@ -155,10 +174,11 @@ fn split(text: &str) -> Result<(String, Option<PathBuf>), Error> {
             Component::RootDir | Component::Prefix(_) => return refused("is absolute"),
         }
     }
-    if plain.is_empty() {
-        return refused("names nothing");
-    }
-    let top = plain.remove(0);
+    let top = match layout {
+        Layout::Plain => String::new(),
+        Layout::Package if plain.is_empty() => return refused("names nothing"),
+        Layout::Package => plain.remove(0),
+    };
     Ok((top, (!plain.is_empty()).then(|| plain.iter().collect())))
 }
 

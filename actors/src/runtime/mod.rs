@@ -12,6 +12,7 @@
 //! to do comes out. There is deliberately no clock, no socket, no file and no task in it.
 
 pub mod arbiter;
+pub mod compute;
 pub mod model;
 pub mod rollout;
 pub mod workers;

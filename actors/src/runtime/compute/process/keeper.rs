@@ -1,0 +1,221 @@
+//! Keeps one replica for its whole life: gives it a process, watches that, replaces it when it
+//! ends, and ends it when it is not wanted any more.
+//!
+//! It begins with what the disk says each time, so it makes no difference whether it, or all of
+//! Skald, was there before.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::super::gateway::Table;
+use super::super::observed::{Exit, ExitHow, ReplicaState};
+use super::alive::{Alive, sweep};
+use super::birth::{self, change, marker};
+use super::logs;
+use super::record::Process;
+use super::replica::{Replica, address};
+use super::shared::Shared;
+
+/// Failures in a row from which on it is called a crash loop.
+const CRASH_LOOP: u32 = 3;
+
+/// A replica that does not accept connections is tried eagerly for this long.
+const EAGER_TIME: Duration = Duration::from_secs(10);
+
+/// How often it is seen whether a log is full.
+const ROTATE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why watching a process came to its end.
+enum Watched {
+    /// It ended by itself.
+    Ended,
+    /// It is to end.
+    ToEnd,
+}
+
+/// The keeper of one replica.
+pub struct Keeper {
+    /// What all keepers share.
+    pub shared: Arc<Shared>,
+    /// Whom it keeps.
+    pub replica: Arc<Replica>,
+    /// Where its requests come from.
+    pub table: Arc<Table>,
+}
+
+impl Keeper {
+    /// Keeps it until it is gone.
+    pub async fn keep(&self) -> io::Result<()> {
+        loop {
+            let Some(alive) = self.process().await? else {
+                if self.replica.record().leaving {
+                    return self.shared.forget(&self.replica).await;
+                }
+                self.pause().await;
+                continue;
+            };
+            match self.watch(&alive).await? {
+                Watched::Ended => self.bury(&alive).await?,
+                Watched::ToEnd => self.end(&alive).await?,
+            }
+        }
+    }
+
+    fn id(&self) -> String {
+        self.replica.record().id
+    }
+
+    /// The process that runs, or a new one. `None`: there is none for now.
+    async fn process(&self) -> io::Result<Option<Alive>> {
+        let record = self.replica.record();
+        let identity = match &record.process {
+            Process::Started { identity, .. } => Some(identity.clone()),
+            Process::Intended => self.blocking(birth::find).await?,
+            Process::Absent => None,
+        };
+        if let Some(identity) = identity {
+            if let Some(alive) = Alive::open(identity.clone())? {
+                info!(replica = record.id, pid = identity.pid, "taken over");
+                return Ok(Some(alive));
+            }
+            // It ended while nobody watched; what it left behind must not meet its successor.
+            sweep(marker(&self.shared, &record), Some(identity)).await?;
+            change(&self.shared, &self.replica, |shared, record| birth::ended(shared, record, ExitHow::Unseen)).await?;
+        } else if record.process == Process::Intended {
+            sweep(marker(&self.shared, &record), None).await?;
+        }
+        if self.replica.record().leaving {
+            return Ok(None);
+        }
+        self.replica.set_state(ReplicaState::Starting);
+        let Some(identity) = self.blocking(birth::start).await? else { return Ok(None) };
+        info!(replica = record.id, pid = identity.pid, "started");
+        Alive::open(identity)
+    }
+
+    async fn watch(&self, alive: &Alive) -> io::Result<Watched> {
+        let record = self.replica.record();
+        let (id, at) = (record.id.clone(), address(record.port));
+        self.table.put(&id, &record.set.service, &record.set.revision, at, self.replica.wake.clone());
+        let begun = Instant::now();
+        let mut rotated = begun;
+        let mut ready = false;
+        loop {
+            if self.replica.record().to_end() {
+                return Ok(Watched::ToEnd);
+            }
+            let settings = &self.shared.settings;
+            let accepts = matches!(timeout(settings.probe_time, TcpStream::connect(at)).await, Ok(Ok(_)));
+            // Also when nothing changed: the gateway may have come to doubt it.
+            self.table.set_ready(&id, accepts);
+            self.replica.set_state(if accepts { ReplicaState::Ready } else { ReplicaState::Starting });
+            if ready != accepts {
+                info!(replica = id, ready = accepts, "readiness changed");
+                ready = accepts;
+                self.shared.turn();
+            }
+            if rotated.elapsed() >= ROTATE_PAUSE {
+                rotated = Instant::now();
+                self.rotate(&id, &record.set.environment).await;
+            }
+            self.grown_stable(begun).await?;
+            let eager = !ready && begun.elapsed() < EAGER_TIME;
+            let pause = if eager { settings.probe_pause } else { settings.ready_probe_pause };
+            tokio::select! {
+                ended = alive.ended() => {
+                    ended?;
+                    return Ok(Watched::Ended);
+                }
+                () = self.replica.wake.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One that runs for long is forgiven its failures.
+    async fn grown_stable(&self, begun: Instant) -> io::Result<()> {
+        if begun.elapsed() < self.shared.settings.stable_after || self.replica.record().failures_in_row == 0 {
+            return Ok(());
+        }
+        change(&self.shared, &self.replica, |_, record| record.failures_in_row = 0).await
+    }
+
+    async fn rotate(&self, id: &str, environment: &str) {
+        let (log, bound) = (self.shared.store.log(environment, id), self.shared.settings.log_bytes);
+        let rotated = spawn_blocking(move || logs::rotate(&log, bound)).await.map_err(io::Error::other);
+        // A full disk is no reason to touch the workload.
+        if let Err(error) = rotated.and_then(|rotated| rotated) {
+            warn!(replica = id, %error, "the log cannot be rotated, will try again");
+        }
+    }
+
+    /// It ended by itself.
+    async fn bury(&self, alive: &Alive) -> io::Result<()> {
+        let record = self.replica.record();
+        self.table.withdraw(&record.id);
+        self.replica.set_state(ReplicaState::Waiting);
+        let how = alive.finish(&marker(&self.shared, &record)).await?;
+        warn!(replica = record.id, pid = alive.identity().pid, ?how, "ended by itself");
+        let renew = record.to_end();
+        change(&self.shared, &self.replica, move |shared, record| birth::ended(shared, record, how)).await?;
+        self.shared.turn();
+        if !renew {
+            self.pause().await;
+        }
+        Ok(())
+    }
+
+    /// It is to end.
+    async fn end(&self, alive: &Alive) -> io::Result<()> {
+        let record = self.replica.record();
+        self.replica.set_state(ReplicaState::Draining);
+        self.shared.turn();
+        tokio::select! {
+            drained = self.table.drain(&record.id, self.shared.settings.drain_time) => if !drained {
+                warn!(replica = record.id, "requests are still under way, and their time is over");
+            },
+            ended = alive.ended() => ended?,
+        }
+        self.table.withdraw(&record.id);
+        let how = alive.end(&marker(&self.shared, &record), self.shared.settings.stop_time).await?;
+        info!(replica = record.id, pid = alive.identity().pid, ?how, "ended");
+        change(&self.shared, &self.replica, move |shared, record| {
+            record.process = Process::Absent;
+            record.last_exit = Some(Exit { at: shared.clock.now(), how });
+        })
+        .await?;
+        self.shared.turn();
+        Ok(())
+    }
+
+    /// Waits until it is to be started again, or to be forgotten.
+    async fn pause(&self) {
+        let failures = self.replica.record().failures_in_row;
+        let waits = if failures >= CRASH_LOOP { ReplicaState::CrashLoop } else { ReplicaState::Waiting };
+        self.replica.set_state(waits);
+        let pause = self.shared.settings.pause(failures);
+        info!(replica = self.id(), failures, ?pause, "will be started again");
+        let end = sleep(pause);
+        tokio::pin!(end);
+        while !self.replica.record().leaving {
+            tokio::select! {
+                () = &mut end => return,
+                () = self.replica.wake.notified() => {}
+            }
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared, &Replica) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (shared, replica) = (self.shared.clone(), self.replica.clone());
+        spawn_blocking(move || work(&shared, &replica)).await.map_err(io::Error::other)?
+    }
+}

@@ -1,0 +1,217 @@
+//! The embedded adapter: operating-system processes of this machine, behind gateways.
+//!
+//! - A process belongs to nobody here. It has a process group of its own, writes its log itself,
+//!   and goes on when Skald ends, in whichever way; the next Skald takes it over ([`birth`]).
+//! - It is named by its number together with the moment of its start ([`proc::Identity`]), and
+//!   watched through a handle of the kernel ([`alive`]), so that it does not matter whose child it
+//!   is, and no other process is ever taken for it.
+//! - Everything it starts inherits its marker. When a replica ends, all that carries the marker or
+//!   is in its group ends ([`proc::kill_family`]): there are no orphans. What carries a marker of
+//!   ours and belongs to no replica is reported and left alone: a person decides about that.
+//! - No shell sees a command, and no variable of ours reaches a process.
+//! - An artifact lies here for as long as a set is made of it; going back further fetches it again.
+//!
+//! A service manager may end a service's processes with it: under systemd Skald's unit needs
+//! `KillMode=process`, or else the workloads end with Skald and are started again by the next one.
+//!
+//! One adapter at a time has a state directory; several nodes of one machine have several.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use supervisor::activity::Failure;
+use supervisor::ports::Clock;
+use tracing::warn;
+
+use super::artifacts::Artifacts;
+use super::gateway::{Gateway, Table};
+use super::set::SetId;
+
+mod alive;
+mod birth;
+mod keeper;
+pub mod limits;
+mod logs;
+pub mod proc;
+mod record;
+mod replica;
+pub mod settings;
+mod shared;
+mod shelf;
+mod start;
+pub mod steps;
+mod store;
+mod verbs;
+
+use record::Record;
+use replica::Replica;
+pub use settings::Settings;
+use shared::{Environment, Shared};
+use steps::{Steps, Uninterrupted};
+use store::Store;
+
+/// The adapter. Dropping it leaves the processes running.
+pub struct Processes {
+    shared: Arc<Shared>,
+    /// Keeps other adapters out.
+    lock: Mutex<Option<File>>,
+}
+
+impl Processes {
+    /// Takes the state directory over, with everything that runs. Refused while another process
+    /// has it.
+    pub async fn open(settings: Settings, artifacts: Arc<dyn Artifacts>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::open_with(settings, artifacts, clock, Arc::new(Uninterrupted)).await
+    }
+
+    /// As [`open`](Self::open); `steps` hears of every step of a start.
+    pub async fn open_with(
+        mut settings: Settings,
+        artifacts: Arc<dyn Artifacts>,
+        clock: Arc<dyn Clock>,
+        steps: Arc<dyn Steps>,
+    ) -> io::Result<Self> {
+        let (_, lock) = Store::open(&settings.dir)?;
+        // Processes start elsewhere, and must find their artifact from there.
+        settings.dir = settings.dir.canonicalize()?;
+        let store = Store::at(&settings.dir)?;
+        let shelf = shelf::Shelf::open(&settings.dir, artifacts)?;
+        let shared = Shared::new(settings, store, shelf, clock, steps);
+        let this = Self { shared, lock: Mutex::new(Some(lock)) };
+        for environment in this.shared.store.environments()? {
+            this.take_over(&environment).await?;
+        }
+        let wanting = this.shared.wanting.lock().await;
+        this.shared.clear_shelf().await;
+        drop(wanting);
+        Ok(this)
+    }
+
+    /// Stops keeping, and lets the state directory go. The processes go on.
+    pub async fn close(&self) {
+        self.shared.close().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    async fn take_over(&self, name: &str) -> io::Result<()> {
+        let store = &self.shared.store;
+        self.environment(name).await?;
+        let mut ids = Vec::new();
+        for wanted in store.sets(name)? {
+            ids.push(wanted.set.id.clone());
+            if let Some(environment) = self.shared.environments().get_mut(name) {
+                environment.sets.insert(wanted.set.id.clone(), wanted);
+            }
+        }
+        for (service, routes) in store.routes(name)? {
+            self.table(name)?.route(&service, &routes);
+        }
+        for record in store.replicas(name)? {
+            self.adopt(record).await?;
+        }
+        for id in &ids {
+            self.reconcile(id).map_err(io::Error::other)?;
+            self.shared.settle(id)?;
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, record: Record) -> io::Result<()> {
+        let set = {
+            let environments = self.shared.environments();
+            environments.get(&record.set.environment).and_then(|one| one.sets.get(&record.set).cloned())
+        };
+        match set {
+            Some(wanted) => self.keep(Replica::new(Arc::new(wanted.set), record)),
+            None => {
+                warn!(replica = record.id, set = %record.set, "belongs to no set and is ended");
+                alive::sweep(birth::marker(&self.shared, &record), record.identity().cloned()).await?;
+                self.shared.store.remove_replica(&record.set.environment, &record.id)
+            }
+        }
+    }
+
+    fn keep(&self, replica: Arc<Replica>) -> io::Result<()> {
+        let record = replica.record();
+        let table = self.table(&record.set.environment)?;
+        if let Some(environment) = self.shared.environments().get_mut(&record.set.environment) {
+            environment.replicas.insert(record.id, replica.clone());
+        }
+        self.shared.keep(replica, table);
+        Ok(())
+    }
+
+    fn table(&self, name: &str) -> io::Result<Arc<Table>> {
+        let environments = self.shared.environments();
+        let environment = environments.get(name).ok_or_else(|| io::Error::other(format!("{name} was not opened")))?;
+        Ok(environment.gateway.table.clone())
+    }
+
+    /// Makes sure that the environment is there, and its gateway listens.
+    async fn environment(&self, name: &str) -> io::Result<()> {
+        if self.shared.environments().contains_key(name) {
+            return Ok(());
+        }
+        let (store, settings) = (&self.shared.store, Arc::new(self.shared.settings.gateway.clone()));
+        let settled = settings.listen.get(name).copied().or(store.listens(name)?);
+        let (address, listener) = match settled {
+            Some(address) if address.port() != 0 => (address, None),
+            Some(_) | None => {
+                let any = settled.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+                let (address, listener) = Gateway::bind(any).await?;
+                (address, Some(listener))
+            }
+        };
+        if store.listens(name)? != Some(address) {
+            store.put_listens(name, address)?;
+        }
+        let gateway = Gateway { address, table: Table::new(self.shared.clock.clone()) };
+        self.shared.spawn(gateway.clone().serve(name.to_owned(), settings, listener));
+        let environment = Environment { gateway, sets: BTreeMap::new(), replicas: BTreeMap::new() };
+        self.shared.environments().insert(name.to_owned(), environment);
+        Ok(())
+    }
+
+    /// Makes replicas where the set `id` has too few, and lets the youngest go where it has too
+    /// many. Replicas that are on their way out count as gone.
+    fn reconcile(&self, id: &SetId) -> Result<(), Failure> {
+        let (wanted, mut staying) = {
+            let environments = self.shared.environments();
+            let Some(environment) = environments.get(&id.environment) else { return Ok(()) };
+            let Some(wanted) = environment.sets.get(id).cloned() else { return Ok(()) };
+            let staying = environment.of(id).filter(|replica| !replica.record().leaving).cloned();
+            (wanted, staying.collect::<Vec<_>>())
+        };
+        let count = if wanted.removing { 0 } else { wanted.set.replicas as usize };
+        let set = Arc::new(wanted.set);
+        for _ in staying.len()..count {
+            let record = Record::new(&set, self.shared.clock.now());
+            self.shared.store.put_replica(&record).map_err(disk)?;
+            self.keep(Replica::new(set.clone(), record)).map_err(disk)?;
+        }
+        staying.sort_by_key(|replica| (replica.record().created, replica.record().id));
+        for replica in staying.iter().skip(count) {
+            let changing = replica.changing();
+            let record = Record { leaving: true, ..replica.record() };
+            self.shared.store.put_replica(&record).map_err(disk)?;
+            replica.recorded(record);
+            drop(changing);
+            replica.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
+/// A failure of the disk: it is full or broken, and whoever mends it need not ask again.
+fn disk(error: io::Error) -> Failure {
+    Failure::transient("keeping the state of the processes", error)
+}

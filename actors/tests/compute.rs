@@ -1,0 +1,336 @@
+//! The embedded compute adapter: the contract, and what only it can show.
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::compute::process::proc::{MARKER, Marker, kill_family, marked};
+use actors::runtime::compute::process::steps::{Step, Steps};
+use actors::runtime::compute::process::{Processes, Settings};
+use actors::runtime::compute::{Compute, Route};
+use async_trait::async_trait;
+use protocol::Time;
+use rustix::process::{Signal, getpid, kill_process};
+use supervisor::ports::Clock;
+
+mod compute_contract;
+
+use compute_contract::{ENVIRONMENT, Place, gateway, get, observe, pids, set, settled, until, with};
+
+struct Now;
+
+impl Clock for Now {
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Time::from_micros(since.as_micros().try_into().unwrap())
+    }
+}
+
+/// A state directory with its keeper. Whatever a test left running ends with it.
+struct World {
+    dir: tempfile::TempDir,
+    artifacts: DirectoryArtifacts,
+    processes: Processes,
+}
+
+fn settings(dir: &Path) -> Settings {
+    let mut settings = Settings::new(dir.join("state"));
+    settings.restart_pause = Duration::from_millis(50);
+    settings.stop_time = Duration::from_secs(2);
+    settings.ready_probe_pause = Duration::from_millis(200);
+    settings
+}
+
+impl World {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = DirectoryArtifacts::open(dir.path().join("published")).unwrap();
+        let processes =
+            Processes::open(settings(dir.path()), Arc::new(artifacts.clone()), Arc::new(Now)).await.unwrap();
+        Self { dir, artifacts, processes }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    fn instance(&self) -> String {
+        std::fs::read_to_string(self.state().join("instance")).unwrap()
+    }
+
+    /// Removes everything through the port; nothing is left then.
+    async fn end(self) {
+        for set in observe(&self).await.sets {
+            self.processes.route(ENVIRONMENT, &set.service, &[]).await.unwrap();
+            let id = actors::runtime::compute::SetId::new(ENVIRONMENT, set.service, set.revision);
+            self.processes.remove(&id).await.unwrap();
+        }
+        let shelf = self.state().join("artifacts");
+        until("the last set takes its artifact along", async || {
+            (std::fs::read_dir(&shelf).unwrap().count() == 0).then_some(())
+        })
+        .await;
+        let left = marked(&self.instance()).unwrap();
+        assert!(left.is_empty(), "processes were left behind: {left:?}");
+        self.processes.close().await;
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for left in marked(&self.instance()).unwrap_or_default() {
+            while kill_family(&left.marker, None).is_ok_and(|killed| killed > 0) {}
+        }
+    }
+}
+
+#[async_trait]
+impl Place for World {
+    fn compute(&self) -> &dyn Compute {
+        &self.processes
+    }
+
+    fn publish(&self, bytes: &[u8]) -> String {
+        self.artifacts.add(bytes).unwrap()
+    }
+
+    fn publish_as(&self, bytes: &[u8], digest: &str) {
+        std::fs::write(self.artifacts.dir().join(digest), bytes).unwrap();
+    }
+
+    async fn reborn(&mut self) {
+        self.processes.close().await;
+        let artifacts = Arc::new(self.artifacts.clone());
+        self.processes = Processes::open(settings(self.dir.path()), artifacts, Arc::new(Now)).await.unwrap();
+        if let Some(at) = observe(self).await.gateway {
+            let listens = async {
+                while tokio::net::TcpStream::connect(at).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), listens).await.expect("the gateway listens");
+        }
+    }
+}
+
+macro_rules! contract {
+    ($($part:ident::$case:ident,)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let mut world = World::open().await;
+            compute_contract::$part::$case(&mut world).await;
+            world.end().await;
+        }
+    )*};
+}
+
+contract! {
+    sets::applying_twice_is_once,
+    sets::a_set_grows_and_shrinks,
+    sets::a_revision_stays_what_it_is,
+    sets::a_killed_process_is_replaced,
+    sets::a_crash_loop_is_seen,
+    sets::one_replica_is_restarted,
+    sets::processes_outlive_their_keeper,
+    sets::a_removal_outlives_its_keeper,
+    artifacts::an_artifact_is_what_its_digest_says,
+    artifacts::an_archive_stays_in_its_directory,
+    artifacts::no_shell_reads_what_is_given,
+    artifacts::what_it_writes_can_be_read,
+    traffic::weights_are_exact,
+    traffic::routes_are_checked,
+    traffic::a_removal_drains,
+    traffic::a_killed_replica_fails_no_idempotent_request,
+    traffic::a_sleeping_service_is_woken,
+    traffic::requests_pass_whole,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn children_end_with_their_replica() {
+    let mut world = World::open().await;
+    let instance = world.instance();
+    let children = || marked(&instance).unwrap().len();
+    compute_contract::sets::children_end_with_their_replica(&mut world, children).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_keeper_at_a_time_has_the_directory() {
+    let world = World::open().await;
+    let again = Processes::open(settings(world.dir.path()), Arc::new(world.artifacts.clone()), Arc::new(Now)).await;
+    assert!(again.is_err_and(|error| error.to_string().contains("another process keeps")));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_reported_and_left_alone() {
+    let mut world = World::open().await;
+    let set = set(&world, "web", "r1", 1);
+    compute_contract::run(&world, &set).await;
+    let claim = Marker {
+        instance: world.instance(),
+        environment: ENVIRONMENT.into(),
+        replica: "web-r0-ghost".into(),
+        incarnation: 1,
+    };
+    let mut stranger = Command::new("sleep").arg("600").env(MARKER, claim.text()).spawn().unwrap();
+    for _ in 0..2 {
+        let seen = observe(&world).await;
+        assert_eq!(seen.unmanaged.len(), 1, "{seen:?}");
+        let found = &seen.unmanaged[0];
+        assert_eq!((found.pid, found.claims.as_str()), (stranger.id(), "web-r0-ghost"));
+        assert_eq!(found.command, "sleep 600");
+        world.reborn().await;
+        settled(&world, &set).await;
+    }
+    assert!(stranger.try_wait().unwrap().is_none(), "it runs");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(observe(&world).await.unmanaged.is_empty());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_is_used_again_is_not_taken_for_the_process() {
+    let mut world = World::open().await;
+    let set = set(&world, "web", "r1", 1);
+    let replica = compute_contract::run(&world, &set).await.remove(0);
+    world.processes.close().await;
+    // On the disk the process has the number of another one, as after a long time without a keeper.
+    let mut other = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap();
+    let record = world.state().join(format!("environments/{ENVIRONMENT}/replicas/{}.json", replica.id));
+    let text = std::fs::read_to_string(&record).unwrap();
+    let changed = text.replace(&format!("\"pid\": {}", replica.pid.unwrap()), &format!("\"pid\": {}", other.id()));
+    assert_ne!(text, changed);
+    std::fs::write(&record, changed).unwrap();
+    world.reborn().await;
+    let after = settled(&world, &set).await;
+    assert!(after[0].incarnation == 2 && after[0].pid != Some(other.id()), "{after:?}");
+    assert!(other.try_wait().unwrap().is_none(), "the other one was left alone");
+    assert_eq!(marked(&world.instance()).unwrap().len(), 1, "and the former one is no orphan");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_does_not_listen_to_reason_is_killed() {
+    let world = World::open().await;
+    let set = with(set(&world, "web", "r1", 1), "STUBBORN", "yes");
+    compute_contract::run(&world, &set).await;
+    let begun = tokio::time::Instant::now();
+    world.processes.remove(&set.id).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(2), "it was asked first");
+    world.end().await;
+}
+
+/// Ends its process, as nothing but a crash does, when a step is done.
+struct EndAt(Step);
+
+impl Steps for EndAt {
+    fn done(&self, step: Step) {
+        if step == self.0 {
+            kill_process(getpid(), Signal::KILL).unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+const DIR: &str = "COMPUTE_TEST_DIR";
+const END_AT: &str = "COMPUTE_TEST_END_AT";
+const STEPS: [(&str, Option<Step>); 4] = [
+    ("intended", Some(Step::Intended)),
+    ("spawned", Some(Step::Spawned)),
+    ("recorded", Some(Step::Recorded)),
+    ("never", None),
+];
+
+/// Keeps the directory of another test in a process of its own, until that is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by other tests, in a process of its own"]
+async fn a_keeper_of_its_own() {
+    let (Ok(dir), Ok(end_at)) = (std::env::var(DIR), std::env::var(END_AT)) else { return };
+    let dir = Path::new(&dir);
+    let artifacts = DirectoryArtifacts::open(dir.join("published")).unwrap();
+    let step = STEPS.iter().find(|(name, _)| *name == end_at).unwrap().1;
+    let settings = settings(dir);
+    let processes = match step {
+        Some(step) => Processes::open_with(settings, Arc::new(artifacts), Arc::new(Now), Arc::new(EndAt(step))).await,
+        None => Processes::open(settings, Arc::new(artifacts), Arc::new(Now)).await,
+    };
+    let wanted = serde_json::from_slice(&std::fs::read(dir.join("wanted.json")).unwrap()).unwrap();
+    let processes = processes.unwrap();
+    processes.apply(&wanted).await.unwrap();
+    processes.route(ENVIRONMENT, "web", &[Route::new("r1", 100)]).await.unwrap();
+    std::future::pending::<()>().await;
+}
+
+fn keeper_of_its_own(dir: &Path, end_at: &str) -> std::process::Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_keeper_of_its_own", "--ignored", "--nocapture"])
+        .env(DIR, dir)
+        .env(END_AT, end_at)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_in_the_middle_of_a_start_leaves_no_orphan() {
+    for (name, started) in [("intended", 0), ("spawned", 1), ("recorded", 1)] {
+        let mut world = World::open().await;
+        let set = set(&world, "web", "r1", 1);
+        std::fs::write(world.dir.path().join("wanted.json"), serde_json::to_vec(&set).unwrap()).unwrap();
+        world.processes.close().await;
+        let mut keeper = keeper_of_its_own(world.dir.path(), name);
+        let status = tokio::task::spawn_blocking(move || keeper.wait()).await.unwrap().unwrap();
+        assert!(!status.success(), "{name}: it was killed");
+        let orphans: Vec<u32> = marked(&world.instance()).unwrap().iter().map(|found| found.pid).collect();
+        assert_eq!(orphans.len(), started, "{name}");
+        world.reborn().await;
+        let replicas = settled(&world, &set).await;
+        let running: Vec<u32> = marked(&world.instance()).unwrap().iter().map(|found| found.pid).collect();
+        assert_eq!(running, pids(&replicas), "{name}: one runs, and it is known");
+        if started == 1 {
+            assert_eq!(running, orphans, "{name}: it was taken over");
+        }
+        assert!(observe(&world).await.unmanaged.is_empty());
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_is_killed_takes_nothing_with_it() {
+    let mut world = World::open().await;
+    let set = set(&world, "web", "r1", 2);
+    std::fs::write(world.dir.path().join("wanted.json"), serde_json::to_vec(&set).unwrap()).unwrap();
+    world.processes.close().await;
+    let mut keeper = keeper_of_its_own(world.dir.path(), "never");
+    let settled_at = world.state().join(format!("environments/{ENVIRONMENT}/gateway.json"));
+    let at = until("the gateway is settled", async || {
+        let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&settled_at).ok()?).ok()?;
+        kept["address"].as_str()?.parse().ok()
+    })
+    .await;
+    until("traffic flows", async || {
+        tokio::net::TcpStream::connect(at).await.ok()?;
+        get(at, "/web/").await.0.is_success().then_some(())
+    })
+    .await;
+    until("both run", async || (marked(&world.instance()).unwrap().len() == 2).then_some(())).await;
+    let mut before: Vec<u32> = marked(&world.instance()).unwrap().iter().map(|found| found.pid).collect();
+    before.sort_unstable();
+    keeper.kill().unwrap();
+    keeper.wait().unwrap();
+    world.reborn().await;
+    assert_eq!(pids(&settled(&world, &set).await), before);
+    assert_eq!(gateway(&world).await, at);
+    until("traffic goes on", async || get(at, "/web/").await.0.is_success().then_some(())).await;
+    world.end().await;
+}

@@ -1,0 +1,151 @@
+//! What every adapter of the compute port must do, with real processes.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use actors::runtime::compute::observed::{ObservedReplica, ObservedSet};
+use actors::runtime::compute::set::{Configuration, Limits, PROGRAM, Variables};
+use actors::runtime::compute::{Compute, Observed, Set, SetId};
+use async_trait::async_trait;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+pub mod artifacts;
+pub mod sets;
+pub mod traffic;
+
+/// The environment of all cases.
+pub const ENVIRONMENT: &str = "test";
+
+/// A place where things run: an adapter, and what a test needs around it.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// The port.
+    fn compute(&self) -> &dyn Compute;
+    /// Publishes an artifact and answers its digest.
+    fn publish(&self, bytes: &[u8]) -> String;
+    /// Publishes `bytes` under a digest that is not theirs.
+    fn publish_as(&self, bytes: &[u8], digest: &str);
+    /// Whoever keeps the place ends, and another one comes.
+    async fn reborn(&mut self);
+}
+
+/// The workload as a plain executable.
+pub fn workload() -> Vec<u8> {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    let python = PYTHON.get_or_init(|| {
+        let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        let asked = asked.expect("these tests need python3");
+        String::from_utf8(asked.stdout).unwrap().trim().to_owned()
+    });
+    format!("#!{python} -IS\n{}", include_str!("workload.py")).into_bytes()
+}
+
+/// `count` replicas of the workload.
+pub fn set(place: &dyn Place, service: &str, revision: &str, count: u32) -> Set {
+    Set {
+        id: SetId::new(ENVIRONMENT, service, revision),
+        digest: place.publish(&workload()),
+        command: PROGRAM.to_owned(),
+        args: Vec::new(),
+        configuration: Configuration { version: format!("config-of-{revision}"), variables: Variables::default() },
+        ports: Vec::new(),
+        limits: Limits::default(),
+        replicas: count,
+    }
+}
+
+/// As `set`, with a variable.
+pub fn with(mut set: Set, name: &str, value: &str) -> Set {
+    set.configuration.variables.0.insert(name.to_owned(), value.to_owned());
+    set
+}
+
+/// Asks again until `what` is answered, and gives up after a while.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < end, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What is there now.
+pub async fn observe(place: &dyn Place) -> Observed {
+    place.compute().observe(ENVIRONMENT).await.unwrap()
+}
+
+/// Waits for a set to be as `good`.
+pub async fn set_when(place: &dyn Place, id: &SetId, what: &str, good: impl Fn(&ObservedSet) -> bool) -> ObservedSet {
+    until(what, async || observe(place).await.set(&id.service, &id.revision).filter(|set| good(set)).cloned()).await
+}
+
+/// Applies a set and waits until `replicas` of it are ready, and no more are there.
+pub async fn run(place: &dyn Place, set: &Set) -> Vec<ObservedReplica> {
+    place.compute().apply(set).await.unwrap();
+    settled(place, set).await
+}
+
+/// Waits until as many as wanted are ready, and no more are there.
+pub async fn settled(place: &dyn Place, set: &Set) -> Vec<ObservedReplica> {
+    let count = set.replicas as usize;
+    let good = |seen: &ObservedSet| seen.ready as usize == count && seen.replicas.len() == count;
+    set_when(place, &set.id, "all replicas are ready", good).await.replicas
+}
+
+/// Process numbers, in order.
+pub fn pids(replicas: &[ObservedReplica]) -> Vec<u32> {
+    let mut pids: Vec<u32> = replicas.iter().filter_map(|replica| replica.pid).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// A client of its own, without connections.
+pub fn client() -> Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Where the gateway is.
+pub async fn gateway(place: &dyn Place) -> SocketAddr {
+    observe(place).await.gateway.expect("something was applied")
+}
+
+/// An answer to `GET`.
+pub async fn get(at: SocketAddr, path: &str) -> (StatusCode, Value) {
+    send(Request::get(format!("http://{at}{path}")).body(Full::default()).unwrap()).await
+}
+
+/// An answer to any request.
+pub async fn send(request: Request<Full<Bytes>>) -> (StatusCode, Value) {
+    let response = client().request(request).await.expect("the gateway answers");
+    let status = response.status();
+    let body = response.into_body().collect().await.expect("the answer is whole").to_bytes();
+    let value = serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+    (status, value)
+}
+
+/// A `.tar.gz` of files, their paths taken as they are.
+pub fn archive(files: &[(&str, &[u8], u32)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content, mode) in files {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        header.set_cksum();
+        tar.append(&header, *content).unwrap();
+    }
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&tar.into_inner().unwrap()).unwrap();
+    packed.finish().unwrap()
+}
