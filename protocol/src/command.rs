@@ -25,6 +25,11 @@ pub mod name {
     pub const DEFINITION_LIST: &str = "definition.list";
     pub const DEFINITION_SHOW: &str = "definition.show";
     pub const EVENT_READ: &str = "event.read";
+    pub const ENVIRONMENT_CREATE: &str = "environment.create";
+    pub const ENVIRONMENT_BIND: &str = "environment.bind";
+    pub const SERVICE_LIST: &str = "service.list";
+    pub const SERVICE_RESUME: &str = "service.resume";
+    pub const SERVICE_UNHOLD: &str = "service.unhold";
 
     /// All of them, for help and for refusals that name what exists.
     pub const ALL: &[&str] = &[
@@ -45,6 +50,11 @@ pub mod name {
         DEFINITION_LIST,
         DEFINITION_SHOW,
         EVENT_READ,
+        ENVIRONMENT_CREATE,
+        ENVIRONMENT_BIND,
+        SERVICE_LIST,
+        SERVICE_RESUME,
+        SERVICE_UNHOLD,
     ];
 }
 

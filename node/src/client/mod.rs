@@ -6,6 +6,7 @@
 mod answers;
 mod cluster;
 mod commands;
+mod runtime;
 mod error;
 mod events;
 
