@@ -73,7 +73,7 @@ impl World {
         let cluster = TestCluster::start_with(1, |_| Vec::new(), &definitions[1..], adjust, |_| {}).await.unwrap();
         let client = cluster.client().await.unwrap();
         let dir = cluster.dir.path().canonicalize().unwrap();
-        let artifacts = DirectoryArtifacts::open(dir.join("runtime/artifacts")).unwrap();
+        let artifacts = DirectoryArtifacts::open(dir.join("runtime/published")).unwrap();
         client.create_environment(&environment("dev")).await.unwrap();
         Self { cluster, client, artifacts, _left: Left(dir) }
     }

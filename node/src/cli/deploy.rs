@@ -8,6 +8,7 @@ use protocol::view::{SagaView, Status};
 use protocol::{SagaKey, Value};
 use serde_json::json;
 
+use crate::config::PUBLISHED;
 use crate::debug::{self, Paint};
 
 use super::context::Ctx;
@@ -181,7 +182,7 @@ fn artifacts(named: Option<PathBuf>, ctx: &Ctx) -> Result<PathBuf, Fault> {
     let of_settings = || ctx.config().map(|config| config.artifacts_dir());
     match (named, state::running()) {
         (Some(named), _) => Ok(named),
-        (None, Some(state)) => Ok(parts::runtime_dir(&state.data).join("artifacts")),
+        (None, Some(state)) => Ok(parts::runtime_dir(&state.data).join(PUBLISHED)),
         (None, None) => of_settings()?.ok_or_else(|| {
             Fault::usage("where artifacts belong is not known")
                 .mend("name the directory with --artifacts, set runtime.dir, or start a cluster with `skald up`")

@@ -14,7 +14,7 @@ use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tl
 
 use crate::service::{DefinitionLimits, ServiceLimits};
 
-use super::{Config, Streams};
+use super::{Config, PUBLISHED, Streams};
 
 const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours.saturating_mul(3_600))
@@ -39,7 +39,7 @@ impl Config {
     /// Where artifacts are; `None` where nothing runs.
     pub fn artifacts_dir(&self) -> Option<PathBuf> {
         let dir = self.runtime.dir.as_ref()?;
-        Some(self.runtime.artifacts.clone().unwrap_or_else(|| dir.join("artifacts")))
+        Some(self.runtime.artifacts.clone().unwrap_or_else(|| dir.join(PUBLISHED)))
     }
 
     /// How to reach NATS.

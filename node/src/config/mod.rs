@@ -302,8 +302,8 @@ settings! {
         /// another one takes over when it ends. Set it on the nodes of one machine of the cluster.
         #[serde(skip_serializing_if = "Option::is_none")]
         dir: Option<PathBuf> = None,
-        /// The directory of the artifacts, each in a file named after its SHA-256. `artifacts` below
-        /// `dir` when not set.
+        /// The directory of the artifacts, each in a file named after its SHA-256. `published` below
+        /// `dir` when not set; below `dir` itself other names are taken.
         #[serde(skip_serializing_if = "Option::is_none")]
         artifacts: Option<PathBuf> = None,
         /// Where the gateways of environments listen: `NAME=ADDRESS`, as in `prod=127.0.0.1:8080`. One
@@ -317,6 +317,9 @@ settings! {
         stop_ms: u64 = 10_000,
     }
 }
+
+/// The directory of the artifacts below `runtime.dir`, unless another one is set.
+pub const PUBLISHED: &str = "published";
 
 /// How shards are laid onto streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
