@@ -18,10 +18,12 @@ use serde::de::DeserializeOwned;
 use supervisor::activities::Activities;
 use supervisor::activity::Activity;
 use supervisor::machine::restart::Intensity;
-use supervisor::ports::{Clock, Cluster, Outbox};
+use supervisor::ports::{Clock, Cluster, Environments, Outbox};
 use supervisor::tree::engine::{Engine, Limits, Seeds};
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Service, Shards};
 use supervisor::tree::shell::Handle;
+use supervisor::tree::workers::{Local, WorkersActor};
+use supervisor::worker::Worker;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -29,11 +31,11 @@ use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::nats::{
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
-    StreamOutbox, connect, sync_mode,
+    KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
 use crate::runtime::{RuntimeDesk, RuntimeHost};
 use crate::service::{
-    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, serve_peers,
+    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
 use crate::telemetry::{Metrics, Observed};
 
@@ -57,6 +59,10 @@ pub struct Parts {
     pub activities: Vec<Arc<dyn Activity>>,
     /// Definitions deployed at start: file and source.
     pub definitions: Vec<(String, String)>,
+    /// Kinds of workers; every node of a cluster has the same.
+    pub workers: Vec<Arc<dyn Worker>>,
+    /// Which environments they look after; needed when there are workers.
+    pub environments: Option<Arc<dyn Environments>>,
 }
 
 /// A running node.
@@ -66,9 +72,13 @@ pub struct Node {
     debug: Arc<OnceLock<SocketAddr>>,
     dispatcher: Arc<Dispatcher>,
     commands: Arc<CommandService>,
+    workers: Arc<Local>,
     id: NodeId,
 }
 
+/// How long a node that leaves waits for its workers: the time in which a run may end, and to abort
+/// the others.
+const LAST_RUNS: Duration = Duration::from_secs(8);
 /// How long a node that leaves works on commands that came before it closed its door; a command
 /// that waits for a shard to settle is held no longer.
 const LAST_COMMANDS: Duration = Duration::from_secs(8);
@@ -137,6 +147,7 @@ impl Node {
             observer: Arc::new(Observed(metrics.clone())),
         });
         let places = Arc::new(Shards::default());
+        let workers = Arc::new(Local::new(parts.workers)?);
         let about = crate::service::About {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
@@ -149,6 +160,7 @@ impl Node {
             shards: shape.shards,
             places: places.clone(),
             root: OnceLock::new(),
+            workers: workers.clone(),
             bus: bus.clone(),
             about,
         });
@@ -165,6 +177,7 @@ impl Node {
             events,
             queries: queries.clone(),
             runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote),
+            workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
         // Set once, right here.
@@ -174,7 +187,7 @@ impl Node {
         let commands = Arc::new(CommandService {
             bus: bus.clone(),
             dispatcher: dispatcher.clone(),
-            outbox,
+            outbox: outbox.clone(),
             clock,
             door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
@@ -191,6 +204,16 @@ impl Node {
             debug_address.clone(),
         );
         services.extend(host.map(keeps_processes));
+        if !workers.kinds().is_empty() {
+            let environments = parts.environments.context("workers need to know which environments there are")?;
+            let memory = Arc::new(KvWorkerMemory::open(&bus, replicas).await?);
+            let (engine, limits, local, shards) = (engine.clone(), Arc::default(), workers.clone(), places.clone());
+            let actor = WorkersActor { engine, limits, local, shards, environments, memory };
+            services.push(actor.service());
+            let (client, workers, shards) = (bus.client.clone(), workers.clone(), places.clone());
+            let triggers = Arc::new(Triggers { client, workers, shards, outbox });
+            services.push(Service::new("triggers", move |_| triggers.clone().serve().boxed()));
+        }
         let (last_word, last_words) = mpsc::unbounded_channel();
         let cluster: Arc<dyn Cluster> = Arc::new(cluster);
         let info = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
@@ -207,7 +230,7 @@ impl Node {
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
         watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
-        let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, id };
+        let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, workers, id };
         node.joined(&queries, config.debug.enabled).await?;
         Ok(node)
     }
@@ -258,7 +281,9 @@ impl Node {
     pub async fn drain(self) -> anyhow::Result<()> {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.root.tell(root::Message::Drain(tell));
-        told.await.context("the tree ended while it was handed over")?;
+        // Runs under way may end while shards are handed over.
+        let (told, ()) = tokio::join!(told, self.workers.drain(LAST_RUNS));
+        told.context("the tree ended while it was handed over")?;
         // Commands that came meanwhile are on their way to the new owners, which the root still sees.
         self.commands.door.close(LAST_COMMANDS).await;
         self.root.stop();
@@ -311,55 +336,45 @@ fn services(
 ) -> Vec<Service> {
     let (bus, node) = (client.clone(), queries.node.clone());
     let mut services = vec![
-        Service { name: "commands", start: Arc::new(move |_| commands.clone().serve().boxed()) },
-        Service {
-            name: "peers",
-            start: Arc::new(move |_| {
-                let served = serve_peers(bus.clone(), node.clone(), dispatcher.clone());
-                async move { Ok(served.await?) }.boxed()
-            }),
-        },
-        Service {
-            name: "queries",
-            start: Arc::new(move |_| {
-                let served = queries.clone().serve();
-                async move { Ok(served.await?) }.boxed()
-            }),
-        },
+        Service::new("commands", move |_| commands.clone().serve().boxed()),
+        Service::new("peers", move |_| {
+            let served = serve_peers(bus.clone(), node.clone(), dispatcher.clone());
+            async move { Ok(served.await?) }.boxed()
+        }),
+        Service::new("queries", move |_| {
+            let served = queries.clone().serve();
+            async move { Ok(served.await?) }.boxed()
+        }),
     ];
     if config.debug.enabled {
         let (bind, token) = (config.debug.bind, config.debug.token.clone());
         let limits = config.http_limits();
-        services.push(Service {
-            name: "debug",
-            start: Arc::new(move |card| {
-                let (source, token, address) = (source.clone(), token.clone(), address.clone());
-                // A restart listens where it listened before.
-                let bind = address.get().copied().unwrap_or(bind);
-                async move {
-                    // The listener stops with this service: whichever way it ends, `_alive` is dropped.
-                    let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
-                    let stop = async move { drop(ended.await) };
-                    let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
-                    // The same address at every restart.
-                    let _ = address.set(at);
-                    card.doing(format!("http://{at}"));
-                    Ok(served.await??)
-                }
-                .boxed()
-            }),
-        });
+        services.push(Service::new("debug", move |card| {
+            let (source, token, address) = (source.clone(), token.clone(), address.clone());
+            // A restart listens where it listened before.
+            let bind = address.get().copied().unwrap_or(bind);
+            async move {
+                // The listener stops with this service: whichever way it ends, `_alive` is dropped.
+                let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
+                let stop = async move { drop(ended.await) };
+                let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
+                // The same address at every restart.
+                let _ = address.set(at);
+                card.doing(format!("http://{at}"));
+                Ok(served.await??)
+            }
+            .boxed()
+        }));
     }
     services
 }
 
 fn keeps_processes(host: RuntimeHost) -> Service {
     let host = Arc::new(host);
-    let start = Arc::new(move |card| {
+    Service::new("runtime", move |card| {
         let served = host.clone().serve(card);
         async move { Ok(served.await?) }.boxed()
-    });
-    Service { name: "runtime", start }
+    })
 }
 
 /// Finds out, in the background and now and then, when the server fsyncs.
@@ -432,7 +447,7 @@ impl DebugSource for Source {
                 Body::Actor(root) => self.metrics.observe_tree(&root),
                 Body::Owners(shards) => self.metrics.observe_shards(&shards),
                 Body::Health(health) => self.metrics.observe_health(&health),
-                Body::Sagas(_) | Body::Nothing => {}
+                Body::Sagas(_) | Body::Workers(_) | Body::Nothing => {}
             }
         }
         self.metrics.encode()

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use nats_support::{One, bus, one, three, until};
-use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, Replicas};
-use protocol::{Epoch, NodeId, ShardId, Tenant};
-use supervisor::ports::{Beat, Cluster, Lease, PutError, Snapshots};
+use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory, Replicas};
+use protocol::{Environment, Epoch, NodeId, ShardId, Tenant, WorkerId, WorkerKind};
+use supervisor::ports::{Beat, Cluster, Kept, Lease, PutError, Snapshots, WorkerMemory};
 
 const SHARD: ShardId = ShardId(2);
 
@@ -223,4 +223,24 @@ async fn three_servers_keep_the_same_promises() {
     let other = KvSnapshots::open(&bus(rest.collect::<Vec<_>>()).await, replicas).await.unwrap();
     assert_eq!(names(&other, ShardId(5)).await.into_values().collect::<Vec<_>>(), [bytes("49")]);
     three.servers.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_remembers_is_written_only_over_what_was_seen() {
+    let One { bus, server, dir: _dir } = one().await;
+    let worker = |environment: &str| {
+        let (kind, tenant) = (WorkerKind::new("health").unwrap(), Tenant::new("acme").unwrap());
+        WorkerId::new(kind, tenant, Environment::new(environment).unwrap())
+    };
+    let (prod, other) = (worker("prod.eu"), worker("prod"));
+    let old = KvWorkerMemory::open(&bus, Replicas::One).await.unwrap();
+    let new = KvWorkerMemory::open(&nats_support::bus([server.url()]).await, Replicas::One).await.unwrap();
+    assert_eq!(old.get(&prod).await.unwrap(), None);
+    let first = old.put(&prod, bytes("1"), 0).await.unwrap();
+    assert_eq!(new.get(&prod).await.unwrap(), Some(Kept { revision: first, bytes: bytes("1") }));
+    let second = new.put(&prod, bytes("2"), first).await.unwrap();
+    assert!(matches!(old.put(&prod, bytes("late"), first).await, Err(PutError::Stale)));
+    assert!(matches!(old.put(&prod, bytes("late"), 0).await, Err(PutError::Stale)));
+    assert_eq!(old.get(&prod).await.unwrap(), Some(Kept { revision: second, bytes: bytes("2") }));
+    assert_eq!(old.get(&other).await.unwrap(), None, "each worker has its own");
 }

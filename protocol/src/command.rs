@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, SagaKey, Tenant, Time, Value};
+use crate::{Environment, Problem, SagaKey, Tenant, Time, Value, WorkerKind};
 
 /// Every command's name, as it stands in the subject.
 pub mod name {
@@ -30,6 +30,10 @@ pub mod name {
     pub const SERVICE_LIST: &str = "service.list";
     pub const SERVICE_RESUME: &str = "service.resume";
     pub const SERVICE_UNHOLD: &str = "service.unhold";
+    pub const WORKER_LIST: &str = "worker.list";
+    pub const WORKER_RUN: &str = "worker.run";
+    pub const WORKER_PAUSE: &str = "worker.pause";
+    pub const WORKER_RESUME: &str = "worker.resume";
 
     /// All of them, for help and for refusals that name what exists.
     pub const ALL: &[&str] = &[
@@ -55,6 +59,10 @@ pub mod name {
         SERVICE_LIST,
         SERVICE_RESUME,
         SERVICE_UNHOLD,
+        WORKER_LIST,
+        WORKER_RUN,
+        WORKER_PAUSE,
+        WORKER_RESUME,
     ];
 }
 
@@ -256,6 +264,66 @@ pub struct ShowDefinition {
     /// A version; the latest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+}
+
+/// `worker.list`: the tenant's workers, all of them or those that are named.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListWorkers {
+    /// Only workers of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<WorkerKind>,
+    /// Only workers of this environment. With a kind, the answer also has the worker's last runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+}
+
+/// `worker.run`: runs a worker now, also one that is paused. What comes while it runs is one more
+/// run after this one.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunWorker {
+    /// Which kind.
+    pub kind: WorkerKind,
+    /// For which environment.
+    pub environment: Environment,
+    /// Answer with how the run went instead of its number, if it ends within this many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// What `worker.run` answers when it does not wait.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunAccepted {
+    /// The worker, `kind/tenant/environment`.
+    pub worker: String,
+    /// The number of the run that does it.
+    pub run: u64,
+}
+
+/// `worker.pause`: the worker runs no more, neither by its timer nor by events, until it is resumed.
+/// A run under way goes on to its end.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PauseWorker {
+    /// Which kind.
+    pub kind: WorkerKind,
+    /// For which environment.
+    pub environment: Environment,
+    /// Why; shown to whoever looks.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `worker.resume`: a paused worker goes on, with a run at once.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResumeWorker {
+    /// Which kind.
+    pub kind: WorkerKind,
+    /// For which environment.
+    pub environment: Environment,
 }
 
 /// What `saga.start` answers when it does not wait for the outcome.

@@ -119,6 +119,14 @@ name!(
     /// W3C trace id, but any name is carried.
     TraceId, "trace id", NAME_MAX_BYTES, ".:"
 );
+name!(
+    /// One kind of worker: `health`, `drift`.
+    WorkerKind, "worker kind", NAME_MAX_BYTES, ""
+);
+name!(
+    /// One environment of a tenant: what a worker looks after.
+    Environment, "environment", NAME_MAX_BYTES, "."
+);
 
 /// One saga: a tenant and a key. Written `tenant/key`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,14 +146,20 @@ impl SagaId {
     /// The shard this saga lives on, of `shards`. Stable for the life of a cluster: FNV-1a over
     /// tenant and key, so that any language can compute it.
     pub fn shard(&self, shards: u16) -> ShardId {
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in self.tenant.as_str().bytes().chain([0]).chain(self.key.as_str().bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        // FNV's low bits are weak for short keys; fold the high half in.
-        let folded = hash ^ (hash >> 32);
-        ShardId((folded % u64::from(shards.max(1))) as u16)
+        let bytes = self.tenant.as_str().bytes().chain([0]).chain(self.key.as_str().bytes());
+        shard_of(fnv(bytes), shards)
     }
+}
+
+/// FNV-1a.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+fn shard_of(hash: u64, shards: u16) -> ShardId {
+    // FNV's low bits are weak for short keys; fold the high half in.
+    let folded = hash ^ (hash >> 32);
+    ShardId((folded % u64::from(shards.max(1))) as u16)
 }
 
 impl fmt::Display for SagaId {
@@ -167,6 +181,47 @@ impl FromStr for SagaId {
             why: "it must be written tenant/key".into(),
         })?;
         Ok(Self { tenant: Tenant::new(tenant)?, key: SagaKey::new(key)? })
+    }
+}
+
+/// One worker: a kind of control loop, for one environment of one tenant. Written
+/// `kind/tenant/environment`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkerId {
+    /// Whose environment it is.
+    pub tenant: Tenant,
+    /// What it does.
+    pub kind: WorkerKind,
+    /// Where.
+    pub environment: Environment,
+}
+
+impl WorkerId {
+    /// The worker of `kind` for `environment` of `tenant`.
+    pub fn new(kind: WorkerKind, tenant: Tenant, environment: Environment) -> Self {
+        Self { tenant, kind, environment }
+    }
+
+    /// A number made of its name, the same everywhere and for ever: FNV-1a.
+    pub fn digest(&self) -> u64 {
+        let (tenant, kind) = (self.tenant.as_str().bytes(), self.kind.as_str().bytes());
+        fnv(tenant.chain([0]).chain(kind).chain([0]).chain(self.environment.as_str().bytes()))
+    }
+
+    /// The shard whose owner runs this worker, of `shards`.
+    pub fn shard(&self, shards: u16) -> ShardId {
+        shard_of(self.digest(), shards)
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.tenant, self.environment)
+    }
+}
+impl fmt::Debug for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -241,6 +296,18 @@ mod tests {
         let own = DefinitionRef { tenant: Some(Tenant::new("acme").unwrap()), ..read.clone() };
         assert_ne!(own, read);
         assert_eq!(crate::codec::load::<DefinitionRef>(&crate::codec::store(&own)).unwrap(), own);
+    }
+
+    #[test]
+    fn a_worker_keeps_its_shard_for_ever() {
+        let worker = |kind: &str, tenant: &str, environment: &str| {
+            let (kind, tenant) = (WorkerKind::new(kind).unwrap(), Tenant::new(tenant).unwrap());
+            WorkerId::new(kind, tenant, Environment::new(environment).unwrap())
+        };
+        let prod = worker("health", "acme", "prod.eu");
+        assert_eq!((prod.to_string().as_str(), prod.shard(64)), ("health/acme/prod.eu", ShardId(24)));
+        assert_ne!(worker("a", "b", "c").digest(), worker("b", "a", "c").digest());
+        assert_ne!(worker("ab", "c", "d").digest(), worker("a", "bc", "d").digest());
     }
 
     #[test]

@@ -14,10 +14,14 @@ pub mod runtime;
 pub mod subjects;
 pub mod time;
 pub mod view;
+pub mod worker;
 
 pub use envelope::Envelope;
 pub use error::{Code, Problem};
-pub use ids::{DefinitionRef, Epoch, EventId, NodeId, Principal, SagaId, SagaKey, ShardId, Tenant, TraceId};
+pub use ids::{
+    DefinitionRef, Environment, Epoch, EventId, NodeId, Principal, SagaId, SagaKey, ShardId, Tenant, TraceId, WorkerId,
+    WorkerKind,
+};
 pub use time::Time;
 
 /// JSON, the data that definitions, activities and events speak.

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::List;
+use crate::command::{List, ListWorkers};
 use crate::view::SagaRow;
+use crate::worker::WorkerView;
 use crate::{NodeId, Time};
 
 /// A question.
@@ -29,6 +30,13 @@ pub enum Query {
         by: Option<crate::Principal>,
         /// Which of them.
         list: List,
+    },
+    /// The workers of one tenant that the node runs.
+    Workers {
+        /// Whose.
+        tenant: crate::Tenant,
+        /// Which of them.
+        list: ListWorkers,
     },
     /// How the node is.
     Health,
@@ -67,6 +75,8 @@ pub enum Body {
     Owners(Vec<ShardView>),
     /// To `Sagas`.
     Sagas(Vec<SagaRow>),
+    /// To `Workers`.
+    Workers(Vec<WorkerView>),
     /// To `Health`.
     Health(HealthView),
     /// There is no such thing here.
@@ -79,7 +89,8 @@ pub enum Body {
 pub struct ActorView {
     /// Its name among its siblings: `journal`, `saga acme/install-7`, `step Applying #2`.
     pub name: String,
-    /// `node`, `service`, `shard`, `journal`, `relay`, `timers`, `saga`, `step`, `undo`, `worker`.
+    /// `node`, `service`, `shard`, `journal`, `relay`, `timers`, `saga`, `step`, `undo`, `worker`,
+    /// `run`.
     pub kind: String,
     /// `running`, `starting`, `restarting`, `stopped`, `parked`.
     pub state: String,

@@ -61,6 +61,11 @@ pub fn event(tenant: &Tenant, event_type: &str) -> String {
     format!("skald.evt.{tenant}.{event_type}")
 }
 
+/// Events of one type, of all tenants.
+pub fn events_named(event_type: &str) -> String {
+    format!("skald.evt.*.{event_type}")
+}
+
 /// All events of `tenant`.
 pub fn events_of(tenant: &Tenant) -> String {
     event(tenant, ">")

@@ -12,10 +12,14 @@ use node::node::{Node, Parts};
 use node::server::{Finder, Server, ServerConfig};
 use protocol::{NodeId, Principal, Tenant};
 use supervisor::activity::Activity;
+use supervisor::ports::Environments;
+use supervisor::worker::Worker;
 use tempfile::TempDir;
 
 /// Makes the activities of a node; it is given the cluster's directory.
 type MakeActivities = Box<dyn Fn(&Path) -> Vec<Arc<dyn Activity>> + Send + Sync>;
+/// Makes the workers of the node of this number, and says which environments there are.
+type MakeWorkers = Box<dyn Fn(usize) -> (Vec<Arc<dyn Worker>>, Arc<dyn Environments>) + Send + Sync>;
 /// Changes a node's settings.
 type Adjust = Box<dyn Fn(&mut Config) + Send + Sync>;
 
@@ -29,6 +33,7 @@ pub struct TestCluster {
     pub nodes: Vec<Node>,
     activities: MakeActivities,
     definitions: Vec<(String, String)>,
+    workers: Option<MakeWorkers>,
     adjust: Adjust,
 }
 
@@ -54,24 +59,41 @@ impl TestCluster {
         let server = server(dir.path(), serve).await?;
         let definitions = definitions.iter().enumerate();
         let definitions = definitions.map(|(index, source)| (format!("story-{index}.yaml"), (*source).to_owned()));
-        let mut cluster = Self {
+        let cluster = Self {
             dir,
             server,
             nodes: Vec::new(),
             activities: Box::new(activities),
             definitions: definitions.collect(),
+            workers: None,
             adjust: Box::new(adjust),
         };
-        let joined = futures::future::try_join_all((0..nodes).map(|number| cluster.node(number))).await?;
-        cluster.nodes = joined;
-        Ok(cluster)
+        cluster.populate(nodes).await
+    }
+
+    /// A server and `nodes` nodes that have workers and nothing else.
+    pub async fn of_workers(
+        nodes: usize,
+        workers: impl Fn(usize) -> (Vec<Arc<dyn Worker>>, Arc<dyn Environments>) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Self::start(0, |_| Vec::new(), &[]).await?;
+        cluster.workers = Some(Box::new(workers));
+        cluster.populate(nodes).await
+    }
+
+    async fn populate(mut self, nodes: usize) -> anyhow::Result<Self> {
+        self.nodes = futures::future::try_join_all((0..nodes).map(|number| self.node(number))).await?;
+        Ok(self)
     }
 
     /// Starts node `number`, anew or again.
     pub async fn node(&self, number: usize) -> anyhow::Result<Node> {
         let mut config = config(self.dir.path(), &self.server, number)?;
         (self.adjust)(&mut config);
-        let parts = Parts { activities: (self.activities)(self.dir.path()), definitions: self.definitions.clone() };
+        let workers = self.workers.as_ref().map(|make| make(number));
+        let (workers, environments) = workers.map_or_else(Default::default, |(workers, all)| (workers, Some(all)));
+        let (activities, definitions) = ((self.activities)(self.dir.path()), self.definitions.clone());
+        let parts = Parts { activities, definitions, workers, environments };
         Node::start(config, parts).await.with_context(|| format!("starting node {number}"))
     }
 

@@ -62,7 +62,8 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     let found = Finder::new(None).find(|_| {}).await.unwrap();
     let mut server = Server::start(&found.path, ServerConfig::new(&store)).await.unwrap();
     let ledger = Ledger::open(&dir.path().join("ledger")).unwrap();
-    let parts = Parts { activities: activities::all(&ledger), definitions: vec![("large.yaml".into(), STORY.into())] };
+    let definitions = vec![("large.yaml".into(), STORY.into())];
+    let parts = Parts { activities: activities::all(&ledger), definitions, ..Parts::default() };
     let node = Node::start(config(dir.path(), &server, 0).unwrap(), parts).await.unwrap();
     let (tenant, principal) = (Tenant::new("acme").unwrap(), Principal::new("ann").unwrap());
     let client = Client::connect(Settings::new(server.url(), tenant, principal)).await.unwrap();

@@ -76,7 +76,7 @@ async fn whoever_is_killed_every_acknowledged_saga_ends_and_acts_once() {
     let load = load.finish().await.unwrap();
     until(HEALTHY_WITHIN, "all shards are owned", || healthy(&client)).await;
     let (sagas, slowest, mut wrong) = (load.planned, load.slowest, load.wrong);
-    wrong.extend(violations(&client, &fleet.ledger, &sagas, Clocks::True).await.unwrap());
+    wrong.extend(violations(&client, &fleet.ledger, &sagas, Clocks::True, &[]).await.unwrap());
     let left = read::everything(&client, &fleet.ledger, load.acknowledged).await.unwrap();
     let verdict = check(&left.history);
     wrong.extend(verdict.violations.iter().map(ToString::to_string));

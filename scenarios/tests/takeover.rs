@@ -100,7 +100,7 @@ fn load(client: &Client) -> Load {
 async fn judge(what: &str, client: &Client, ledger: &Ledger, Load { stop, load }: Load) -> Duration {
     stop.store(true, Relaxed);
     let (sagas, mut wrong, slowest) = load.await.unwrap();
-    wrong.extend(violations(client, ledger, &sagas, Clocks::True).await.unwrap());
+    wrong.extend(violations(client, ledger, &sagas, Clocks::True, &[]).await.unwrap());
     println!("{what}: {} sagas, slowest start {slowest:.2?}", sagas.len());
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
     slowest

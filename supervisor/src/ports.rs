@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use protocol::{DefinitionRef, Envelope, Epoch, NodeId, ShardId, Tenant, Time, Value};
+use protocol::{
+    DefinitionRef, Envelope, Environment, Epoch, NodeId, ShardId, Tenant, Time, Value, WorkerId, WorkerKind,
+};
 
 use crate::activity::{Attempt, Failure};
 
@@ -123,6 +125,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// The lease of every shard that ever had one. Cheap: called several times a second.
     async fn leases(&self) -> Result<Vec<Lease>, Unavailable>;
 
+    /// Returns when a lease may have changed since it last returned; never, where nobody can tell.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
     /// Takes the lease of `shard` for `node`, if its epoch still is `over` (0: there never was
     /// one). Answers the new epoch, higher than any before. `None`: somebody else was faster.
     async fn claim(&self, shard: ShardId, node: &NodeId, over: Epoch) -> Result<Option<Epoch>, Unavailable>;
@@ -196,6 +203,35 @@ pub trait Definitions: Send + Sync + 'static {
         &self,
         which: &DefinitionRef,
     ) -> Result<Option<Arc<crate::machine::definition::Definition>>, Unavailable>;
+}
+
+/// Which environments there are, for workers to look after.
+#[async_trait]
+pub trait Environments: Send + Sync + 'static {
+    /// The environments that a worker of `kind` looks after, each with its tenant. Asked again and
+    /// again; a worker whose environment is not listed any more is stopped.
+    async fn of(&self, kind: &WorkerKind) -> Result<Vec<(Tenant, Environment)>, Unavailable>;
+}
+
+/// What is remembered of each worker while it moves from node to node: one small value, kept by
+/// compare-and-set, because two nodes may run it for a moment.
+#[async_trait]
+pub trait WorkerMemory: Send + Sync + 'static {
+    /// What is kept of `worker`, as last written by whomever.
+    async fn get(&self, worker: &WorkerId) -> Result<Option<Kept>, Unavailable>;
+
+    /// Keeps `bytes` of `worker`, if the revision still is `expected` (0: there is none). Answers
+    /// the new revision.
+    async fn put(&self, worker: &WorkerId, bytes: Bytes, expected: u64) -> Result<u64, PutError>;
+}
+
+/// What is kept of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// To be expected by the next write.
+    pub revision: u64,
+    /// What was put; empty when somebody removed it.
+    pub bytes: Bytes,
 }
 
 /// How a shard speaks to sagas that live on other shards. Delivery is repeated until it is

@@ -7,6 +7,7 @@
 //! rollout      what is the next move?       of a strategy that is under way
 //! workers      what follows from a look?    one file per control loop
 //! compute      where workloads run          the port, and processes behind a gateway
+//! ports        what else the work needs     desired state, secrets, metrics, probes, provisioning
 //! store        what is remembered           values with compare-and-set
 //! arbitration  the arbiter's shell          decide, make durable, tell
 //! deployment   the saga's activities        one file each
@@ -20,9 +21,11 @@ pub mod arbitration;
 pub mod compute;
 pub mod configurations;
 pub mod deployment;
+mod durable;
 pub mod environments;
 pub mod model;
 pub mod place;
+pub mod ports;
 pub mod probing;
 pub mod rollout;
 pub mod store;

@@ -113,11 +113,6 @@ pub async fn load(
             percentile(&took, 0.99) / 1_000.0
         ));
     }
-    if load == Load::A
-        && let (Some(p50), Some(append)) = (figures.get("A.1.p50_us"), figures.get("floor.append_p50_us"))
-    {
-        figures.set("A.1.floor_ratio", p50 / (6.0 * append));
-    }
     Ok(())
 }
 
@@ -154,7 +149,7 @@ async fn appends(stage: &Stage) -> anyhow::Result<Appends> {
 }
 
 /// Runs a workload for so long, and answers what each saga took, in microseconds.
-async fn drive(stage: &Stage, load: Load, at_once: usize, length: Duration) -> anyhow::Result<Vec<f64>> {
+pub(super) async fn drive(stage: &Stage, load: Load, at_once: usize, length: Duration) -> anyhow::Result<Vec<f64>> {
     let (keys, until) = (Keys::new(), Instant::now() + length);
     let mut clients = tokio::task::JoinSet::new();
     for (client, _) in stage.clients.iter().cycle().zip(0..at_once) {

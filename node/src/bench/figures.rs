@@ -83,11 +83,17 @@ impl Figures {
 
     fn lines(&self, text: &mut String) {
         if let (Some(p50), Some(p99)) = (self.get("floor.append_p50_us"), self.get("floor.append_p99_us")) {
-            let _ = write!(text, "floor: one durable append after another {p50:.0} us (p99 {p99:.0} us)");
-            if let Some(ratio) = self.get("A.1.floor_ratio") {
-                let _ = write!(text, "; A with one client takes {ratio:.2} times six of them");
-            }
-            text.push('\n');
+            let _ = writeln!(text, "floor: one durable append after another {p50:.0} us (p99 {p99:.0} us)");
+        }
+        let compared = |name: &str| self.get(&format!("compared.{name}"));
+        if let (Some(append), Some(saga), Some(ratio)) =
+            (compared("append_p50_us"), compared("saga_p50_us"), compared("ratio"))
+        {
+            let saga = saga / 1_000.0;
+            let _ = writeln!(
+                text,
+                "in turns: an append {append:.0} us, a saga of A {saga:.2} ms, which is {ratio:.2} times six appends (p50)"
+            );
         }
         for count in super::waiting::COUNTS {
             let of = |name: &str| self.get(&format!("waiting.{count}.{name}"));

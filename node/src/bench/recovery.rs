@@ -83,7 +83,7 @@ async fn most_shards(client: &Client) -> anyhow::Result<(String, HashSet<String>
     let answers = client.query(&Query::Owners).await?;
     let owned = answers.iter().filter_map(|answer| match &answer.body {
         Body::Owners(shards) => Some((answer.node.to_string(), shards)),
-        Body::Actor(_) | Body::Sagas(_) | Body::Health(_) | Body::Nothing => None,
+        Body::Actor(_) | Body::Sagas(_) | Body::Workers(_) | Body::Health(_) | Body::Nothing => None,
     });
     let (node, shards) = owned.max_by_key(|(_, shards)| shards.len()).context("no node owns a shard")?;
     Ok((node, shards.iter().map(|it| subjects::journal(ShardId(it.shard))).collect()))

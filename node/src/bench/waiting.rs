@@ -87,7 +87,7 @@ async fn all_asleep(client: &Client, count: usize) -> anyhow::Result<()> {
         let answers = client.query(&Query::Owners).await?;
         let shards = answers.iter().filter_map(|answer| match &answer.body {
             Body::Owners(shards) => Some(shards),
-            Body::Actor(_) | Body::Sagas(_) | Body::Health(_) | Body::Nothing => None,
+            Body::Actor(_) | Body::Sagas(_) | Body::Workers(_) | Body::Health(_) | Body::Nothing => None,
         });
         let (asleep, awake) = shards.flatten().fold((0, 0), |sum, it| (sum.0 + it.asleep, sum.1 + it.awake));
         if asleep >= count as u64 && awake == 0 {

@@ -106,6 +106,9 @@ async fn measure(args: &Bench, dir: &Path, ctx: &Ctx) -> Result<Figures, Fault> 
             if wants(Part::Floor) || wants(Part::A) {
                 bench::floor(&stage, each, &mut figures, &say).await?;
             }
+            if wants(Part::A) {
+                bench::compare(&stage, each, &mut figures, &say).await?;
+            }
             for (part, load) in [(Part::A, Load::A), (Part::B, Load::B), (Part::C, Load::C)] {
                 if wants(part) {
                     bench::load(&stage, load, each, &mut figures, &say).await?;

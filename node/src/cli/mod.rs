@@ -38,6 +38,7 @@ mod state;
 mod tree;
 mod up;
 mod wait;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -93,6 +94,7 @@ enum Command {
     Definition(definition::Definition),
     Events(events::Events),
     Tree(tree::Tree),
+    Workers(workers::Workers),
     Doctor(doctor::Doctor),
     Nats(nats::Nats),
     Bench(bench::Bench),
@@ -177,6 +179,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Definition(it) => definition::run(it, ctx).await,
         Command::Events(it) => events::run(it, ctx).await,
         Command::Tree(it) => tree::run(it, ctx).await,
+        Command::Workers(it) => workers::run(it, ctx).await,
         Command::Doctor(it) => doctor::run(it, ctx).await,
         Command::Nats(it) => nats::run(it, ctx),
         Command::Bench(it) => bench::run(it, ctx).await,

@@ -33,7 +33,7 @@ pub async fn start_node(config: Config, bench: bool, extra: Extra) -> anyhow::Re
         activities.extend(crate::bench::work::activities());
         definitions.extend(crate::bench::work::definitions());
     }
-    Node::start(config, Parts { activities, definitions }).await
+    Node::start(config, Parts { activities, definitions, ..Parts::default() }).await
 }
 
 /// The marketplace in `dir`, which all nodes of one machine share, with the limits for archives that

@@ -89,6 +89,7 @@ fn the_first_help_names_every_command_and_the_exit_codes() {
         "release",
         "decide",
         "tree",
+        "workers",
         "definition",
         "events",
         "bench",

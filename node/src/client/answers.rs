@@ -2,8 +2,9 @@
 //! know are ignored and fields it does not send are empty, so that client and node may differ.
 
 use protocol::Value;
-use protocol::command::Started;
+use protocol::command::{RunAccepted, Started};
 use protocol::view::{Outcome, SagaRow, SagaView};
+use protocol::worker::{RunView, WorkerView};
 use serde::{Deserialize, Serialize};
 
 /// To `saga.start`: accepted, or already at its end when the caller waited.
@@ -62,6 +63,30 @@ impl Rows {
             }
         }
     }
+}
+
+/// To `worker.list`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Workers {
+    /// The workers, by kind and environment.
+    pub workers: Vec<WorkerView>,
+    /// Nodes that were asked.
+    pub nodes: usize,
+    /// Nodes that answered.
+    pub answered: usize,
+    /// What is not among the workers and why, in sentences.
+    pub missing: Vec<String>,
+}
+
+/// To `worker.run`: its number, or how it went when the caller waited.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RunAnswer {
+    /// Accepted; it runs now, or after the run under way.
+    Accepted(RunAccepted),
+    /// It ended while we waited.
+    Ended(Box<RunView>),
 }
 
 /// To `definition.deploy` and `definition.check`.

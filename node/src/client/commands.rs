@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use protocol::command::{
-    ActivityAnswer, Cancel, Decide, Deploy, List, Of, Release, ShowDefinition, Signal, Start, Wait, name,
+    ActivityAnswer, Cancel, Decide, Deploy, List, ListWorkers, Of, PauseWorker, Release, ResumeWorker, RunWorker,
+    ShowDefinition, Signal, Start, Wait, name,
 };
 use protocol::view::{History, SagaRow, SagaView};
 use protocol::{SagaKey, Value};
 
-use super::{Client, Deployed, Error, Listed, Repeat, Rows, Source, StartAnswer};
+use super::{Client, Deployed, Error, Listed, Repeat, Rows, RunAnswer, Source, StartAnswer, Workers};
 
 impl Client {
     /// Starts a saga. With a key it is safe to repeat, and is repeated while the cluster is busy or
@@ -106,6 +107,27 @@ impl Client {
     /// The definitions that are deployed, as the node lists them.
     pub async fn definitions(&self) -> Result<Value, Error> {
         self.call(name::DEFINITION_LIST, &serde_json::json!({}), Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// The tenant's workers, and what they did last.
+    pub async fn workers(&self, list: &ListWorkers) -> Result<Workers, Error> {
+        self.call(name::WORKER_LIST, list, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Runs a worker now. Twice is a second look, which changes nothing more.
+    pub async fn run_worker(&self, run: &RunWorker) -> Result<RunAnswer, Error> {
+        let extra = Duration::from_millis(run.wait_ms.unwrap_or(0));
+        self.call(name::WORKER_RUN, run, Repeat::Safe, extra).await
+    }
+
+    /// Lets a worker run no more.
+    pub async fn pause_worker(&self, pause: &PauseWorker) -> Result<Value, Error> {
+        self.call(name::WORKER_PAUSE, pause, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Lets a paused worker run again.
+    pub async fn resume_worker(&self, resume: &ResumeWorker) -> Result<Value, Error> {
+        self.call(name::WORKER_RESUME, resume, Repeat::Safe, Duration::ZERO).await
     }
 
     /// One definition with its source.

@@ -6,9 +6,9 @@
 mod answers;
 mod cluster;
 mod commands;
-mod runtime;
 mod error;
 mod events;
+mod runtime;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use protocol::{Principal, Problem, Tenant, subjects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use answers::{Deployed, Listed, Rows, Source, StartAnswer};
+pub use answers::{Deployed, Listed, Rows, RunAnswer, Source, StartAnswer, Workers};
 pub use error::Error;
 pub use events::{EVENT_STREAM, EventTail, Since};
 

@@ -206,7 +206,7 @@ async fn what_the_server_refuses_is_said_at_once_and_not_timed_out() {
         let mend = error.mend().unwrap();
         assert!(mend.contains("--creds") && !mend.contains("ann:a"), "{mend}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     // What is allowed and unanswered still says so.
     assert!(
         matches!(connect("ann:a", "acme").await.release(&release()).await, Err(Error::NoNode { server, .. }) if !server.contains("ann:a"))

@@ -215,7 +215,7 @@ settings! {
         /// How long a silent node counts as alive, in milliseconds; it beats five times as often.
         /// Shorter takes over sooner, and takes shards from nodes that were only slow. Safety does
         /// not depend on it.
-        dead_after_ms: u64 = 1_250,
+        dead_after_ms: u64 = 1_000,
         /// How long a node that stops may take to hand its shards over, in milliseconds.
         drain_ms: u64 = 15_000,
         /// Failures of a supervised service within a minute that end the process: peers do better

@@ -12,6 +12,7 @@ mod routes;
 pub(crate) mod sample;
 mod tree;
 mod views;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub use tree::{render_tree, render_tree_with};
 pub use views::{
     clock, moment, render_health, render_history, render_outcome, render_owners, render_rows, render_saga, table,
 };
+pub(crate) use workers::merge_workers;
+pub use workers::{render_run, render_workers};
 
 /// Who is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,12 +8,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use protocol::command::List;
+use protocol::command::{List, ListWorkers};
 use protocol::query::{Answer, Body, Query};
 use protocol::view::SagaRow;
-use protocol::{Code, Problem, SagaId, Tenant};
+use protocol::{Code, Environment, Problem, SagaId, Tenant, WorkerKind};
 use serde::{Deserialize, Serialize};
 
+use super::workers::{merge_workers, render_workers};
 use super::{Access, DebugSource, Paint, Scope, page, tree, views};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +26,7 @@ GET /tree?scope=node|cluster        actor tree
 GET /actor?path=shard-0/…           one actor with its children
 GET /owners                         which node owns which shard
 GET /sagas?tenant=T&status=S&definition=D&limit=N
+GET /workers?tenant=T&kind=K&environment=E
 GET /saga/{tenant}/{key}            where a saga stands and why it waits
 GET /saga/{tenant}/{key}/history    what happened to it
 GET /healthz                        200, or 503 with what is wrong
@@ -43,6 +45,7 @@ pub fn router(source: Arc<dyn DebugSource>, access: Access) -> Router {
         .route("/actor", get(actor))
         .route("/owners", get(owners))
         .route("/sagas", get(sagas))
+        .route("/workers", get(workers))
         .route("/saga/{tenant}/{*key}", get(saga))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
@@ -100,6 +103,8 @@ struct Asked {
     tenant: Option<String>,
     status: Option<String>,
     definition: Option<String>,
+    kind: Option<String>,
+    environment: Option<String>,
     limit: Option<usize>,
 }
 
@@ -186,7 +191,7 @@ pub(crate) fn merge_rows(answers: Vec<Answer>, limit: usize) -> Vec<SagaRow> {
         .into_iter()
         .flat_map(|answer| match answer.body {
             Body::Sagas(rows) => rows,
-            Body::Actor(_) | Body::Owners(_) | Body::Health(_) | Body::Nothing => Vec::new(),
+            Body::Actor(_) | Body::Owners(_) | Body::Workers(_) | Body::Health(_) | Body::Nothing => Vec::new(),
         })
         .collect();
     rows.sort_by(|a, b| b.changed_at.cmp(&a.changed_at).then_with(|| a.saga.cmp(&b.saga)));
@@ -201,6 +206,17 @@ async fn sagas(State(source): State<Source>, headers: HeaderMap, Parameters(aske
     let limit = list.limit.unwrap_or(100);
     let rows = merge_rows(source.query(scope, Query::Sagas { tenant, by: None, list }).await, limit);
     Ok(show(text, &rows, |rows| views::render_rows(rows, Paint::Plain)))
+}
+
+async fn workers(State(source): State<Source>, headers: HeaderMap, Parameters(asked): Parameters<Asked>) -> Refusable {
+    let (scope, text) = (asked.scope(Scope::Cluster)?, asked.text(&headers)?);
+    let tenant = tenant(asked.tenant.as_deref().unwrap_or_default())?;
+    let unusable = |error: protocol::ids::BadName| Problem::new(Code::BadRequest, error.to_string());
+    let kind = asked.kind.map(WorkerKind::new).transpose().map_err(unusable)?;
+    let environment = asked.environment.map(Environment::new).transpose().map_err(unusable)?;
+    let list = ListWorkers { kind, environment };
+    let rows = merge_workers(source.query(scope, Query::Workers { tenant, list }).await);
+    Ok(show(text, &rows, |rows| render_workers(rows, Paint::Plain)))
 }
 
 fn tenant(text: &str) -> Result<Tenant, Problem> {

@@ -30,6 +30,7 @@ impl DebugSource for Story {
             }),
             Query::Owners => Body::Owners(Vec::new()),
             Query::Sagas { .. } => Body::Sagas(Vec::new()),
+            Query::Workers { .. } => Body::Workers(Vec::new()),
             Query::Actor { .. } => Body::Nothing,
         };
         let one = sample::answer(body);
@@ -104,12 +105,13 @@ async fn a_page_elsewhere_cannot_borrow_the_name_of_loopback() {
 }
 
 /// Every route with a path that asks it, and one that is not there.
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 13] = [
     "/",
     "/tree",
     "/actor?path=shard-9",
     "/owners",
     "/sagas?tenant=acme",
+    "/workers?tenant=acme&kind=health",
     "/saga/acme/x",
     "/saga/acme/x/history",
     "/healthz",

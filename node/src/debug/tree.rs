@@ -26,7 +26,7 @@ pub fn render_tree_with(answers: &[Answer], paint: Paint) -> String {
         match &answer.body {
             Body::Actor(root) => add(&mut lines, root, "", "", paint),
             Body::Nothing => lines.push(Line { left: format!("{}: nothing there", answer.node), right: String::new() }),
-            Body::Owners(_) | Body::Sagas(_) | Body::Health(_) => {
+            Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Health(_) => {
                 lines.push(Line { left: format!("{}: answered something else", answer.node), right: String::new() });
             }
         }

@@ -144,7 +144,7 @@ pub fn render_owners(answers: &[Answer], paint: Paint) -> String {
         .iter()
         .filter_map(|answer| match &answer.body {
             Body::Owners(shards) => Some(shards.iter().map(move |shard| (shard, &answer.node))),
-            Body::Actor(_) | Body::Sagas(_) | Body::Health(_) | Body::Nothing => None,
+            Body::Actor(_) | Body::Sagas(_) | Body::Workers(_) | Body::Health(_) | Body::Nothing => None,
         })
         .flatten()
         .collect();

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::{Epoch, NodeId, ShardId};
 use supervisor::ports::{Beat, Cluster, Lease, Unavailable};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::bucket::{Bucket, Entry, Write, WriteError};
@@ -21,6 +22,8 @@ use super::streams::{Replicas, SetupError};
 
 /// The bucket.
 pub(super) const BUCKET: &str = "skald_cluster";
+/// What keys of leases begin with.
+const LEASES: &str = "lease.";
 /// How long the last beat of a node that died is kept. It counts as dead long before.
 const BEAT_KEPT: Duration = Duration::from_secs(60);
 /// How long the note of a node that left is kept; only watchers read it.
@@ -50,6 +53,7 @@ struct Seen {
 pub struct KvCluster {
     bucket: Arc<Bucket>,
     seen: Arc<Mutex<Seen>>,
+    changed: Arc<Notify>,
     watching: JoinHandle<()>,
 }
 
@@ -58,8 +62,9 @@ impl KvCluster {
     pub async fn open(bus: &Bus, replicas: Replicas) -> Result<Self, SetupError> {
         let bucket = Arc::new(bucket(bus, replicas).await?);
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let watching = tokio::spawn(watch(Arc::clone(&bucket), Arc::clone(&seen)));
-        Ok(Self { bucket, seen, watching })
+        let changed = Arc::new(Notify::new());
+        let watching = tokio::spawn(watch(Arc::clone(&bucket), Arc::clone(&seen), Arc::clone(&changed)));
+        Ok(Self { bucket, seen, changed, watching })
     }
 
     fn seen(&self) -> Result<MutexGuard<'_, Seen>, Unavailable> {
@@ -92,7 +97,7 @@ fn member_key(node: &NodeId) -> String {
 }
 
 fn lease_key(shard: ShardId) -> String {
-    format!("lease.{shard}")
+    format!("{LEASES}{shard}")
 }
 
 #[async_trait]
@@ -119,6 +124,10 @@ impl Cluster for KvCluster {
 
     async fn leases(&self) -> Result<Vec<Lease>, Unavailable> {
         Ok(self.seen()?.leases.values().cloned().collect())
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     async fn claim(&self, shard: ShardId, node: &NodeId, over: Epoch) -> Result<Option<Epoch>, Unavailable> {
@@ -149,7 +158,7 @@ impl Seen {
             } else if newer {
                 self.beats.insert(node, (entry.revision, entry.bytes));
             }
-        } else if let Some(shard) = entry.key.strip_prefix("lease.").and_then(|number| number.parse().ok()) {
+        } else if let Some(shard) = entry.key.strip_prefix(LEASES).and_then(|number| number.parse().ok()) {
             let owner = std::str::from_utf8(&entry.bytes).ok().and_then(|name| NodeId::new(name).ok());
             self.note_lease(Lease { shard: ShardId(shard), owner, epoch: Epoch(entry.revision) });
         }
@@ -163,9 +172,9 @@ impl Seen {
     }
 }
 
-async fn watch(bucket: Arc<Bucket>, seen: Arc<Mutex<Seen>>) {
+async fn watch(bucket: Arc<Bucket>, seen: Arc<Mutex<Seen>>, changed: Arc<Notify>) {
     loop {
-        let why = match follow(&bucket, &seen).await {
+        let why = match follow(&bucket, &seen, &changed).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -175,7 +184,11 @@ async fn watch(bucket: Arc<Bucket>, seen: Arc<Mutex<Seen>>) {
     }
 }
 
-async fn follow(bucket: &Bucket, seen: &Mutex<Seen>) -> Result<std::convert::Infallible, Unavailable> {
+async fn follow(
+    bucket: &Bucket,
+    seen: &Mutex<Seen>,
+    changed: &Notify,
+) -> Result<std::convert::Infallible, Unavailable> {
     let mut watch = bucket.watch().await?;
     let (entries, _) = bucket.all(">", false).await?;
     {
@@ -186,6 +199,10 @@ async fn follow(bucket: &Bucket, seen: &Mutex<Seen>) -> Result<std::convert::Inf
     }
     loop {
         let entry = watch.next().await?;
+        let lease = entry.key.starts_with(LEASES);
         lock(seen).note(entry);
+        if lease {
+            changed.notify_one();
+        }
     }
 }

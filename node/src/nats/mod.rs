@@ -26,9 +26,11 @@ mod scan;
 mod snapshots;
 mod streams;
 mod sync;
+mod workers;
 
 /// The buckets, by their names.
-pub const BUCKETS: [&str; 4] = [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET, runtime_store::BUCKET];
+pub const BUCKETS: [&str; 5] =
+    [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET, runtime_store::BUCKET, workers::BUCKET];
 
 pub use activities::{BusActivities, CAUSE_MAX_BYTES, ERROR_NAME_MAX_BYTES, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
@@ -44,3 +46,4 @@ pub use runtime_store::KvRuntime;
 pub use snapshots::KvSnapshots;
 pub use streams::{Replicas, SetupError};
 pub use sync::{SyncMode, sync_mode};
+pub use workers::KvWorkerMemory;

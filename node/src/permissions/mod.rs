@@ -25,7 +25,8 @@ pub const OBSERVER_INBOX: &str = "_INBOX_observer";
 /// What a user of a tenant may do. One may have several roles.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
-    /// Starts sagas, looks at them, signals, decides, cancels, releases; reads the tenant's events.
+    /// Starts sagas, looks at them, signals, decides, cancels, releases; reads the tenant's events;
+    /// looks at its workers, runs, pauses and resumes them.
     User,
     /// Does the tenant's work outside the nodes.
     Worker,
@@ -154,7 +155,14 @@ fn node(inbox: String) -> Permissions {
     publish.extend(["$JS.FC.>", "_INBOX.>", "_R_.>"].map(str::to_owned));
     publish.push(format!("{OBSERVER_INBOX}.>"));
     publish.push(inbox.clone());
-    let hears = [subjects::COMMANDS, subjects::CLUSTER_QUERY, subjects::NODE_QUERIES, subjects::NODE_COMMANDS];
+    // Events make workers run.
+    let hears = [
+        subjects::COMMANDS,
+        subjects::EVENTS,
+        subjects::CLUSTER_QUERY,
+        subjects::NODE_QUERIES,
+        subjects::NODE_COMMANDS,
+    ];
     let mut subscribe: Vec<String> = hears.into_iter().map(str::to_owned).collect();
     // Whoever keeps the processes serves the runtime platform's activities.
     subscribe.extend(["$SRV.>".to_owned(), subjects::ACTIVITIES.to_owned(), inbox]);

@@ -36,7 +36,8 @@ fn each_role_is_a_short_list() {
         told(&acme(&["ann"], &[Role::User])),
         "publish skald.cmd.acme.ann.definition.check skald.cmd.acme.ann.definition.list \
          skald.cmd.acme.ann.definition.show skald.cmd.acme.ann.environment.* skald.cmd.acme.ann.event.* \
-         skald.cmd.acme.ann.saga.* skald.cmd.acme.ann.service.* skald.cmd.acme.ann.task.*\nsubscribe _INBOX.acme.ann.> skald.evt.acme.>"
+         skald.cmd.acme.ann.saga.* skald.cmd.acme.ann.service.* skald.cmd.acme.ann.task.* \
+         skald.cmd.acme.ann.worker.*\nsubscribe _INBOX.acme.ann.> skald.evt.acme.>"
     );
     assert_eq!(
         told(&acme(&["pricing"], &[Role::Worker])),
@@ -79,6 +80,7 @@ fn nobody_but_a_node_comes_near_what_is_inside() {
         "$KV.skald_cluster.lease.0",
         "$KV.skald_snapshots.0.x",
         "$KV.skald_definitions.order.1",
+        "$KV.skald_workers.acme.health.prod",
         "$JS.API.INFO",
         "$JS.API.STREAM.INFO.SKALD_EVENTS",
         "$JS.API.CONSUMER.CREATE.SKALD_EVENTS.x.skald.evt.acme.>",
@@ -111,6 +113,7 @@ fn nobody_but_a_node_comes_near_what_is_inside() {
         assert!(!any(&node.publish, &format!("$JS.API.{destroyed}.SKALD_JOURNAL")), "a node may {destroyed}");
     }
     assert!(!any(&node.publish, "skald.cmd.acme.ann.saga.start"), "a node speaks as nobody");
+    assert!(any(&node.subscribe, "skald.evt.acme.Made"), "events make its workers run");
 }
 
 #[test]

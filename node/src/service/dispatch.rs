@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use protocol::codec::Format;
 use protocol::command::{
-    ActivityAnswer, Cancel, Decide, Deploy, List, Of, ReadEvents, Release, ReleaseDecision, Routed, ShowDefinition,
-    Signal, Start, Wait, name,
+    ActivityAnswer, Cancel, Decide, Deploy, List, ListWorkers, Of, ReadEvents, Release, ReleaseDecision, Routed,
+    RunWorker, ShowDefinition, Signal, Start, Wait, name,
 };
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
@@ -17,6 +17,7 @@ use supervisor::ports::Parcel;
 use supervisor::tree::reply::{Reply, moved};
 use supervisor::tree::shard::{Message, Right};
 use supervisor::tree::shell::Handle;
+use supervisor::tree::workers::Local;
 
 use super::definitions::DefinitionLibrary;
 use super::query::QueryService;
@@ -27,8 +28,8 @@ use crate::runtime::RuntimeDesk;
 
 /// A parcel between sagas travels as a command of this name; never accepted from outside.
 pub const PARCEL: &str = "internal.parcel";
-/// The longest time a `saga.start` may wait for the outcome, in milliseconds.
-const START_WAIT_MAX_MS: u64 = 10 * 60_000;
+/// The longest time a `saga.start` or a `worker.run` may wait for the outcome, in milliseconds.
+pub(super) const START_WAIT_MAX_MS: u64 = 10 * 60_000;
 
 /// Carries commands out.
 pub struct Dispatcher {
@@ -42,19 +43,21 @@ pub struct Dispatcher {
     pub queries: Arc<QueryService>,
     /// Environments and services.
     pub runtime: RuntimeDesk,
+    /// The workers of this node.
+    pub workers: Arc<Local>,
     /// The largest body of a command, in bytes.
     pub body_bytes: usize,
 }
 
 /// How long a shard may take to answer before the caller is told what it waits for: many times what
 /// an append takes, and less than a client's patience (10 s unless told otherwise).
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What a node may add to a body that it was given: the key of a start. The door has checked the
 /// body itself.
 const SLACK_BYTES: usize = 256;
 
-type Answer = Result<Value, Problem>;
+pub(super) type Answer = Result<Value, Problem>;
 
 impl Dispatcher {
     /// Carries out one command and answers it. A shard that changes hands meanwhile is waited for,
@@ -90,7 +93,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn read<T: DeserializeOwned>(&self, format: Format, routed: &Routed) -> Result<T, Problem> {
+    pub(super) fn read<T: DeserializeOwned>(&self, format: Format, routed: &Routed) -> Result<T, Problem> {
         format.read_within(&routed.body, self.body_bytes + SLACK_BYTES)
     }
 
@@ -156,6 +159,11 @@ impl Dispatcher {
             | name::SERVICE_LIST
             | name::SERVICE_RESUME
             | name::SERVICE_UNHOLD => self.runtime.handle(&routed, &by, self.read(format, &routed)?).await,
+            name::WORKER_LIST => {
+                let list: ListWorkers = self.read(format, &routed)?;
+                self.queries.workers(routed.tenant, list).await
+            }
+            name::WORKER_RUN | name::WORKER_PAUSE | name::WORKER_RESUME => self.worker(format, routed, by).await,
             PARCEL => self.parcel(routed).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))
                 .mend(format!("the commands are {}", name::ALL.join(", ")))),
@@ -315,7 +323,8 @@ impl Dispatcher {
 }
 
 /// Whether carrying `command` out twice is the same as once. A start has its key, a signal its id,
-/// an activity's answer its attempt.
+/// an activity's answer its attempt;
+/// a worker's run twice is a second look.
 fn is_repeatable(command: &str) -> bool {
     !matches!(command, name::SAGA_CANCEL | name::SAGA_RELEASE | name::TASK_DECIDE)
 }
@@ -326,6 +335,11 @@ pub(super) fn waits(routed: &Routed) -> bool {
     const FIELD: &[u8] = b"waitMs";
     match routed.command.as_str() {
         name::SAGA_WAIT => true,
+        name::WORKER_RUN => {
+            let read = |format: Format| format.read::<RunWorker>(&routed.body).ok();
+            let run = Format::of(Some(&routed.content_type)).ok().and_then(read);
+            run.and_then(|run| run.wait_ms).is_some_and(|wait_ms| wait_ms > 0)
+        }
         name::SAGA_START => {
             let asks = routed.body.windows(FIELD.len()).any(|bytes| bytes == FIELD);
             let read = |format: Format| format.read::<Start>(&routed.body).ok();

@@ -2,11 +2,11 @@
 //! looks like one that is complete.
 
 use protocol::query::{Answer, Body};
-use protocol::view::SagaRow;
 use protocol::{Value, codec};
+use serde::Serialize;
 use serde_json::json;
 
-use crate::debug::merge_rows;
+use crate::debug::{merge_rows, merge_workers};
 
 /// Bytes of a message that are not rows: names, headers, and what is said to be missing.
 const FRAME_BYTES: usize = 8 << 10;
@@ -15,7 +15,12 @@ const FRAME_BYTES: usize = 8 << 10;
 pub fn fit(mut answer: Answer, max: usize) -> Answer {
     if let Body::Sagas(rows) = &mut answer.body {
         rows.sort_by(|a, b| b.changed_at.cmp(&a.changed_at).then_with(|| a.saga.cmp(&b.saga)));
-        answer.missing.extend(cut(rows, max));
+        let left_out = cut(rows, max).map(older);
+        answer.missing.extend(left_out);
+    }
+    if let Body::Workers(rows) = &mut answer.body {
+        let left_out = cut(rows, max).map(others);
+        answer.missing.extend(left_out);
     }
     answer
 }
@@ -24,18 +29,41 @@ pub fn fit(mut answer: Answer, max: usize) -> Answer {
 pub fn list(answers: Vec<Answer>, limit: usize, max: usize) -> Value {
     let nodes = answers.len();
     let answered = answers.iter().filter(|answer| matches!(answer.body, Body::Sagas(_))).count();
+    let mut missing = said(&answers);
+    let mut rows = merge_rows(answers, limit);
+    missing.extend(cut(&mut rows, max).map(older));
+    json!({ "sagas": rows, "nodes": nodes, "answered": answered, "missing": missing })
+}
+
+/// All workers by name, as many as a message of `max` bytes carries.
+pub fn workers(answers: Vec<Answer>, max: usize) -> Value {
+    let nodes = answers.len();
+    let answered = answers.iter().filter(|answer| matches!(answer.body, Body::Workers(_))).count();
+    let mut missing = said(&answers);
+    let mut rows = merge_workers(answers);
+    missing.extend(cut(&mut rows, max).map(others));
+    json!({ "workers": rows, "nodes": nodes, "answered": answered, "missing": missing })
+}
+
+/// What the nodes say is missing.
+fn said(answers: &[Answer]) -> Vec<String> {
     let say = |answer: &Answer| {
         let node = answer.node.clone();
         answer.missing.iter().map(move |what| format!("{node}: {what}")).collect::<Vec<_>>()
     };
-    let mut missing: Vec<String> = answers.iter().flat_map(say).collect();
-    let mut rows = merge_rows(answers, limit);
-    missing.extend(cut(&mut rows, max));
-    json!({ "sagas": rows, "nodes": nodes, "answered": answered, "missing": missing })
+    answers.iter().flat_map(say).collect()
+}
+
+fn older(count: usize) -> String {
+    format!("{count} older sagas do not fit into one message; ask for one status, one definition, or fewer")
+}
+
+fn others(count: usize) -> String {
+    format!("{count} workers do not fit into one message; ask for one kind or one environment")
 }
 
 /// Leaves as many rows as fit, and says how many did not.
-fn cut(rows: &mut Vec<SagaRow>, max: usize) -> Option<String> {
+fn cut<T: Serialize>(rows: &mut Vec<T>, max: usize) -> Option<usize> {
     let mut room = max.saturating_sub(FRAME_BYTES);
     let fitting = rows.iter().take_while(|row| {
         let bytes = codec::Format::Json.write(row).len() + 1;
@@ -45,18 +73,13 @@ fn cut(rows: &mut Vec<SagaRow>, max: usize) -> Option<String> {
     });
     let (fitting, all) = (fitting.count(), rows.len());
     rows.truncate(fitting);
-    (fitting < all).then(|| {
-        format!(
-            "{} older sagas do not fit into one message; ask for one status, one definition, or fewer",
-            all - fitting
-        )
-    })
+    (fitting < all).then(|| all - fitting)
 }
 
 #[cfg(test)]
 mod tests {
     use protocol::NodeId;
-    use protocol::view::Status;
+    use protocol::view::{SagaRow, Status};
 
     use super::*;
 

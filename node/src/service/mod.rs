@@ -7,13 +7,16 @@ mod gather;
 mod query;
 mod routing;
 mod serve;
+mod triggers;
 mod waiting;
+mod workers;
 
 pub use definitions::{DefinitionLibrary, DefinitionLimits};
 pub use dispatch::Dispatcher;
 pub use query::{About, QueryService};
 pub use routing::{NatsPeers, Router, serve_peers};
 pub use serve::{CommandService, Door, ServiceLimits};
+pub use triggers::Triggers;
 
 use protocol::{Code, Problem};
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use protocol::codec::Format;
-use protocol::command::{List, Refused};
+use protocol::command::{List, ListWorkers, Refused};
 use protocol::query::{Answer, Body, HealthView, Query};
 use protocol::{Code, NodeId, Principal, Problem, Tenant, Time, Value, subjects};
 use supervisor::ports::Clock as _;
 use supervisor::tree::card::Card;
 use supervisor::tree::root::Shards;
 use supervisor::tree::shard::Message;
+use supervisor::tree::workers::Local;
 use tokio::sync::oneshot;
 
 use super::gather;
@@ -50,6 +51,8 @@ pub struct QueryService {
     pub places: Arc<Shards>,
     /// The root's card; set when the tree stands.
     pub root: std::sync::OnceLock<Arc<Card>>,
+    /// The workers of this node.
+    pub workers: Arc<Local>,
     /// The bus.
     pub bus: Bus,
     /// Facts of this node.
@@ -71,6 +74,7 @@ impl QueryService {
                 let ask = |tell| Message::List(tenant.clone(), by.clone(), list.clone(), tell);
                 Body::Sagas(self.ask_shards(ask, &mut missing).await.into_iter().flatten().collect())
             }
+            Query::Workers { tenant, list } => Body::Workers(self.workers.list(tenant, list)),
             Query::Health => Body::Health(self.health()),
         };
         Answer { at: Some(SystemClock.now()), missing, ..Answer::new(self.node.clone(), body) }
@@ -108,6 +112,12 @@ impl QueryService {
         let limit = list.limit.unwrap_or(ROWS);
         let answers = self.everywhere(&Query::Sagas { tenant, by: Some(by), list }).await;
         Ok(gather::list(answers, limit, self.max_payload()))
+    }
+
+    /// The tenant's workers over all nodes, by name, and what is missing.
+    pub async fn workers(&self, tenant: Tenant, list: ListWorkers) -> Result<Value, Problem> {
+        let answers = self.everywhere(&Query::Workers { tenant, list }).await;
+        Ok(gather::workers(answers, self.max_payload()))
     }
 
     /// What each shard of this node says; one that is stuck does not hide the rest.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use protocol::codec::{self, Format};
 use protocol::command::Routed;
-use protocol::{Code, NodeId, Principal, Problem, SagaId, Value, subjects};
+use protocol::{Code, NodeId, Principal, Problem, SagaId, ShardId, Value, subjects};
 use serde::{Deserialize, Serialize};
 use supervisor::ports::{Parcel, Peers, Unavailable};
 use supervisor::tree::reply::moved;
@@ -58,7 +58,12 @@ enum Passed {
 impl Router {
     /// Where `saga` lives.
     pub fn place(&self, saga: &SagaId) -> Place {
-        match self.places.local(saga.shard(self.shards)) {
+        self.place_of(saga.shard(self.shards))
+    }
+
+    /// Where `shard` is.
+    pub fn place_of(&self, shard: ShardId) -> Place {
+        match self.places.local(shard) {
             Some(shard) => Place::Here(shard),
             None => Place::Elsewhere,
         }
@@ -66,12 +71,16 @@ impl Router {
 
     /// Passes a command on to the owner of `saga`'s shard and brings its answer back. `patience` is
     /// what the command itself may take there.
-    pub async fn forward(&self, saga: &SagaId, mut routed: Routed, patience: Duration) -> Result<Value, Problem> {
+    pub async fn forward(&self, saga: &SagaId, routed: Routed, patience: Duration) -> Result<Value, Problem> {
+        self.forward_to(saga.shard(self.shards), routed, patience).await
+    }
+
+    /// The same for whatever else lives where `shard` does.
+    pub async fn forward_to(&self, shard: ShardId, mut routed: Routed, patience: Duration) -> Result<Value, Problem> {
         if routed.hops >= HOPS_MAX {
             return Err(moved());
         }
         routed.hops += 1;
-        let shard = saga.shard(self.shards);
         let until = tokio::time::Instant::now() + HOLD;
         let body = bytes::Bytes::from(codec::store(&routed));
         let mut last = Problem::new(Code::Unavailable, format!("shard {shard} has no owner just now"))

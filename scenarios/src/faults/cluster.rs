@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::net::Net;
 use super::nodes::{Nodes, SHARDS};
 use super::servers::Servers;
+use super::strict::Strict;
 use super::timeline::Timeline;
 use super::tools::Tools;
 use crate::definitions;
@@ -23,6 +24,10 @@ use crate::load::{Keeping, TENANT};
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long all may take until everything is owned and everybody is ready.
 pub const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+/// How long every command must be answered promptly until the cluster counts as calm.
+const CALM: Duration = Duration::from_secs(3);
+/// What prompt is.
+const PROMPT: Duration = Duration::from_millis(500);
 /// Sagas that must have ended until the load counts as going on again.
 const GOING_ON: u64 = 5;
 /// The pause between two looks.
@@ -85,7 +90,7 @@ impl Cluster {
                 .into_iter()
                 .filter_map(|answer| match answer.body {
                     Body::Health(health) => Some(health),
-                    Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => None,
+                    Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
                 })
                 .collect();
             if !health.is_empty() {
@@ -99,7 +104,7 @@ impl Cluster {
     pub async fn owners(&self) -> Vec<usize> {
         let owns = |answer: &Answer| match &answer.body {
             Body::Health(health) => !health.shards.is_empty(),
-            Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => false,
+            Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => false,
         };
         let answers = self.clients[0].query(&Query::Health).await.unwrap_or_default();
         let owners: Vec<_> =
@@ -122,6 +127,23 @@ impl Cluster {
             anyhow::ensure!(begun.elapsed() < SETTLED_WITHIN, "not settled within {SETTLED_WITHIN:?}: {health:#?}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until the faults before are over for good: servers hold elections for a while after they
+    /// all came back, and a restart in order is judged by itself.
+    pub async fn calm(&mut self, number: usize) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        for look in 0.. {
+            self.settled().await?;
+            let strict = Strict::begin(&self.clients[0], &format!("calm-{number}-{look}"));
+            tokio::time::sleep(CALM).await;
+            let figures = strict.end().await;
+            if figures.failed.is_empty() && figures.took.iter().all(|took| *took < PROMPT) {
+                break;
+            }
+            anyhow::ensure!(begun.elapsed() < SETTLED_WITHIN, "not calm within {SETTLED_WITHIN:?}: {figures:?}");
+        }
+        Ok(())
     }
 
     /// Waits until every shard has an owner and sagas end again; says what is wrong when that takes

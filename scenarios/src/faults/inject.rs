@@ -163,7 +163,7 @@ impl Cluster {
     }
 
     async fn roll_nodes(&mut self, number: usize, done: &mut Done) -> anyhow::Result<()> {
-        self.settled().await?;
+        self.calm(number).await?;
         let strict = Strict::begin(&self.clients[0], &format!("strict-{number}"));
         for node in 0..NODES {
             done.faults.push(self.fault(Kind::RollNodes, Some(node)));
@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     async fn roll_servers(&mut self, number: usize, done: &mut Done) -> anyhow::Result<()> {
-        self.settled().await?;
+        self.calm(number).await?;
         let strict = Strict::begin(&self.clients[0], &format!("strict-{number}"));
         for server in 0..self.servers.len() {
             done.faults.push(self.fault(Kind::RollServers, None));

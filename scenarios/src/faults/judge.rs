@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, client};
 use super::read::{self, Left, Letter};
 use crate::check::{Acknowledged, Verdict, check, invariant};
-use crate::load::{Clocks, Planned, TENANT, violations};
+use crate::load::{Clocks, Planned, Span, TENANT, violations};
 use crate::stage::saga_key;
 
 /// How long sagas of strict clients and children may take to end after the load has.
@@ -45,6 +45,7 @@ pub async fn judge(
     planned: &[Planned],
     acknowledged: Vec<Acknowledged>,
     clocks: Clocks,
+    still: &[Span],
 ) -> anyhow::Result<Judgement> {
     let client = &cluster.clients[0];
     nonsense(client).await?;
@@ -62,7 +63,7 @@ pub async fn judge(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
-    let mut wrong = violations(client, &cluster.ledger, planned, clocks).await?;
+    let mut wrong = violations(client, &cluster.ledger, planned, clocks, still).await?;
     wrong.extend(buried(&left.dead));
     wrong.extend(strangers(planned).await?);
     wrong.extend(cluster.nodes.panics());

@@ -13,6 +13,11 @@ use protocol::{ShardId, Time};
 use super::kinds::Kind;
 use super::read::Seen;
 
+/// A shard whose last frame is older than this was not going on when the fault came: what held it up
+/// then was another.
+const GOING: Duration = Duration::from_millis(500);
+/// An owner that still writes after this was not hurt by the fault.
+const UNHURT: Duration = Duration::from_secs(1);
 /// Frames later than this after a fault are no answer to it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
@@ -54,14 +59,24 @@ pub fn times(frames: &[Seen], faults: &[Fault]) -> BTreeMap<Kind, Vec<Duration>>
 fn first(frames: &[&Seen], fault: &Fault) -> Option<Duration> {
     let before = frames.iter().take_while(|frame| frame.at <= fault.at);
     let (place, last) = before.enumerate().last()?;
+    if fault.at.since(last.at) > GOING {
+        return None;
+    }
     let mut later = frames[place + 1..].iter().filter(|frame| frame.records > 0);
     let next = match &fault.victim {
         Victim::Node(node) if last.node.as_str() != node => return None,
+        // One that leaves in order goes on until it has handed over.
+        Victim::Node(_) if fault.kind != Kind::RollNodes && went_on(&frames[place + 1..], fault, last) => return None,
         Victim::Node(_) => later.find(|frame| frame.ownership != last.ownership),
         Victim::Everybody => later.next(),
     };
     let took = next?.at.since(fault.at);
     (took < ANSWER_WITHIN).then_some(took)
+}
+
+fn went_on(frames: &[&Seen], fault: &Fault, last: &Seen) -> bool {
+    let own = frames.iter().filter(|frame| frame.ownership == last.ownership);
+    own.map(|frame| frame.at.since(fault.at)).any(|after| after > UNHURT && after < ANSWER_WITHIN)
 }
 
 /// The value below which `share` of `sorted` are.
@@ -91,8 +106,14 @@ mod tests {
         assert!(times(Victim::Node("b".into())).is_empty());
         assert_eq!(times(Victim::Everybody), [Duration::from_millis(850)]);
         // The former owner went on instead: nothing changed hands.
-        let frames = [seen(20, "a", 1, 3), seen(120, "a", 1, 1)];
-        assert!(super::times(&frames, &[fault(Victim::Node("a".into()))])[&Kind::KillNode].is_empty());
+        let on = |frames: &[Seen]| super::times(frames, &[fault(Victim::Node("a".into()))])[&Kind::KillNode].clone();
+        assert!(on(&[seen(20, "a", 1, 3), seen(120, "a", 1, 1)]).is_empty());
+        assert!(on(&[seen(20, "a", 1, 3), seen(9_000, "a", 1, 1), seen(20_000, "b", 2, 1)]).is_empty(), "unhurt");
+        let late = super::times(
+            &[seen(10, "a", 1, 3), seen(1_900, "b", 2, 1)],
+            &[Fault { kind: Kind::KillNode, at: Time::from_micros(1_500_000), victim: Victim::Node("a".into()) }],
+        );
+        assert!(late[&Kind::KillNode].is_empty(), "it stood still before");
     }
 
     #[test]

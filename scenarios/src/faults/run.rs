@@ -21,8 +21,10 @@ use super::strict::Figures;
 use super::tools::Tools;
 use crate::check::invariant;
 use crate::dice::Dice;
-use crate::load::{Clocks, Keeping, Load, plan_any};
+use crate::load::{Clocks, Keeping, Load, Span, plan_any};
 
+/// The longest that a node stands still or is cut off, and a moment to notice that it was.
+const STILL_MAX: Duration = Duration::from_secs(10);
 /// Between two faults, in milliseconds: from one that hits a cluster which still heals to one that
 /// hits a cluster at rest.
 const BETWEEN_MS: (u64, u64) = (300, 4_000);
@@ -73,7 +75,8 @@ pub async fn run(options: &Options, dir: &Path, net: Net) -> anyhow::Result<Repo
     }
     bar.set_message(format!("judging {} sagas", planned.len()));
     let clocks = if story.made.contains_key(&Kind::Clock) { Clocks::Stepped } else { Clocks::True };
-    let Judgement { verdict, wrong, left } = judge(&cluster, &planned, acknowledged, clocks).await?;
+    let Judgement { verdict, wrong, left } =
+        judge(&cluster, &planned, acknowledged, clocks, &still(&story.faults)).await?;
     bar.finish_and_clear();
 
     std::fs::write(dir.join("frames"), frames(&left.frames))?;
@@ -110,6 +113,13 @@ pub async fn run(options: &Options, dir: &Path, net: Net) -> anyhow::Result<Repo
         wrong: verdict.violations.iter().map(ToString::to_string).chain(story.wrong).collect(),
         kept: None,
     })
+}
+
+/// When nodes stood still or were cut off.
+fn still(faults: &[Fault]) -> Vec<Span> {
+    let quiet = |kind| matches!(kind, Kind::FreezeNode | Kind::CutNode | Kind::OneWay);
+    let spans = faults.iter().filter(|fault| quiet(fault.kind));
+    spans.map(|fault| Span { from: fault.at, to: fault.at.after(STILL_MAX) }).collect()
 }
 
 /// The journal frame by frame, as text beside the timeline.

@@ -23,6 +23,8 @@ const ASK_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The size of the small disk while it is not full; only what is used takes memory.
 const DISK: &str = "size=8g";
+/// How often it is tried to make it as small as what is on it, while that grows.
+const FILL_TRIES_MAX: u32 = 20;
 /// What is left of it when it is full, in bytes.
 const LEFT: u64 = 256 * 1024;
 
@@ -116,9 +118,16 @@ impl Servers {
     /// Fills that disk: nothing more can be written to it.
     pub fn fill(&self) -> anyhow::Result<()> {
         let store = self.store(self.small());
-        let stat = rustix::fs::statvfs(&store)?;
-        let size = (stat.f_blocks - stat.f_bfree) * stat.f_frsize + LEFT;
-        run("mount", &["-o", &format!("remount,size={size}"), &store.to_string_lossy()])
+        let mut tries = 0;
+        loop {
+            let stat = rustix::fs::statvfs(&store)?;
+            let size = (stat.f_blocks - stat.f_bfree) * stat.f_frsize + LEFT;
+            match run("mount", &["-o", &format!("remount,size={size}"), &store.to_string_lossy()]) {
+                // A disk cannot become smaller than what was written since we looked.
+                Err(_) if tries < FILL_TRIES_MAX => tries += 1,
+                done => return done,
+            }
+        }
     }
 
     /// Frees it.

@@ -2,7 +2,8 @@
 
 use protocol::codec::Format;
 use protocol::command::{
-    ActivityAnswer, Cancel, Decide, Deploy, List, Of, Release, ShowDefinition, Signal, Start, Wait,
+    ActivityAnswer, Cancel, Decide, Deploy, List, Of, PauseWorker, Release, RunWorker, ShowDefinition, Signal, Start,
+    Wait,
 };
 use protocol::query::{Answer, Query};
 use protocol::{Code, SagaId};
@@ -28,6 +29,8 @@ pub fn command(data: &[u8]) {
         10 => same::<ShowDefinition>(format, body),
         11 => same::<Query>(format, body),
         12 => same::<Answer>(format, body),
+        14 => same::<RunWorker>(format, body),
+        15 => same::<PauseWorker>(format, body),
         _ => same::<(SagaId, Parcel)>(format, body),
     }
 }

@@ -77,6 +77,7 @@ impl DebugSource for Nothing {
             Query::Tree | Query::Health | Query::Actor { .. } => Body::Nothing,
             Query::Owners => Body::Owners(Vec::new()),
             Query::Sagas { .. } => Body::Sagas(Vec::new()),
+            Query::Workers { .. } => Body::Workers(Vec::new()),
         };
         vec![Answer { node: NodeId::new("n1").expect("a name"), at: None, missing: Vec::new(), body }]
     }

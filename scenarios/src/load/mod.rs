@@ -17,7 +17,7 @@ use crate::stage::{saga_key, start};
 
 pub use keep::{Keeping, Load};
 pub use plan::{plan, plan_any};
-pub use violations::{Clocks, violations};
+pub use violations::{Clocks, Span, violations};
 
 /// Whose sagas they are.
 pub const TENANT: &str = "acme";

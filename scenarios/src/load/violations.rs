@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use node::client::{Client, Error};
+use protocol::Time;
 use protocol::view::History;
 
 use super::{AGAIN, Planned, TENANT, Told, passes};
@@ -47,6 +48,7 @@ pub async fn violations(
     ledger: &Ledger,
     planned: &[Planned],
     clocks: Clocks,
+    still: &[Span],
 ) -> anyhow::Result<Vec<String>> {
     let mut wrong = Vec::new();
     let done = ledger.done()?;
@@ -86,7 +88,7 @@ pub async fn violations(
             wrong.push(format!("{name} has records {numbers:?}"));
         }
         if clocks == Clocks::True {
-            wrong.extend(tried_again(&name, &history, attempts.get(name.as_str()).unwrap_or(&nothing)));
+            wrong.extend(tried_again(&name, &history, attempts.get(name.as_str()).unwrap_or(&nothing), still));
         }
     }
     Ok(wrong)
@@ -100,15 +102,32 @@ fn by_saga(effects: &[Effect]) -> HashMap<&str, Vec<&Effect>> {
     sagas
 }
 
-/// Attempts that began after the journal had the result of their step.
-fn tried_again(name: &str, history: &History, attempts: &[&Effect]) -> Vec<String> {
+/// A time in which a node stood still or was cut off: what it was told to begin before, it begins when
+/// it goes on, under the same key and before it can know that another node did it meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// When it began.
+    pub from: Time,
+    /// When the node knew that it does not own its shards any more.
+    pub to: Time,
+}
+
+impl Span {
+    fn holds(&self, at_us: i64) -> bool {
+        (self.from.as_micros()..=self.to.as_micros()).contains(&at_us)
+    }
+}
+
+/// Attempts that began after the journal had the result of their step, on a node that could know.
+fn tried_again(name: &str, history: &History, attempts: &[&Effect], still: &[Span]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (direction, word) in [("run", "left "), ("undo", "undid ")] {
         for entry in &history.entries {
             for step in entry.settled.iter().filter_map(|line| line.strip_prefix(word)) {
                 let late = attempts
                     .iter()
-                    .filter(|it| it.step == step && it.direction == direction && it.at_us > entry.at.as_micros());
+                    .filter(|it| it.step == step && it.direction == direction && it.at_us > entry.at.as_micros())
+                    .filter(|it| !still.iter().any(|span| span.holds(it.at_us)));
                 wrong.extend(
                     late.map(|it| format!("{name}: {direction} {step} was tried again after its result: {it:?}")),
                 );

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::link::Weather;
 use crate::dice::Dice;
 
+/// The longest that a takeover takes in bad weather: the lease runs out, and some requests are lost.
+const TAKEOVER: Duration = Duration::from_secs(5);
+
 /// One simulated run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -127,5 +130,10 @@ impl Plan {
             skewed,
             faults,
         }
+    }
+
+    /// The latest that a timer may fire: all faults one after another, and a takeover after each.
+    pub fn lateness_max(&self) -> Duration {
+        self.faults.iter().map(|fault| fault.long + TAKEOVER).sum::<Duration>() + TAKEOVER
     }
 }

@@ -123,7 +123,7 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
         events: server.events(),
         definitions: bus.library.by_reference.clone(),
         clocks_true: !plan.skewed,
-        lateness_max: None,
+        lateness_max: (!plan.skewed).then(|| plan.lateness_max()),
     };
     let mut verdict = check(&history);
     for (saga, end) in shown {

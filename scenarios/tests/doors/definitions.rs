@@ -140,7 +140,7 @@ async fn an_older_node_that_starts_again_does_not_make_its_copy_the_newest() {
     for (number, seconds) in [(1, 2), (2, 1)] {
         let config = scenarios::cluster::config(cluster.dir.path(), &cluster.server, number).unwrap();
         let definitions = vec![("order.yaml".to_owned(), waits("order", seconds))];
-        let node = Node::start(config, Parts { activities: Vec::new(), definitions }).await.unwrap();
+        let node = Node::start(config, Parts { definitions, ..Parts::default() }).await.unwrap();
         node.drain().await.unwrap();
     }
     let which = ShowDefinition { name: "order".into(), version: None };

@@ -144,7 +144,7 @@ async fn whoever_may_do_nothing_is_told_so_and_does_not_wait() {
     }
     let ann = house.client("acme.ann", "acme", "ann").await;
     assert!(matches!(ann.query(&Query::Tree).await, Err(Error::NotAllowed { .. })), "the tree is all tenants'");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let started = ann.start(&start("telling", "x", json!({ "title": 1 }))).await.unwrap();
     assert!(matches!(started, StartAnswer::Started(started) if started.created));
     let unknown = ann.describe(&saga_key("never-was")).await.unwrap_err();

@@ -69,7 +69,7 @@ async fn node(dir: &Path, server: &Server, tls: &Tls) -> anyhow::Result<Node> {
     let sources = definitions::ALL.iter().enumerate();
     let ledger = Ledger::open(&dir.join("ledger"))?;
     let definitions = sources.map(|(at, source)| (format!("{at}.yaml"), (*source).to_owned())).collect();
-    Node::start(config, Parts { activities: activities::all(&ledger), definitions }).await
+    Node::start(config, Parts { activities: activities::all(&ledger), definitions, ..Parts::default() }).await
 }
 
 async fn client(server: &Server, tls: Tls) -> Result<Client, Error> {

@@ -78,6 +78,7 @@ impl House {
         let parts = Parts {
             activities: activities::all(&ledger),
             definitions: sources.map(|(at, source)| (format!("story-{at}.yaml"), (*source).to_owned())).collect(),
+            ..Parts::default()
         };
         Node::start(config, parts).await
     }

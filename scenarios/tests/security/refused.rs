@@ -23,6 +23,8 @@ const PUBLISH: &[(&str, &str)] = &[
     ("takes a lease", "$KV.skald_cluster.lease.0"),
     ("changes a snapshot", "$KV.skald_snapshots.0.x"),
     ("changes a definition", "$KV.skald_definitions.three.1"),
+    ("changes what a worker remembers", "$KV.skald_workers.acme.health.prod"),
+    ("pauses another tenant's worker", "skald.cmd.evil.ann.worker.pause"),
     ("reads a bucket", "$JS.API.DIRECT.GET.KV_skald_cluster.$KV.skald_cluster.lease.0"),
     ("reads a bucket from its leader", "$JS.API.STREAM.MSG.GET.KV_skald_cluster"),
     ("asks about JetStream", "$JS.API.INFO"),

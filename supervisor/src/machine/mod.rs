@@ -19,7 +19,7 @@ pub mod execution;
 pub mod expression;
 pub mod fact;
 mod fold;
-mod functions;
+pub(crate) mod functions;
 pub mod membership;
 pub mod placement;
 pub mod record;

@@ -28,6 +28,10 @@ pub struct Limits {
     /// Snapshots and pages on their way at once per shard; small, so that a sweep does not starve
     /// the journal, which shares the server's disk.
     pub sweep_in_flight: usize,
+    /// Frames since the last mark that a drain leaves to its successor. Reading them back takes a
+    /// fraction of a second; writing a snapshot of every busy saga first takes longer, and nobody
+    /// serves the shard meanwhile.
+    pub drain_tail_max: u64,
     /// Records after which a saga that never rests is written to the snapshot store.
     pub snapshot_every_records: u64,
     /// Ended sagas remembered per shard for idempotent starts; beyond it the oldest are forgotten.
@@ -60,6 +64,7 @@ impl Default for Limits {
             sleep_horizon: Duration::from_secs(1),
             sweep_every: Duration::from_secs(10),
             sweep_in_flight: 4,
+            drain_tail_max: 20_000,
             snapshot_every_records: 64,
             ended_per_shard: 250_000,
             ended_for: Duration::from_secs(7 * 24 * 3600),

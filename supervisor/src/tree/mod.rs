@@ -1,9 +1,11 @@
 //! The tree: every actor, and who answers for whom.
 //!
 //! ```text
-//! node ─ shard ─┬─ journal, relay, timers     (rest for one: without them the shard stops)
-//!               └─ saga ── step, undo         (a saga restarts from the journal; a step's failure
-//!                                              is a fact for its saga)
+//! node ┬ shard ─┬─ journal, relay, timers     (rest for one: without them the shard stops)
+//!      │        └─ saga ── step, undo         (a saga restarts from the journal; a step's failure
+//!      │                                       is a fact for its saga)
+//!      └ workers ─ worker ── run              (a worker restarts from what is remembered; an
+//!                                              attempt's failure is tried again, then recorded)
 //! ```
 
 pub mod card;
@@ -15,9 +17,12 @@ pub mod relay;
 pub mod reply;
 pub mod root;
 pub mod saga;
+pub mod service;
 pub mod shard;
+pub mod shards;
 pub mod shell;
 pub mod slot;
 pub mod step;
 pub mod sweep;
 pub mod timers;
+pub mod workers;

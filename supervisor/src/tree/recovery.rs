@@ -142,7 +142,7 @@ impl Recovery {
                 for entry in &mut entries {
                     let remains = entry.remains.take();
                     let ended = recovery.in_pages.entry(entry.saga.clone()).or_default();
-                    if entry.position > ended.0 {
+                    if entry.position > ended.0 || (entry.position == ended.0 && ended.1.is_none()) {
                         *ended = (entry.position, remains);
                     }
                 }

@@ -6,19 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dashmap::DashMap;
-use futures::future::BoxFuture;
-use protocol::{Epoch, NodeId, ShardId};
+use protocol::{Epoch, ShardId};
 use ractor::{ActorCell, ActorId};
 use tracing::{error, info, warn};
 
-use super::card::{Card, Life};
+use super::card::Card;
 use super::engine::Engine;
+use super::service::ServiceActor;
 use super::shard::{self, ShardActor};
 use super::shell::{self, Behaviour, Fault, Handle, Me};
 use crate::machine::membership::{Membership, Move, plan};
 use crate::machine::restart::{Failures, Intensity, Strategy, Verdict};
 use crate::ports::{Beat, Cluster, Lease};
+
+pub use super::service::{Service, StartActor, StartService, StartWith};
+pub use super::shards::Shards;
+
+/// The pause after a look that a changed lease has asked for: several change together.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Settings of membership.
 #[derive(Clone, Debug)]
@@ -26,7 +31,8 @@ pub struct ClusterLimits {
     /// How often a node says that it is alive, and looks at the others.
     pub beat_every: Duration,
     /// A node whose beat stays the same for this long is taken for dead. Several beats, so that one
-    /// slow fsync is no death; under two seconds, so that a takeover makes progress within three.
+    /// slow fsync is no death; a second, so that half of all takeovers make progress within one and
+    /// a half.
     pub dead_after: Duration,
     /// How often a failing shard or service is started again.
     pub restarts: Intensity,
@@ -35,55 +41,11 @@ pub struct ClusterLimits {
 impl Default for ClusterLimits {
     fn default() -> Self {
         Self {
-            beat_every: Duration::from_millis(250),
-            dead_after: Duration::from_millis(1_250),
+            beat_every: Duration::from_millis(200),
+            dead_after: Duration::from_secs(1),
             restarts: Intensity { restarts: 10, ..Intensity::default() },
         }
     }
-}
-
-/// Where every shard is, for whoever routes to it. Kept by the root.
-#[derive(Default)]
-pub struct Shards {
-    local: DashMap<ShardId, Handle<shard::Message>>,
-    owners: DashMap<ShardId, NodeId>,
-    live: std::sync::Mutex<BTreeSet<NodeId>>,
-}
-
-impl Shards {
-    /// The shard, if this node runs it.
-    pub fn local(&self, shard: ShardId) -> Option<Handle<shard::Message>> {
-        self.local.get(&shard).map(|handle| handle.clone())
-    }
-
-    /// Every shard that this node runs.
-    pub fn all_local(&self) -> Vec<(ShardId, Handle<shard::Message>)> {
-        let mut all: Vec<_> = self.local.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
-        all.sort_by_key(|(shard, _)| *shard);
-        all
-    }
-
-    /// Who owns the shard by its lease, when that node is alive.
-    pub fn owner(&self, shard: ShardId) -> Option<NodeId> {
-        self.owners.get(&shard).map(|owner| owner.clone())
-    }
-
-    /// Who is alive.
-    pub fn live(&self) -> BTreeSet<NodeId> {
-        self.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-}
-
-/// Makes a service's future, anew at each start. It runs until the service ends.
-pub type StartService = Arc<dyn Fn(Arc<Card>) -> BoxFuture<'static, Result<(), Fault>> + Send + Sync>;
-
-/// A service of the node that the root keeps running: the command service, the debug endpoint.
-#[derive(Clone)]
-pub struct Service {
-    /// Its name in the tree.
-    pub name: &'static str,
-    /// Makes it run.
-    pub start: StartService,
 }
 
 /// What the root is told.
@@ -140,11 +102,14 @@ pub struct State {
     failures: BTreeMap<ShardId, Failures>,
     services: Vec<(Option<ActorId>, Failures)>,
     looking: bool,
+    /// Something changed while it looked.
+    look_again: bool,
     trouble: bool,
     draining: Option<tokio::sync::oneshot::Sender<()>>,
     /// Set for good by `Drain`: this node takes nothing any more.
     leaving: bool,
     ticker: tokio::task::JoinHandle<()>,
+    watcher: tokio::task::JoinHandle<()>,
 }
 
 impl Behaviour for RootActor {
@@ -163,6 +128,17 @@ impl Behaviour for RootActor {
                 }
             }
         });
+        // A lease that was given back is claimed at once and not at the next beat.
+        let (cluster, to) = (self.cluster.clone(), me.clone());
+        let watcher = tokio::spawn(async move {
+            loop {
+                cluster.changed().await;
+                if !to.tell(Message::Tick) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        });
         let mut state = State {
             membership: Membership::new(self.limits.dead_after),
             began: tokio::time::Instant::now(),
@@ -173,10 +149,12 @@ impl Behaviour for RootActor {
             failures: BTreeMap::new(),
             services: self.services.iter().map(|_| (None, Failures::default())).collect(),
             looking: false,
+            look_again: false,
             trouble: false,
             draining: None,
             leaving: false,
             ticker,
+            watcher,
         };
         for index in 0..self.services.len() {
             self.start_service(me, index, &mut state).await?;
@@ -189,6 +167,9 @@ impl Behaviour for RootActor {
             Message::Tick => self.look(me, state),
             Message::Looked(seen) => {
                 state.looking = false;
+                if std::mem::take(&mut state.look_again) {
+                    self.look(me, state);
+                }
                 match seen {
                     Ok((beats, leases)) => self.act(me, &beats, &leases, state),
                     Err(why) => {
@@ -257,12 +238,14 @@ impl Behaviour for RootActor {
 
     async fn stopped(&self, state: &mut State) {
         state.ticker.abort();
+        state.watcher.abort();
     }
 }
 
 impl RootActor {
     fn look(&self, me: &Me<Message>, state: &mut State) {
         if state.looking {
+            state.look_again = true;
             return;
         }
         state.looking = true;
@@ -366,7 +349,7 @@ impl RootActor {
         match started {
             Ok(handle) if handle.cell().get_status() < ractor::ActorStatus::Stopping => {
                 state.shard_of.insert(handle.cell().get_id().pid(), shard);
-                self.shards.local.insert(shard, handle.clone());
+                self.shards.gain(shard, handle.clone());
                 self.shards.owners.insert(shard, self.engine.node.clone());
                 state.shards.insert(shard, Owned { epoch, handle: Some(handle), handing_over: false });
                 if state.leaving {
@@ -385,13 +368,13 @@ impl RootActor {
         {
             owned.handing_over = true;
             // From here on commands wait for the next owner instead of being refused.
-            self.shards.local.remove(&shard);
+            self.shards.lose(shard);
             handle.tell(shard::Message::Drain);
         }
     }
 
     fn shard_ended(&self, me: &Me<Message>, shard: ShardId, failure: Option<String>, state: &mut State) {
-        self.shards.local.remove(&shard);
+        self.shards.lose(shard);
         me.card().forget(&format!("shard {shard}"));
         let Some(owned) = state.shards.remove(&shard) else { return };
         if let Some(why) = failure {
@@ -446,33 +429,21 @@ impl RootActor {
     }
 
     async fn start_service(&self, me: &Me<Message>, index: usize, state: &mut State) -> Result<(), Fault> {
-        let service = self.services[index].clone();
-        let card = Card::new(service.name, "service", self.engine.now());
-        me.card().adopt(card.clone());
-        let handle = shell::start(ServiceActor { service }, card, Some(me.cell())).await?;
-        state.services[index].0 = Some(handle.cell().get_id());
+        let Service { name, start } = self.services[index].clone();
+        let cell = match start {
+            StartWith::Future(start) => {
+                let card = Card::new(name, "service", self.engine.now());
+                me.card().adopt(card.clone());
+                shell::start(ServiceActor { start }, card, Some(me.cell())).await?.cell()
+            }
+            StartWith::Actor(start) => {
+                let card = Card::supervising(name, "service", Some(Strategy::OneForOne.word()), self.engine.now());
+                me.card().adopt(card.clone());
+                start(card, me.cell()).await?
+            }
+        };
+        state.services[index].0 = Some(cell.get_id());
         Ok(())
-    }
-}
-
-/// Runs one service.
-struct ServiceActor {
-    service: Service,
-}
-
-impl Behaviour for ServiceActor {
-    type Message = ();
-    type State = ();
-
-    async fn start(&self, me: &Me<()>) -> Result<(), Fault> {
-        me.tell(());
-        Ok(())
-    }
-
-    async fn handle(&self, me: &Me<()>, (): (), (): &mut ()) -> Result<(), Fault> {
-        me.card().set_life(Life::Running);
-        (self.service.start)(me.card().clone()).await?;
-        Err("it ended by itself".into())
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Outside {
     pub refused: Mutex<Vec<String>>,
     pub unremovable: Mutex<Vec<String>>,
     pub events: Mutex<Vec<Envelope>>,
+    /// Dead letters: tenant, reason, why, and the whole.
+    pub dead: Mutex<Vec<(String, String, String, Bytes)>>,
     pub parcels: Mutex<Vec<(SagaId, Parcel)>>,
     definitions: Vec<Arc<Definition>>,
 }
@@ -73,6 +75,7 @@ impl Outside {
             refused: Mutex::default(),
             unremovable: Mutex::default(),
             events: Mutex::default(),
+            dead: Mutex::default(),
             parcels: Mutex::default(),
             definitions: definitions.iter().map(|source| define(source)).collect(),
         })
@@ -175,7 +178,8 @@ impl Outbox for Outside {
         Ok(())
     }
 
-    async fn bury(&self, _: &str, _: &str, _: &str, _: Bytes) -> Result<(), Unavailable> {
+    async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable> {
+        self.dead.lock().unwrap().push((tenant.into(), reason.into(), why.into(), whole));
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ impl DirectoryArtifacts {
     /// Adds the artifact `bytes` and answers its digest. Adding the same again changes nothing.
     pub fn add(&self, bytes: &[u8]) -> io::Result<String> {
         let digest = hex::encode(Sha256::digest(bytes));
-        super::durable::write(&self.dir.join(&digest), bytes)?;
+        crate::runtime::durable::write(&self.dir.join(&digest), bytes)?;
         Ok(digest)
     }
 

@@ -12,7 +12,6 @@ use async_trait::async_trait;
 use supervisor::activity::Failure;
 
 pub mod artifacts;
-mod durable;
 pub mod gateway;
 pub mod observed;
 #[cfg(target_os = "linux")]

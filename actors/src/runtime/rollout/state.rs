@@ -154,7 +154,7 @@ pub enum Phase {
         /// Why.
         why: String,
     },
-    /// It could not go back; somebody must look (H06).
+    /// It could not go back; somebody must look (H06). Nothing moves any more by itself.
     Stuck {
         /// Why.
         why: String,
@@ -269,7 +269,9 @@ impl RolloutState {
         match (word, self.suspended_since) {
             (Word::None, _) | (Word::Suspend, Some(_)) => false,
             (Word::Suspend, None) => {
-                self.suspended_since = Some(now);
+                // The way back is not held up: traffic would stay with what is known to be bad.
+                let back = matches!(self.phase, Phase::Aborting { .. });
+                self.suspended_since = (!back).then_some(now);
                 false
             }
             (Word::Resume, Some(since)) => {

@@ -28,6 +28,7 @@ pub mod inventory;
 pub mod loop_alarm;
 pub mod probe_policy;
 pub mod scaling;
+mod scaling_read;
 mod scaling_speed;
 pub mod schedule;
 pub mod secrets;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::runtime::model::TargetKind;
-use crate::runtime::model::scaling::{Behaviour, Fallback, Limit, Select, Step};
+use crate::runtime::model::scaling::{Behaviour, Fallback, Limit, Select, Step, Target};
 
 fn policy() -> ScalingPolicy {
     let target = Target { metric: Metric::Rps, per_replica: 100.0, activation: 0.0 };

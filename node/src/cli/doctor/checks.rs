@@ -201,7 +201,7 @@ fn skew(before: i64, theirs: i64, after: i64) -> Finding {
 fn healths(answers: &[Answer]) -> BTreeMap<String, &HealthView> {
     let health = answers.iter().filter_map(|answer| match &answer.body {
         Body::Health(health) => Some((answer.node.to_string(), health)),
-        Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Nothing => None,
+        Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
     });
     health.collect()
 }

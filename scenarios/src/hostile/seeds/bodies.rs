@@ -78,7 +78,7 @@ pub fn stored() -> Vec<Vec<u8>> {
 /// The first byte picks the body, as `command` reads it.
 pub fn commands() -> Vec<Vec<u8>> {
     let outcome = json!({ "status": "succeeded", "state": "End", "output": 1 });
-    let bodies: [(u8, Value); 20] = [
+    let bodies: [(u8, Value); 23] = [
         (0, json!({ "definition": "order", "key": "order-7", "input": { "a": 1 }, "version": 3, "waitMs": 1000 })),
         (0, json!({ "definition": "order", "key": "../../etc", "input": null })),
         (0, json!({ "definition": "order", "version": -1, "waitMs": 1e300 })),
@@ -97,9 +97,12 @@ pub fn commands() -> Vec<Vec<u8>> {
         (11, json!({ "sagas": { "tenant": "acme", "by": null, "list": {} } })),
         (12, json!({ "node": "n1", "body": "nothing" })),
         (13, json!([{ "tenant": "acme", "key": "x" }, { "ChildEnded": { "step": 3, "outcome": outcome } }])),
+        (11, json!({ "ask": "workers", "tenant": "acme", "list": { "kind": "health" } })),
+        (14, json!({ "kind": "health", "environment": "prod.eu", "waitMs": 5 })),
+        (15, json!({ "kind": "health", "environment": "prod", "reason": "r" })),
         (13, json!([{ "tenant": "acme", "key": "x" }, { "Cancel": { "by": "acme/y" } }])),
         (
-            14,
+            13,
             json!([{ "tenant": "acme", "key": "x" }, { "Child": { "definition": "d", "input": 1, "parent": ["p", 2], "by": "ann", "trace": "t" } }]),
         ),
     ];

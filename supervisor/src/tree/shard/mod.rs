@@ -11,7 +11,7 @@ mod shown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use protocol::command::List;
@@ -111,7 +111,7 @@ pub enum Message {
     List(Tenant, Option<Principal>, List, tokio::sync::oneshot::Sender<Vec<SagaRow>>),
     /// Describe the shard.
     View(tokio::sync::oneshot::Sender<ShardView>),
-    /// Finish what is on its way, write everything down and stop.
+    /// Finish what is on its way and stop.
     Drain,
 
     /// From a timer that is due.
@@ -185,6 +185,8 @@ pub enum Message {
         /// Who.
         by: NodeId,
     },
+    /// Everything that was on its way when the drain began is durable.
+    Settled,
     /// Time to write changed sagas to the snapshot store.
     Sweep,
     /// The sweep is done.
@@ -216,6 +218,8 @@ pub struct State {
     /// What is wrong with the journal, and since when.
     trouble: Option<(String, Time)>,
     draining: bool,
+    /// Whether a drain has only its sweep to wait for.
+    settled: bool,
     awake: u64,
     asleep: u64,
     sweep_alarm: tokio::task::JoinHandle<()>,
@@ -297,6 +301,7 @@ impl Behaviour for ShardActor {
             sweeper: Sweeper::new(recovered.mark),
             trouble: None,
             draining: false,
+            settled: false,
             awake: 0,
             asleep: 0,
             sweep_alarm,
@@ -372,9 +377,18 @@ impl Behaviour for ShardActor {
                 let me = me.clone();
                 tokio::spawn(async move {
                     if told.await.is_ok() {
-                        me.tell(Message::Sweep);
+                        me.tell(Message::Settled);
                     }
                 });
+            }
+            Message::Settled => {
+                state.settled = true;
+                let tail = state.meters.position.load(Relaxed).saturating_sub(state.sweeper.mark().low_water);
+                if tail <= self.engine.limits.drain_tail_max {
+                    me.stop();
+                } else {
+                    self.sweep(me, state);
+                }
             }
             Message::Due { saga, timer } => {
                 if state.slots.contains_key(&saga) {
@@ -422,7 +436,7 @@ impl Behaviour for ShardActor {
             }
             Message::Swept(swept) => {
                 self.swept(me, swept, state);
-                if state.draining && !state.sweeper.is_busy() {
+                if state.settled && !state.sweeper.is_busy() {
                     me.stop();
                 } else {
                     self.go_on_sweeping(me, state);
@@ -468,8 +482,8 @@ enum Shown {
 }
 
 impl State {
-    /// Whether the shard is being handed over.
-    pub(super) const fn is_draining(&self) -> bool {
-        self.draining
+    /// Whether the shard is being handed over, and nothing is on its way to the journal any more.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.settled
     }
 }

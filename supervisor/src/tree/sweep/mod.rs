@@ -115,7 +115,7 @@ impl ShardActor {
         }
         let at = state.meters.position.load(Relaxed);
         if at == state.sweeper.mark.0.low_water && state.relayed.load(Relaxed) == state.sweeper.mark.0.relayed {
-            if state.is_draining() {
+            if state.is_settled() {
                 me.stop();
             }
             return;
@@ -329,6 +329,8 @@ impl ShardActor {
 fn entry<'a>(saga: &Arc<SagaId>, state: &'a State) -> Option<(EndedEntry, &'a Definition)> {
     let slot = state.slots.get(saga)?;
     let Life::Ended(ended) = &slot.life else { return None };
+    // What is in a page already is not put into another one: nothing remains of it here.
+    let remains = ended.remains.as_ref()?;
     let entry = EndedEntry {
         saga: (**saga).clone(),
         definition: slot.definition.reference().clone(),
@@ -338,7 +340,7 @@ fn entry<'a>(saga: &Arc<SagaId>, state: &'a State) -> Option<(EndedEntry, &'a De
         records: ended.records,
         position: ended.position,
         start_digest: slot.start_digest,
-        remains: ended.remains.as_ref().map(|remains| remains.to_vec().into()),
+        remains: Some(remains.to_vec().into()),
     };
     Some((entry, &slot.definition))
 }

@@ -80,7 +80,7 @@ pub fn prune(dir: &Path, keep: usize, used: impl Fn(&str) -> bool) -> io::Result
     old.sort();
     for (_, path) in &old[..old.len().saturating_sub(keep)] {
         for path in [aside(path), path.clone()] {
-            super::super::durable::remove(&path)?;
+            crate::runtime::durable::remove(&path)?;
         }
     }
     Ok(())

@@ -20,10 +20,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::durable;
 use super::super::set::{Set, SetId};
 use super::super::traffic::Route;
 use super::record::Record;
+use crate::runtime::durable;
 
 /// A set as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

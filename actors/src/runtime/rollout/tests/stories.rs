@@ -81,7 +81,7 @@ fn a_canary_that_fails_goes_back() {
     world.run(180);
     assert_eq!(world.taken(), "New 1, weight 10, New 5, weight 50");
     world.seen.figures = figures(6);
-    world.run(70);
+    world.run(40);
     assert_eq!(world.taken(), "weight 0");
     world.run(600);
     assert_eq!(world.taken(), "New 0");
@@ -126,6 +126,19 @@ fn what_does_not_move_goes_back_and_what_waits_does_not() {
     suspended.settle();
     suspended.run(600);
     assert_eq!(suspended.state.phase, Phase::Done, "D111: the day did not count");
+}
+
+/// Found by chance: a suspension between an abort and the return of the old replicas left the traffic
+/// where it was.
+#[test]
+fn the_way_back_is_not_suspended() {
+    let rolling = Rolling { max_surge: Portion::Count(1), max_unavailable: Portion::Count(2), analysis: None };
+    let mut world = World::new(Plan::new(Strategy::RollingHealthGated(rolling), 2, true));
+    world.run(10);
+    world.say(Word::Abort { why: "stop it".into() });
+    world.say(Word::Suspend);
+    world.run(60);
+    assert_eq!((&world.state.phase, world.seen.weight), (&Phase::Aborted { why: "stop it".into() }, 0));
 }
 
 /// H06, H08: the way back can fail too, and there may be none.
