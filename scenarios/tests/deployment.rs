@@ -16,7 +16,8 @@ use scenarios::cluster::{TestCluster, until};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A server that says which version it is. What is broken answers its probe and fails all else.
 const SERVER: &str = r#"#!/usr/bin/env python3
@@ -93,7 +94,16 @@ impl World {
 
     async fn deploy(&self, version: &str, artifact: &str, change: impl FnOnce(&mut Value)) -> SagaView {
         let key = self.begin(&format!("deploy-{version}"), input(version, artifact, change)).await;
-        self.client.wait(&key, PATIENCE).await.unwrap()
+        self.end(&key).await
+    }
+
+    /// How it ended; what it waits for, where it does not.
+    async fn end(&self, key: &SagaKey) -> SagaView {
+        let view = self.client.wait(key, PATIENCE).await.unwrap();
+        if !view.status.is_final() {
+            panic!("{key} goes on: {:#?}", self.client.services(&ListServices::default()).await);
+        }
+        view
     }
 
     /// The types of the events of one saga, in order, up to the first of type `last`.
@@ -117,16 +127,16 @@ fn environment(name: &str) -> CreateEnvironment {
 fn input(version: &str, artifact: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut input = json!({
         "environment": "dev", "service": "web", "artifact": artifact, "version": version, "replicas": 2,
-        "probe": { "path": "/health" }, "projectId": "shop",
+        "probe": { "path": "/health", "timeoutMs": 8_000 }, "projectId": "shop",
     });
     change(&mut input);
     input
 }
 
-/// A tenth, then half of the traffic, each watched for a second.
+/// A tenth, then half of the traffic, each watched until a second of it says something.
 fn canary(input: &mut Value) {
     let analysis = json!({ "type": "analysis", "analysis": {
-        "intervalMs": 1_000, "count": 1, "requestsMin": 5,
+        "intervalMs": 1_000, "requestsMin": 5, "count": 100, "consecutiveSuccessLimit": 1, "inconclusiveLimit": 99,
         "success": [{ "figure": "failurePercent", "is": "atMost", "bound": 1.0 }],
     }});
     input["strategy"] = json!({ "name": "Canary", "scaleDownDelayMs": 500, "steps": [
@@ -293,7 +303,7 @@ async fn a_node_that_dies_on_the_way_changes_nothing(world: &mut World, url: &st
     world.cluster.nodes.remove(0).kill();
     let again = world.cluster.node(0).await.unwrap();
     world.cluster.nodes.push(again);
-    let view = world.client.wait(&key, PATIENCE).await.unwrap();
+    let view = world.end(&key).await;
     assert_eq!(ended(&view), (Status::Succeeded, "Completed"), "{view:#?}");
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v4");
     let services = world.client.services(&ListServices::default()).await.unwrap();
@@ -304,7 +314,7 @@ async fn a_node_that_dies_on_the_way_changes_nothing(world: &mut World, url: &st
 async fn the_last_good_revision_comes_back(world: &World, url: &str) {
     let back = json!({ "environment": "dev", "service": "web", "kind": "restore", "why": "it is slow" });
     let key = world.begin("rollback", back).await;
-    let view = world.client.wait(&key, PATIENCE).await.unwrap();
+    let view = world.end(&key).await;
     assert_eq!(ended(&view), (Status::Succeeded, "Completed"), "{view:#?}");
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v2");
 }

@@ -4,18 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 
 use super::model::Fault;
 use super::model::fault;
 use super::model::probe::{TEXT_MAX_BYTES, TIMEOUT, TIMEOUT_MAX};
+use super::ports::http_get;
 
 /// How a service's replicas are asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,8 +52,8 @@ pub struct HttpProber;
 impl Prober for HttpProber {
     async fn ask(&self, address: SocketAddr, probe: &HealthProbe) -> Result<(), String> {
         let within = Duration::from_millis(probe.timeout_ms);
-        match tokio::time::timeout(within, get(address, &probe.path)).await {
-            Ok(Ok(200..=399)) => Ok(()),
+        match tokio::time::timeout(within, http_get::status(address, &probe.path)).await {
+            Ok(Ok(status)) if (200..=399).contains(&status.as_u16()) => Ok(()),
             Ok(Ok(status)) => Err(format!("GET {} answered {status}", probe.path)),
             Ok(Err(why)) => Err(format!("GET {}: {why}", probe.path)),
             Err(_) => Err(format!("GET {} took longer than {} ms", probe.path, probe.timeout_ms)),
@@ -67,22 +61,42 @@ impl Prober for HttpProber {
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> Result<u16, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let request = Request::builder()
-        .method(Method::GET)
-        .uri(path)
-        .header(HOST, address.to_string())
-        .header(USER_AGENT, "skald-probe")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    tokio::select! {
-        answer = sender.send_request(request) => {
-            answer.map(|answer| answer.status().as_u16()).map_err(|error| error.to_string())
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What one says who answers so, and closes at once.
+    async fn asked(answer: &'static str) -> Result<(), String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = [0; 1_024];
+            assert!(stream.read(&mut read).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let probe = HealthProbe { path: "/health".into(), timeout_ms: 8_000 };
+        tokio::join!(HttpProber.ask(address, &probe), answering).0
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_whose_connection_ends_with_it() {
+        // The end may be seen before the answer is.
+        for _ in 0..100 {
+            assert_eq!(asked("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await, Ok(()));
         }
-        // It only moves bytes; when it ends first, there is no answer.
-        ended = connection => Err(ended.err().map_or_else(|| "it closed the connection".into(), |error| error.to_string())),
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said() {
+        let ill = asked("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await.unwrap_err();
+        assert_eq!(ill, "GET /health answered 500 Internal Server Error");
+        let mute = asked("").await.unwrap_err();
+        assert!(mute.starts_with("GET /health: no proper answer: "), "{mute}");
     }
 }
