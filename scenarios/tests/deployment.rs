@@ -136,7 +136,7 @@ fn input(version: &str, artifact: &str, change: impl FnOnce(&mut Value)) -> Valu
 /// A tenth, then half of the traffic, each watched until a second of it says something.
 fn canary(input: &mut Value) {
     let analysis = json!({ "type": "analysis", "analysis": {
-        "intervalMs": 1_000, "requestsMin": 5, "count": 100, "consecutiveSuccessLimit": 1, "inconclusiveLimit": 99,
+        "intervalMs": 1_000, "requestsMin": 1, "count": 100, "consecutiveSuccessLimit": 1, "inconclusiveLimit": 99,
         "success": [{ "figure": "failurePercent", "is": "atMost", "bound": 1.0 }],
     }});
     input["strategy"] = json!({ "name": "Canary", "scaleDownDelayMs": 500, "steps": [
