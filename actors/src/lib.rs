@@ -5,5 +5,8 @@ pub mod runtime;
 
 /// The definitions that come with the product, as file names and sources.
 pub fn definitions() -> &'static [(&'static str, &'static str)] {
-    &[("installation.yaml", include_str!("../definitions/installation.yaml"))]
+    &[
+        ("installation.yaml", include_str!("../definitions/installation.yaml")),
+        ("runtime_deployment.yaml", include_str!("../definitions/runtime_deployment.yaml")),
+    ]
 }

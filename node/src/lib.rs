@@ -8,6 +8,7 @@ pub mod debug;
 pub mod nats;
 pub mod node;
 pub mod permissions;
+pub mod runtime;
 pub mod secret;
 pub mod server;
 pub mod service;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
+use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,9 +30,10 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::nats::{
-    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory,
-    StreamOutbox, connect, sync_mode,
+    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
+    KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
+use crate::runtime::{RuntimeDesk, RuntimeHost};
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
@@ -104,11 +106,12 @@ impl Node {
              a saga's event with such a value could never be sent; lower it, or raise max_payload of every server"
         );
         let outbox_config = config.outbox_config();
-        let (snapshots, cluster, outbox, definitions) = futures::try_join!(
+        let (snapshots, cluster, outbox, definitions, runtime_store) = futures::try_join!(
             KvSnapshots::open(&bus, replicas),
             KvCluster::open(&bus, replicas),
             StreamOutbox::open(&bus, &outbox_config),
             KvDefinitions::open(&bus, replicas),
+            KvRuntime::open(&bus, replicas),
         )?;
         let mut activities = Activities::new();
         for activity in parts.activities {
@@ -126,6 +129,8 @@ impl Node {
         }
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
+        let remote = Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes));
+        let runtime_store: Arc<dyn RuntimeStore> = Arc::new(runtime_store);
         let engine = Arc::new(Engine {
             node: id.clone(),
             shards: shape.shards,
@@ -137,7 +142,7 @@ impl Node {
             peers: peers.clone(),
             definitions: library.clone(),
             activities,
-            remote: Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes)),
+            remote: remote.clone(),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
             observer: Arc::new(Observed(metrics.clone())),
         });
@@ -171,11 +176,14 @@ impl Node {
             definitions: library,
             events,
             queries: queries.clone(),
+            runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
+        let host =
+            RuntimeHost::new(&config, runtime_store, outbox.clone(), clock.clone(), bus.clone(), dispatcher.clone());
         let commands = Arc::new(CommandService {
             bus: bus.clone(),
             dispatcher: dispatcher.clone(),
@@ -195,6 +203,7 @@ impl Node {
             source,
             debug_address.clone(),
         );
+        services.extend(host.map(keeps_processes));
         if !workers.kinds().is_empty() {
             let environments = parts.environments.context("workers need to know which environments there are")?;
             let memory = Arc::new(KvWorkerMemory::open(&bus, replicas).await?);
@@ -358,6 +367,14 @@ fn services(
         }));
     }
     services
+}
+
+fn keeps_processes(host: RuntimeHost) -> Service {
+    let host = Arc::new(host);
+    Service::new("runtime", move |card| {
+        let served = host.clone().serve(card);
+        async move { Ok(served.await?) }.boxed()
+    })
 }
 
 /// Finds out, in the background and now and then, when the server fsyncs.

@@ -25,6 +25,11 @@ pub mod name {
     pub const DEFINITION_LIST: &str = "definition.list";
     pub const DEFINITION_SHOW: &str = "definition.show";
     pub const EVENT_READ: &str = "event.read";
+    pub const ENVIRONMENT_CREATE: &str = "environment.create";
+    pub const ENVIRONMENT_BIND: &str = "environment.bind";
+    pub const SERVICE_LIST: &str = "service.list";
+    pub const SERVICE_RESUME: &str = "service.resume";
+    pub const SERVICE_UNHOLD: &str = "service.unhold";
     pub const WORKER_LIST: &str = "worker.list";
     pub const WORKER_RUN: &str = "worker.run";
     pub const WORKER_PAUSE: &str = "worker.pause";
@@ -49,6 +54,11 @@ pub mod name {
         DEFINITION_LIST,
         DEFINITION_SHOW,
         EVENT_READ,
+        ENVIRONMENT_CREATE,
+        ENVIRONMENT_BIND,
+        SERVICE_LIST,
+        SERVICE_RESUME,
+        SERVICE_UNHOLD,
         WORKER_LIST,
         WORKER_RUN,
         WORKER_PAUSE,

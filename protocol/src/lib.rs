@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod error;
 pub mod ids;
 pub mod query;
+pub mod runtime;
 pub mod subjects;
 pub mod time;
 pub mod view;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use protocol::Value;
 use tokio::sync::Semaphore;
 
-use crate::activity::Activity;
+use crate::activity::{Activity, Attempt, Failure};
 
 /// Attempts of one activity that run at once on a node unless its registration says otherwise:
 /// enough to hide latency, few enough that a slow service is not overrun.
@@ -20,6 +21,32 @@ pub struct Direction {
     pub undo: bool,
     /// Room for attempts that run at once, both directions together.
     pub room: Arc<Semaphore>,
+}
+
+impl Direction {
+    /// Does the work, or takes it back. An undo is given `{"input": …, "output": …}`; anything else is
+    /// the input alone.
+    pub async fn carry_out(&self, attempt: &Attempt, arguments: Value) -> Result<Value, Failure> {
+        match self.undo {
+            // Also where the undo's name is used as a plain step.
+            true => {
+                let (input, output) = undo_arguments(arguments);
+                self.activity.undo(attempt, input, output).await.map(|()| Value::Null)
+            }
+            false => self.activity.run(attempt, arguments).await,
+        }
+    }
+}
+
+/// `{"input": …, "output": …}` taken apart; anything else is the input alone.
+fn undo_arguments(mut arguments: Value) -> (Value, Option<Value>) {
+    match arguments.as_object_mut() {
+        Some(map) if map.contains_key("input") && map.len() <= 2 => {
+            let output = map.remove("output").filter(|output| !output.is_null());
+            (map.remove("input").unwrap_or_default(), output)
+        }
+        Some(_) | None => (arguments, None),
+    }
 }
 
 /// Every activity of this process.
@@ -63,5 +90,19 @@ impl Activities {
         let mut names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn undo_arguments_are_taken_apart() {
+        assert_eq!(undo_arguments(json!({"input": 1, "output": 2})), (json!(1), Some(json!(2))));
+        assert_eq!(undo_arguments(json!({"input": 1, "output": null})), (json!(1), None));
+        assert_eq!(undo_arguments(json!({"input": 1})), (json!(1), None));
+        assert_eq!(undo_arguments(json!({"seat": 4})), (json!({"seat": 4}), None));
     }
 }

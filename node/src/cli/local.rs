@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::client::{Client, Settings};
 
 use super::fault::Fault;
-use super::parts::Servers;
+use super::parts::{Servers, runtime_dir};
 use super::state::NodeState;
 
 /// The variable for where installations may go.
@@ -127,6 +127,7 @@ impl Local {
             .env("SKALD_SERVER", self.urls().join(","))
             .env("SKALD_MONITORS", self.servers.monitors().join(","))
             .env("SKALD_CATALOG__DIR", &self.catalog)
+            .env("SKALD_RUNTIME__DIR", runtime_dir(&plan.data))
             .env("SKALD_DEBUG__BIND", format!("127.0.0.1:{port}"))
             .env("SKALD_JOURNAL__REPLICAS", plan.servers.to_string())
             // Ctrl-C in the terminal is for us; we stop nodes in order.

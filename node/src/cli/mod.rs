@@ -12,8 +12,10 @@ mod context;
 mod decide;
 mod definition;
 mod demo;
+mod deploy;
 mod doctor;
 mod duration;
+mod environment;
 mod events;
 mod fault;
 mod follow;
@@ -27,6 +29,8 @@ mod node;
 mod out;
 pub mod parts;
 mod release;
+mod rollback;
+mod services;
 mod show;
 mod signal;
 mod start;
@@ -74,6 +78,10 @@ enum Command {
     Node(node::Node),
     Install(install::Install),
     Catalog(catalog::Catalog),
+    Environment(environment::Environment),
+    Deploy(Box<deploy::Deploy>),
+    Rollback(rollback::Rollback),
+    Services(services::Services),
     Start(start::Start),
     List(list::List),
     Show(show::Show),
@@ -155,6 +163,10 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Node(it) => node::run(it, ctx, extra).await,
         Command::Install(it) => install::run(it, ctx).await,
         Command::Catalog(it) => catalog::run(it, ctx),
+        Command::Environment(it) => environment::run(it, ctx).await,
+        Command::Deploy(it) => deploy::run(*it, ctx).await,
+        Command::Rollback(it) => rollback::run(it, ctx).await,
+        Command::Services(it) => services::run(it, ctx).await,
         Command::Start(it) => start::run(it, ctx).await,
         Command::List(it) => list::run(it, ctx).await,
         Command::Show(it) => show::run(it, ctx).await,

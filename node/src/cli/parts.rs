@@ -1,10 +1,11 @@
 //! What the commands need from the rest of the product, each as one function, so that a command
 //! reads as what it does and not as where the parts live.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::marketplace::{self, entitlements};
+use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use anyhow::Context as _;
 use protocol::{Tenant, Time};
 use serde::Serialize;
@@ -208,3 +209,17 @@ pub fn list_entitlements(dir: &Path, tenant: &Tenant) -> anyhow::Result<Vec<Enti
 
 /// Name of the definition that installs an asset.
 pub const INSTALL_DEFINITION: &str = "installation";
+/// Name of the definition that deploys a service.
+pub const DEPLOY_DEFINITION: &str = "runtime_deployment";
+
+/// Where the nodes of a `skald up` with its data in `data` keep their processes.
+pub fn runtime_dir(data: &Path) -> PathBuf {
+    data.join("runtime")
+}
+
+/// Puts `file` among the artifacts in `dir`, and answers its digest. Again: nothing changes.
+pub fn put_artifact(dir: &Path, file: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let artifacts = DirectoryArtifacts::open(dir).with_context(|| format!("opening {}", dir.display()))?;
+    artifacts.add(&bytes).with_context(|| format!("writing into {}", dir.display()))
+}

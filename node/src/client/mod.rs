@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod error;
 mod events;
+mod runtime;
 
 use std::path::PathBuf;
 use std::sync::Arc;

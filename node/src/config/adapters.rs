@@ -1,9 +1,12 @@
 //! The settings in the words of the adapters that they are for.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use actors::marketplace::archive;
 use actors::marketplace::targets::Targets;
+use actors::runtime::compute::process;
 use supervisor::machine::expression;
 
 use crate::debug::HttpLimits;
@@ -11,13 +14,34 @@ use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tl
 
 use crate::service::{DefinitionLimits, ServiceLimits};
 
-use super::{Config, Streams};
+use super::{Config, PUBLISHED, Streams};
 
 const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours.saturating_mul(3_600))
 }
 
+/// `NAME=ADDRESS`, taken apart.
+pub(super) fn gateway(text: &str) -> Option<(String, SocketAddr)> {
+    let (name, address) = text.split_once('=')?;
+    Some((name.to_owned(), address.parse().ok()?))
+}
+
 impl Config {
+    /// How processes are kept; `None` where none are.
+    pub fn process_settings(&self) -> Option<process::Settings> {
+        let mut settings = process::Settings::new(self.runtime.dir.as_ref()?);
+        settings.drain_time = Duration::from_millis(self.runtime.drain_ms);
+        settings.stop_time = Duration::from_millis(self.runtime.stop_ms);
+        settings.gateway.listen = self.runtime.gateways.iter().filter_map(|text| gateway(text)).collect();
+        Some(settings)
+    }
+
+    /// Where artifacts are; `None` where nothing runs.
+    pub fn artifacts_dir(&self) -> Option<PathBuf> {
+        let dir = self.runtime.dir.as_ref()?;
+        Some(self.runtime.artifacts.clone().unwrap_or_else(|| dir.join(PUBLISHED)))
+    }
+
     /// How to reach NATS.
     pub fn connect_config(&self) -> ConnectConfig {
         let nats = &self.nats;

@@ -93,6 +93,8 @@ settings! {
         definitions: Definitions = Definitions::default(),
         /// The marketplace's catalogue.
         catalog: Catalog = Catalog::default(),
+        /// The runtime platform.
+        runtime: Runtime = Runtime::default(),
     }
 }
 
@@ -292,6 +294,33 @@ settings! {
     }
 }
 
+settings! {
+    /// The runtime platform: services as processes of this machine.
+    pub struct Runtime {
+        /// The directory that says which processes run and should: off when not set. Nodes of one
+        /// machine name the same, on a disk of that machine; one of them keeps the processes, and
+        /// another one takes over when it ends. Set it on the nodes of one machine of the cluster.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dir: Option<PathBuf> = None,
+        /// The directory of the artifacts, each in a file named after its SHA-256. `published` below
+        /// `dir` when not set; below `dir` itself other names are taken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        artifacts: Option<PathBuf> = None,
+        /// Where the gateways of environments listen: `NAME=ADDRESS`, as in `prod=127.0.0.1:8080`. One
+        /// that is not named takes a free port on loopback and keeps it.
+        #[serde(deserialize_with = "servers::read")]
+        gateways: Vec<String> = Vec::new(),
+        /// How long requests under way may take when a replica is to end, in milliseconds.
+        drain_ms: u64 = 30_000,
+        /// How long a process may take to end after it was asked to, in milliseconds, before it is
+        /// killed.
+        stop_ms: u64 = 10_000,
+    }
+}
+
+/// The directory of the artifacts below `runtime.dir`, unless another one is set.
+pub const PUBLISHED: &str = "published";
+
 /// How shards are laid onto streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -348,6 +377,7 @@ impl Config {
         ("telemetry", Telemetry::SETTINGS),
         ("definitions", Definitions::SETTINGS),
         ("catalog", Catalog::SETTINGS),
+        ("runtime", Runtime::SETTINGS),
     ];
 
     /// The effective settings as TOML, each with its documentation above it.
@@ -448,6 +478,9 @@ impl Config {
             relative.is_some(),
             format!("catalog.target_roots: {:?} is not absolute", relative.map_or("", String::as_str)),
         );
+        for gateway in self.runtime.gateways.iter().filter(|gateway| adapters::gateway(gateway).is_none()) {
+            refuse(true, format!("runtime.gateways: {gateway:?} is not NAME=ADDRESS, as in prod=127.0.0.1:8080"));
+        }
         refuse(
             !(0.0..=1.0).contains(&self.telemetry.sample_ratio),
             format!("telemetry.sample_ratio: {} is not between 0 and 1", self.telemetry.sample_ratio),

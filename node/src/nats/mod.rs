@@ -21,6 +21,7 @@ pub(crate) mod login;
 pub(crate) mod names;
 mod outbox;
 mod publish;
+mod runtime_store;
 mod scan;
 mod snapshots;
 mod streams;
@@ -28,7 +29,8 @@ mod sync;
 mod workers;
 
 /// The buckets, by their names.
-pub const BUCKETS: [&str; 4] = [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET, workers::BUCKET];
+pub const BUCKETS: [&str; 5] =
+    [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET, runtime_store::BUCKET, workers::BUCKET];
 
 pub use activities::{BusActivities, CAUSE_MAX_BYTES, ERROR_NAME_MAX_BYTES, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
@@ -40,6 +42,7 @@ pub use journal::JetStreamJournal;
 pub use layout::{DEFAULT_SHARDS, JournalConfig, Shape, default_streams};
 pub use login::{About, Auth, INBOX, Tls, credentials_file, seed_of};
 pub use outbox::{DEAD, EVENTS, OutboxConfig, REASON, StreamOutbox, WHY};
+pub use runtime_store::KvRuntime;
 pub use snapshots::KvSnapshots;
 pub use streams::{Replicas, SetupError};
 pub use sync::{SyncMode, sync_mode};

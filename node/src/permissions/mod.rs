@@ -164,7 +164,8 @@ fn node(inbox: String) -> Permissions {
         subjects::NODE_COMMANDS,
     ];
     let mut subscribe: Vec<String> = hears.into_iter().map(str::to_owned).collect();
-    subscribe.extend(["$SRV.>".to_owned(), inbox]);
+    // Whoever keeps the processes serves the runtime platform's activities.
+    subscribe.extend(["$SRV.>".to_owned(), subjects::ACTIVITIES.to_owned(), inbox]);
     Permissions { publish, subscribe, answers: false }
 }
 

@@ -24,6 +24,7 @@ use super::query::QueryService;
 use super::routing::{AGAIN, HOLD, Place, Router};
 use super::unusable;
 use crate::nats::EventReader;
+use crate::runtime::RuntimeDesk;
 
 /// A parcel between sagas travels as a command of this name; never accepted from outside.
 pub const PARCEL: &str = "internal.parcel";
@@ -40,6 +41,8 @@ pub struct Dispatcher {
     pub events: EventReader,
     /// Questions over all nodes, for lists.
     pub queries: Arc<QueryService>,
+    /// Environments and services.
+    pub runtime: RuntimeDesk,
     /// The workers of this node.
     pub workers: Arc<Local>,
     /// The largest body of a command, in bytes.
@@ -151,6 +154,11 @@ impl Dispatcher {
                 self.definitions.show(&routed.tenant, &self.read::<ShowDefinition>(format, &routed)?).await
             }
             name::EVENT_READ => self.read_events(format, routed).await,
+            name::ENVIRONMENT_CREATE
+            | name::ENVIRONMENT_BIND
+            | name::SERVICE_LIST
+            | name::SERVICE_RESUME
+            | name::SERVICE_UNHOLD => self.runtime.handle(&routed, &by, self.read(format, &routed)?).await,
             name::WORKER_LIST => {
                 let list: ListWorkers = self.read(format, &routed)?;
                 self.queries.workers(routed.tenant, list).await

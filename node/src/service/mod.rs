@@ -24,6 +24,6 @@ use protocol::{Code, Problem};
 pub const AUDIT: &str = "skald::audit";
 
 /// The answer to a body whose key or name is not usable.
-fn unusable(error: impl std::fmt::Display) -> Problem {
+pub(crate) fn unusable(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::BadRequest, error.to_string())
 }

@@ -126,13 +126,7 @@ impl StepActor {
                 room.map_err(|closed| Failure::transient("waiting for room", closed))?
             }
         };
-        if direction.undo {
-            // Also where the undo's name is used as a plain step.
-            let (input, output) = undo_arguments(arguments);
-            direction.activity.undo(attempt, input, output).await.map(|()| Value::Null)
-        } else {
-            direction.activity.run(attempt, arguments).await
-        }
+        direction.carry_out(attempt, arguments).await
     }
 
     fn silence(&self) -> impl Future<Output = Duration> + use<> {
@@ -147,29 +141,4 @@ impl StepActor {
 
 fn timed_out(error: &str, cause: String) -> StepError {
     StepError { error: error.into(), cause, permanent: false }
-}
-
-/// `{"input": …, "output": …}` taken apart; anything else is the input alone.
-fn undo_arguments(mut arguments: Value) -> (Value, Option<Value>) {
-    match arguments.as_object_mut() {
-        Some(map) if map.contains_key("input") && map.len() <= 2 => {
-            let output = map.remove("output").filter(|output| !output.is_null());
-            (map.remove("input").unwrap_or_default(), output)
-        }
-        Some(_) | None => (arguments, None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn undo_arguments_are_taken_apart() {
-        assert_eq!(undo_arguments(json!({"input": 1, "output": 2})), (json!(1), Some(json!(2))));
-        assert_eq!(undo_arguments(json!({"input": 1, "output": null})), (json!(1), None));
-        assert_eq!(undo_arguments(json!({"input": 1})), (json!(1), None));
-        assert_eq!(undo_arguments(json!({"seat": 4})), (json!({"seat": 4}), None));
-    }
 }

@@ -15,7 +15,7 @@
 mod blocking;
 pub mod desired;
 mod http_api;
-mod http_get;
+pub(super) mod http_get;
 pub mod metrics;
 pub mod probes;
 pub mod provisioning;

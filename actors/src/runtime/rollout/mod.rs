@@ -18,6 +18,7 @@ mod back;
 mod blue_green;
 mod canary;
 mod judge;
+mod measured;
 mod rolling;
 mod state;
 #[cfg(test)]

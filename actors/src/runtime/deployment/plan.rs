@@ -1,0 +1,205 @@
+//! What a deployment is to do, from what is wanted and what the arbiter knows: read on one state, so
+//! that it fits the decision made on the same state.
+
+use protocol::Time;
+use supervisor::activity::{Attempt, Failure};
+
+use super::claim::{Input, Kind};
+use super::desk::{Desk, Entered, deployment_id, faulty, request_key};
+use super::record::{Baseline, Record, Running, Wanted, hex_of};
+use crate::runtime::arbiter::{Action, Command, Request, ServiceState};
+use crate::runtime::arbitration::Docket;
+use crate::runtime::configurations;
+use crate::runtime::model::{
+    Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision, SecretBinding,
+};
+use crate::runtime::place::Place;
+use crate::runtime::store::{self, Read};
+
+/// Replicas of a service that was never told how many.
+const REPLICAS: u32 = 1;
+/// How much of a digest people are shown.
+const SHORT: usize = 12;
+
+/// A plan and what to ask for it.
+pub(super) struct Planned {
+    pub(super) record: Record,
+    pub(super) request: Request,
+}
+
+/// Plans on `seen`. `at` is when it was first asked.
+pub(super) async fn plan(
+    desk: &Desk,
+    attempt: &Attempt,
+    entered: &Entered,
+    seen: &Docket,
+    input: &Input,
+    at: Time,
+) -> Result<Planned, Failure> {
+    let id = deployment_id(attempt)?;
+    let state = &seen.state;
+    let begin = Begin { attempt, place: &entered.place, id: &id, at };
+    let (record, command) = match input.kind {
+        Kind::Deploy => deploy(desk, entered, state, &input.wanted, &begin).await?,
+        Kind::Restore => restore(desk, entered, state, input, &begin).await?,
+    };
+    let request = Request {
+        key: request_key("deploy", &id)?,
+        source: input.source.into(),
+        by: attempt.principal.clone(),
+        asked_at: at,
+        command,
+    };
+    Ok(Planned { record, request })
+}
+
+async fn deploy(
+    desk: &Desk,
+    entered: &Entered,
+    state: &ServiceState,
+    wanted: &Wanted,
+    begin: &Begin<'_>,
+) -> Result<(Record, Command), Failure> {
+    wanted.workload.check().map_err(faulty)?;
+    let Some(image) = wanted.artifact.clone() else {
+        return Err(faulty(Fault::new("artifact", "it is missing", "name what to deploy")));
+    };
+    let current = state.current.as_ref();
+    let configuration = match &wanted.configuration {
+        None => current.and_then(|current| current.configuration.clone()),
+        Some(entries) if entries.is_empty() => None,
+        Some(entries) => Some(configurations::publish(&*desk.ports.store, &entered.place, entries).await?),
+    };
+    let mut secrets = wanted.secrets.clone();
+    for (binding, version) in &mut secrets {
+        let name = entered.place.secret(binding);
+        let known = store::read::<SecretBinding>(&*desk.ports.store, &entered.place.space(), &name).await?;
+        let Some(Read { value: known, .. }) = known else {
+            let why = format!("there is no secret {binding} in {}; bind it first", entered.place.environment);
+            return Err(Failure::named("SecretMissing", why));
+        };
+        if *version == 0 {
+            *version = known.version;
+        }
+    }
+    let before = match state.replicas {
+        0 => REPLICAS,
+        replicas => replicas,
+    };
+    let revision = Revision {
+        deployment_id: begin.id.clone(),
+        version: wanted.version.clone().unwrap_or_else(|| hex_of(&image)[..SHORT].to_owned()),
+        image,
+        replicas: wanted.replicas.unwrap_or(before),
+        configuration,
+        secrets,
+    };
+    let previous = match current {
+        Some(current) => {
+            // As many as it was given last, whatever its deployment asked for.
+            let current = Revision { replicas: state.replicas, ..current.clone() };
+            Some(running(desk, entered, &current, &current.deployment_id).await?)
+        }
+        None => None,
+    };
+    let from = current.map(|current| current.image.clone());
+    let comes = Running::new(revision.clone(), wanted.workload.clone());
+    let record = begin.record(DeploymentKind::Deploy, from, comes, previous);
+    Ok((record, Command::Deploy { to: revision }))
+}
+
+async fn restore(
+    desk: &Desk,
+    entered: &Entered,
+    state: &ServiceState,
+    input: &Input,
+    begin: &Begin<'_>,
+) -> Result<(Record, Command), Failure> {
+    let coming = state.under_way.as_ref().and_then(|under_way| match &under_way.action {
+        Action::Deploying { to, .. } | Action::Remediating { to, .. } => Some((under_way.sequence, to)),
+        Action::Restoring { .. }
+        | Action::Stopping { .. }
+        | Action::Scaling { .. }
+        | Action::Configuring { .. }
+        | Action::Refreshing { .. }
+        | Action::Draining { .. } => None,
+    });
+    // What comes is what must go; else what runs.
+    let goes = coming.map(|(_, to)| to).or(state.current.as_ref());
+    let Some(goes) = goes else {
+        let why = format!("nothing runs as {}; deploy it first", entered.place);
+        return Err(Failure::named("NothingRuns", why));
+    };
+    let of = input.of.clone().unwrap_or_else(|| goes.deployment_id.clone());
+    let why = input.why.clone().unwrap_or_else(|| format!("{} wants it back", begin.attempt.principal));
+    let command = Command::RollbackDeployment { of: of.clone(), deployment_id: begin.id.clone(), why };
+    let kind = DeploymentKind::Restore;
+    let from = Some(goes.image.clone());
+    if let Some((sequence, to)) = coming.filter(|(_, to)| to.deployment_id == of) {
+        let there = running(desk, entered, to, &to.deployment_id).await?;
+        let record = begin.record(kind, from, there, None);
+        return Ok((Record { stops: Some(sequence), ..record }, command));
+    }
+    let now = running(desk, entered, goes, &goes.deployment_id).await?;
+    let record = match state.way_back() {
+        Some(back) => {
+            let known = running(desk, entered, &back, &back.deployment_id).await?;
+            let back = Revision { deployment_id: begin.id.clone(), ..back };
+            begin.record(kind, from, Running::new(back, known.workload), Some(now))
+        }
+        None => Record { nowhere: true, ..begin.record(kind, from, now, None) },
+    };
+    Ok((record, command))
+}
+
+/// A record that begins.
+struct Begin<'a> {
+    attempt: &'a Attempt,
+    place: &'a Place,
+    id: &'a DeploymentId,
+    at: Time,
+}
+
+impl Begin<'_> {
+    fn record(&self, kind: DeploymentKind, from: Option<Digest>, comes: Running, previous: Option<Running>) -> Record {
+        let Self { attempt, place, id, at } = *self;
+        let deployment = Deployment {
+            deployment_id: id.clone(),
+            service_id: place.service.clone(),
+            kind,
+            from,
+            to: comes.revision.clone(),
+            state: DeploymentState::Provisioning,
+            by: attempt.principal.clone(),
+            at,
+            why: None,
+        };
+        Record {
+            deployment,
+            tenant: attempt.saga.tenant.clone(),
+            saga: attempt.saga.to_string(),
+            comes,
+            previous,
+            unchanged: false,
+            stops: None,
+            nowhere: false,
+            rollout: None,
+            baseline: Baseline::default(),
+            resumes: 0,
+            heard: 0,
+            bound: Vec::new(),
+        }
+    }
+}
+
+/// What the deployment `id` brought, as `revision` says today.
+async fn running(desk: &Desk, entered: &Entered, revision: &Revision, id: &DeploymentId) -> Result<Running, Failure> {
+    let name = entered.place.deployment(id);
+    match store::read::<Record>(&*desk.ports.store, &entered.place.space(), &name).await? {
+        Some(read) => Ok(Running::new(revision.clone(), read.value.comes.workload)),
+        None => {
+            let why = format!("how {} {} ran is not known any more; deploy it anew", entered.place, revision.version);
+            Err(Failure::named("RecordMissing", why))
+        }
+    }
+}

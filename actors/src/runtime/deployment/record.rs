@@ -1,0 +1,223 @@
+//! What is remembered of one deployment: what it brings, what was there before, how far it is. Every
+//! activity of the saga goes on from here, whoever began it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use protocol::Tenant;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use supervisor::activity::Failure;
+
+use crate::runtime::compute::set::{Configuration, Limits, PROGRAM, Set, SetId, Variables};
+use crate::runtime::model::strategy::PROGRESS_DEADLINE;
+use crate::runtime::model::{
+    Deployment, DeploymentKind, Digest, Fault, Revision, RuntimeConfiguration, SecretBindingId, Strategy, fault, millis,
+};
+use crate::runtime::place::Place;
+use crate::runtime::probing::HealthProbe;
+use crate::runtime::rollout::RolloutState;
+use crate::runtime::store::{self, RuntimeStore};
+
+/// What runs, besides the image and its configuration, and how it takes over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// The program and its arguments; empty: the artifact itself.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Ports besides the one for HTTP.
+    #[serde(default)]
+    pub ports: Vec<String>,
+    /// What one replica may take.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How replicas are asked whether they are well; absent: accepting connections is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<HealthProbe>,
+    /// How it takes over.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// How long nothing may move, pauses apart (F35).
+    #[serde(rename = "progressDeadlineMs", with = "millis", default = "progress_deadline")]
+    pub progress_deadline: Duration,
+}
+
+const fn progress_deadline() -> Duration {
+    PROGRESS_DEADLINE
+}
+
+impl Workload {
+    /// Holds the sizes to their bounds.
+    pub fn check(&self) -> Result<(), Fault> {
+        if let Some(probe) = &self.probe {
+            probe.check()?;
+        }
+        let deadline = u64::try_from(self.progress_deadline.as_millis()).unwrap_or(u64::MAX);
+        fault::between("progressDeadlineMs", deadline, 100, 86_400_000)?;
+        self.strategy.check().map_err(|fault| fault.within("strategy"))
+    }
+}
+
+/// A revision with all that it takes to run it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Running {
+    /// The revision, as the arbiter knows it.
+    pub revision: Revision,
+    /// How it runs.
+    pub workload: Workload,
+    /// What compute calls it: the same content has the same name, so doing it again is doing nothing.
+    pub set: String,
+}
+
+impl Running {
+    /// Names what runs by its content.
+    pub fn new(revision: Revision, workload: Workload) -> Self {
+        let content = serde_json::json!([
+            revision.image,
+            revision.configuration,
+            revision.secrets,
+            workload.command,
+            workload.ports,
+            workload.limits,
+        ]);
+        let hash = hex::encode(Sha256::digest(content.to_string()));
+        Self { set: format!("r{}", &hash[..15]), revision, workload }
+    }
+
+    /// What compute is to run, with as many replicas as the revision says.
+    pub async fn set(&self, store: &dyn RuntimeStore, place: &Place) -> Result<Set, Failure> {
+        let configuration = match &self.revision.configuration {
+            None => Configuration::default(),
+            Some(at) => {
+                let name = place.configuration(at);
+                let read = store::read::<RuntimeConfiguration>(store, &place.space(), &name).await?;
+                let Some(read) = read else {
+                    let why = format!("the configuration {at} is not there; deploy with --config again");
+                    return Err(Failure::named("ConfigurationMissing", why));
+                };
+                Configuration { version: at.to_string(), variables: Variables(read.value.entries) }
+            }
+        };
+        let command = self.workload.command.first().cloned().unwrap_or_else(|| PROGRAM.to_owned());
+        Ok(Set {
+            id: self.id(place),
+            digest: hex_of(&self.revision.image).to_owned(),
+            command,
+            args: self.workload.command.iter().skip(1).cloned().collect(),
+            configuration,
+            ports: self.workload.ports.clone(),
+            limits: self.workload.limits,
+            replicas: self.revision.replicas,
+        })
+    }
+
+    /// What compute calls it.
+    pub fn id(&self, place: &Place) -> SetId {
+        SetId::new(place.environment.as_str(), place.service.as_str(), &self.set)
+    }
+}
+
+/// The hexadecimal digits of a digest.
+pub fn hex_of(digest: &Digest) -> &str {
+    digest.as_str().strip_prefix("sha256:").unwrap_or_else(|| digest.as_str())
+}
+
+/// Counts of the gateway, to tell what came since.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Baseline {
+    /// Requests that had ended.
+    pub requests: u64,
+    /// Those that had failed.
+    pub failures: u64,
+    /// By latency.
+    pub classes: Vec<u64>,
+}
+
+/// One deployment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// What it is, and how far.
+    pub deployment: Deployment,
+    /// Whose.
+    pub tenant: Tenant,
+    /// Which saga carries it out.
+    pub saga: String,
+    /// What it brings; of a way back that leads nowhere, what goes.
+    pub comes: Running,
+    /// What ran before.
+    #[serde(default)]
+    pub previous: Option<Running>,
+    /// It is so already, and nothing is done.
+    #[serde(default)]
+    pub unchanged: bool,
+    /// It stops another deployment, of this number, and does nothing else.
+    #[serde(default)]
+    pub stops: Option<u64>,
+    /// There is nothing good to go back to: all it does is to stop the traffic (H08).
+    #[serde(default)]
+    pub nowhere: bool,
+    /// The rollout, once it has begun.
+    #[serde(default)]
+    pub rollout: Option<RolloutState>,
+    /// What the gateway had counted for the new set at the last measurement.
+    #[serde(default)]
+    pub baseline: Baseline,
+    /// How often a person said that it may go on.
+    #[serde(default)]
+    pub resumes: u32,
+    /// How many of these it has heard.
+    #[serde(default)]
+    pub heard: u32,
+    /// Secrets that this deployment bound the service to.
+    #[serde(default)]
+    pub bound: Vec<SecretBindingId>,
+}
+
+impl Record {
+    /// Whether only the number of replicas changes.
+    pub fn same_set(&self) -> bool {
+        self.previous.as_ref().is_some_and(|previous| previous.set == self.comes.set)
+    }
+
+    /// Whether there is anything to roll out.
+    pub fn idle(&self) -> bool {
+        self.unchanged || self.stops.is_some()
+    }
+
+    /// Steps and analysis are for what could make things worse: not for the first revision, and not
+    /// for the way back (D109).
+    pub fn skips(&self) -> bool {
+        match self.deployment.kind {
+            DeploymentKind::Restore => true,
+            DeploymentKind::Deploy | DeploymentKind::Remediate => self.previous.is_none(),
+        }
+    }
+}
+
+/// What is asked for: the saga's input, as far as the deployment is concerned.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    /// What is brought. Absent for a way back.
+    #[serde(default)]
+    pub artifact: Option<Digest>,
+    /// What people call it; the beginning of the digest when absent.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// How many replicas; as many as there were, or one, when absent.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// How it runs and takes over.
+    #[serde(flatten)]
+    pub workload: Workload,
+    /// Its configuration; what it was when absent.
+    #[serde(default)]
+    pub configuration: Option<BTreeMap<String, String>>,
+    /// Its secrets; 0 stands for the current version.
+    #[serde(default)]
+    pub secrets: BTreeMap<SecretBindingId, u64>,
+}

@@ -1,0 +1,170 @@
+//! Making environments, and letting tenants use them.
+
+use std::sync::Arc;
+
+use protocol::Tenant;
+use serde::{Deserialize, Serialize};
+
+use super::compute::set::check_name;
+use super::model::{Environment, EnvironmentId, Fault, Isolation, Stage, Status, TenantBinding};
+use super::place;
+use super::store::{self, Error, RuntimeStore, Space};
+use super::tenancy::Bound;
+
+/// Why an environment is not as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// What was asked for is faulty.
+    #[error(transparent)]
+    Faulty(#[from] Fault),
+    /// It is there, and another tenant's.
+    #[error("the name {0} is taken; environments of all tenants have different names")]
+    Taken(EnvironmentId),
+    /// It is not there, or not the asker's.
+    #[error("there is no environment {0} of this tenant; create it with `skald environment create {0}`")]
+    Unknown(EnvironmentId),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Whose name it is; among the values of all tenants, because hosts and gateways have no tenants.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Name {
+    owner: Tenant,
+}
+
+/// What an environment should be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wanted {
+    /// Its name.
+    pub environment: EnvironmentId,
+    /// How far from users it is.
+    #[serde(default = "dev")]
+    pub stage: Stage,
+    /// Where it is.
+    #[serde(default = "here")]
+    pub region: String,
+    /// What its tenants share.
+    #[serde(default = "silo")]
+    pub isolation: Isolation,
+}
+
+const fn dev() -> Stage {
+    Stage::Dev
+}
+fn here() -> String {
+    "local".to_owned()
+}
+const fn silo() -> Isolation {
+    Isolation::Silo
+}
+
+/// Environments in a store.
+#[derive(Clone)]
+pub struct Environments {
+    store: Arc<dyn RuntimeStore>,
+}
+
+impl Environments {
+    /// Environments in `store`.
+    pub fn new(store: Arc<dyn RuntimeStore>) -> Self {
+        Self { store }
+    }
+
+    /// Makes an environment, or changes what may change of the tenant's own. It is provisioned by
+    /// the first deployment (R018); on one machine there is nothing to be done for that.
+    pub async fn create(&self, tenant: &Tenant, wanted: &Wanted) -> Result<Environment, Refused> {
+        let id = &wanted.environment;
+        named(id)?;
+        let name = place::environment(id);
+        let owner = store::change(&*self.store, &Space::Shared, &name, |taken: Option<&Name>| match taken {
+            Some(_) => None,
+            None => Some(Name { owner: tenant.clone() }),
+        });
+        if owner.await?.is_some_and(|name| name.owner != *tenant) {
+            return Err(Refused::Taken(id.clone()));
+        }
+        let next = |status| Environment {
+            environment_id: id.clone(),
+            tenant_id: tenant.clone(),
+            stage: wanted.stage,
+            region: wanted.region.clone(),
+            status,
+            isolation_model: wanted.isolation,
+        };
+        let mut faulty = next(Status::Requested).check().err();
+        let stands = store::change(&*self.store, &Space::Of(tenant.clone()), &name, |there: Option<&Environment>| {
+            let next = next(there.map_or(Status::Requested, |there| there.status));
+            match there {
+                Some(there) => faulty = there.may_become(&next).err(),
+                None => {}
+            }
+            (faulty.is_none() && there != Some(&next)).then_some(next)
+        })
+        .await?;
+        match (faulty, stands) {
+            (Some(fault), _) => Err(fault.into()),
+            (None, Some(stands)) => Ok(stands),
+            (None, None) => Err(Refused::Unknown(id.clone())),
+        }
+    }
+
+    /// Lets `guest` use the tenant's environment, with at most so many replicas; 0 takes it away.
+    pub async fn bind(
+        &self,
+        tenant: &Tenant,
+        environment: &EnvironmentId,
+        guest: &Tenant,
+        max_replicas: u32,
+    ) -> Result<Option<TenantBinding>, Refused> {
+        named(environment)?;
+        let own = Space::Of(tenant.clone());
+        let found = store::read::<Environment>(&*self.store, &own, &place::environment(environment)).await?;
+        let found = found.ok_or_else(|| Refused::Unknown(environment.clone()))?.value;
+        let (space, name) = (Space::Of(guest.clone()), place::binding(environment));
+        if max_replicas == 0 {
+            if let Some(there) = store::read::<Bound>(&*self.store, &space, &name).await? {
+                self.store.remove(&space, &name, there.revision).await?;
+            }
+            return Ok(None);
+        }
+        let binding = TenantBinding {
+            environment_id: environment.clone(),
+            tenant_id: guest.clone(),
+            isolation_model: found.isolation_model,
+            max_replicas,
+        };
+        let bound = Bound { owner: tenant.clone(), binding: binding.clone() };
+        store::change(&*self.store, &space, &name, |there: Option<&Bound>| {
+            (there != Some(&bound)).then(|| bound.clone())
+        })
+        .await?;
+        Ok(Some(binding))
+    }
+
+    /// The environments that the tenant may use, with whose they are.
+    pub async fn list(&self, tenant: &Tenant) -> Result<Vec<Environment>, Refused> {
+        let own = Space::Of(tenant.clone());
+        let mut all: Vec<Environment> = Vec::new();
+        for (_, environment) in store::read_all::<Environment>(&*self.store, &own, "environment").await? {
+            all.push(environment);
+        }
+        for (_, bound) in store::read_all::<Bound>(&*self.store, &own, "binding").await? {
+            let (name, owner) = (place::environment(&bound.binding.environment_id), Space::Of(bound.owner.clone()));
+            if bound.owner != *tenant
+                && let Some(found) = store::read::<Environment>(&*self.store, &owner, &name).await?
+            {
+                all.push(found.value);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// An environment's name becomes a part of host names.
+fn named(environment: &EnvironmentId) -> Result<(), Fault> {
+    check_name("environment", environment.as_str())
+        .map_err(|failure| Fault::new("environment", failure.cause, "use lower-case letters, digits and hyphens"))
+}

@@ -1,0 +1,94 @@
+//! One service in one environment, and the names under which the store knows what belongs to it.
+
+use std::fmt;
+
+use protocol::Tenant;
+use serde::{Deserialize, Serialize};
+
+use super::model::{ConfigurationRef, DeploymentId, EnvironmentId, SecretBindingId, ServiceId};
+use super::store::Space;
+
+/// A service, and whose environment it is in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// Whose environment it is; what is remembered of the service stands among this tenant's.
+    pub owner: Tenant,
+    /// Which environment.
+    pub environment: EnvironmentId,
+    /// Which service.
+    pub service: ServiceId,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.environment, self.service)
+    }
+}
+
+impl Place {
+    /// Where its values are.
+    pub fn space(&self) -> Space {
+        Space::Of(self.owner.clone())
+    }
+
+    /// What its arbiter remembers.
+    pub fn docket(&self) -> String {
+        docket(&self.environment, &self.service)
+    }
+
+    /// One of its deployments.
+    pub fn deployment(&self, deployment: &DeploymentId) -> String {
+        format!("{}/{deployment}", deployments(&self.environment, &self.service))
+    }
+
+    /// What of it is shown to others.
+    pub fn inventory(&self) -> String {
+        format!("{}/{}", inventory(&self.environment), self.service)
+    }
+
+    /// One version of its configuration.
+    pub fn configuration(&self, at: &ConfigurationRef) -> String {
+        format!("configuration/{}/{}/{}", self.environment, at.configuration_id, at.version)
+    }
+
+    /// A secret of its environment.
+    pub fn secret(&self, binding: &SecretBindingId) -> String {
+        format!("secret/{}/{binding}", self.environment)
+    }
+}
+
+/// An environment; among its owner's values.
+pub fn environment(environment: &EnvironmentId) -> String {
+    format!("environment/{environment}")
+}
+
+/// A tenant's right to use an environment; among that tenant's values.
+pub fn binding(environment: &EnvironmentId) -> String {
+    format!("binding/{environment}")
+}
+
+/// What the arbiter of a service remembers.
+pub fn docket(environment: &EnvironmentId, service: &ServiceId) -> String {
+    format!("{}/{service}", dockets(environment))
+}
+
+/// All arbiters of an environment.
+pub fn dockets(environment: &EnvironmentId) -> String {
+    format!("arbiter/{environment}")
+}
+
+/// All deployments of a service.
+pub fn deployments(environment: &EnvironmentId, service: &ServiceId) -> String {
+    format!("deployment/{environment}/{service}")
+}
+
+/// All that is shown of an environment.
+pub fn inventory(environment: &EnvironmentId) -> String {
+    format!("inventory/{environment}")
+}
+
+/// All versions of a service's configuration.
+pub fn configurations(environment: &EnvironmentId, configuration: &str) -> String {
+    format!("configuration/{environment}/{configuration}")
+}

@@ -1,0 +1,239 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use protocol::command::Start;
+use protocol::view::{SagaView, Status};
+use protocol::{SagaKey, Value};
+use serde_json::json;
+
+use crate::config::PUBLISHED;
+use crate::debug::{self, Paint};
+
+use super::context::Ctx;
+use super::fault::Fault;
+use super::{Ended, Ending, duration, follow, parts, state};
+
+/// Brings a revision of a service into an environment, as processes behind a gateway
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The artifact is an executable, or a .tar.gz with files in it; it is kept in the artifacts directory
+of this machine's nodes. A replica listens on the port in its variable PORT. A revision that fails
+its gates is taken back by itself, and does not come again until something else is wanted.
+
+Example:
+  skald environment create dev
+  skald deploy web --environment dev --artifact ./server --probe /health --replicas 2
+  skald deploy web --environment dev --artifact ./server-2 --strategy canary --steps 10,50
+
+Next: skald services for what runs; skald rollback SERVICE to go back; skald history KEY for how it
+came about")]
+pub(super) struct Deploy {
+    /// Name of the service: lower-case letters, digits and hyphens
+    service: String,
+    /// Name of the environment
+    #[arg(long, short, value_name = "NAME")]
+    environment: String,
+    /// File to run, or the digest of one that was put there before
+    #[arg(long, value_name = "FILE|sha256:…")]
+    artifact: String,
+    /// Program and arguments, separated by blanks; the artifact itself when not set
+    #[arg(long, value_name = "WORDS", value_delimiter = ' ', allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// How many replicas; as many as there are, or one
+    #[arg(long, value_name = "N")]
+    replicas: Option<u32>,
+    /// How it takes over
+    #[arg(long, value_name = "HOW", default_value = "rolling")]
+    strategy: How,
+    /// Percent of the traffic that a canary gets, step by step
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_value = "10,50")]
+    steps: Vec<u8>,
+    /// How long each step of a canary, or the new set after a switch, is watched
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "30s")]
+    watch: Duration,
+    /// Percent of the requests that may fail while it is watched
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    max_failures: f64,
+    /// Fewer requests than this say nothing, and it waits for `skald services resume`
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    min_requests: u64,
+    /// How long the old set is kept after the traffic left it
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "30s")]
+    keep_old: Duration,
+    /// Path that a healthy replica answers with 200 to 399
+    #[arg(long, value_name = "PATH")]
+    probe: Option<String>,
+    /// A variable of its configuration; all that are needed, because they replace what was
+    #[arg(long, value_name = "NAME=VALUE")]
+    config: Vec<String>,
+    /// What people call it; the beginning of the digest when not set
+    #[arg(long = "release", value_name = "TEXT")]
+    release: Option<String>,
+    /// Directory of the artifacts, where it is not that of a running `skald up` or of the settings
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Name of the saga; the same key is the same deployment
+    #[arg(long)]
+    key: Option<SagaKey>,
+    /// Return when it is accepted instead of watching it
+    #[arg(long, conflicts_with = "wait")]
+    detach: bool,
+    /// Watch it until it ends, which is what happens anyway
+    #[arg(long)]
+    wait: bool,
+}
+
+/// How a revision takes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum How {
+    /// Replica by replica
+    Rolling,
+    /// Traffic step by step, watched
+    Canary,
+    /// All traffic at once, watched afterwards
+    BlueGreen,
+}
+
+impl Deploy {
+    fn strategy(&self) -> Value {
+        let analysis = || {
+            json!({
+                "intervalMs": millis(self.watch), "count": 1, "requestsMin": self.min_requests,
+                "success": [{ "figure": "failurePercent", "is": "atMost", "bound": self.max_failures }],
+            })
+        };
+        match self.strategy {
+            How::Rolling => json!({
+                "name": "RollingHealthGated", "maxSurge": { "percent": 25 }, "maxUnavailable": { "percent": 25 },
+            }),
+            How::Canary => {
+                let step = |percent: &u8| {
+                    [
+                        json!({ "type": "weight", "percent": percent }),
+                        json!({ "type": "analysis", "analysis": analysis() }),
+                    ]
+                };
+                let steps: Vec<Value> = self.steps.iter().flat_map(step).collect();
+                json!({ "name": "Canary", "steps": steps, "scaleDownDelayMs": millis(self.keep_old) })
+            }
+            How::BlueGreen => json!({
+                "name": "BlueGreen", "autoPromoteAfterMs": 0, "after": analysis(),
+                "scaleDownDelayMs": millis(self.keep_old),
+            }),
+        }
+    }
+
+    fn configuration(&self) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        if self.config.is_empty() {
+            return Ok(None);
+        }
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            Some(_) | None => Err(Fault::usage(format!("{text:?} is no variable")).mend("write NAME=VALUE")),
+        };
+        self.config.iter().map(pair).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// The artifact's digest, once it is where nodes find it.
+    fn put(&self, ctx: &Ctx) -> Result<String, Fault> {
+        let digits = self.artifact.strip_prefix("sha256:").unwrap_or(&self.artifact);
+        if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(format!("sha256:{}", digits.to_ascii_lowercase()));
+        }
+        let file = PathBuf::from(&self.artifact);
+        if !file.is_file() {
+            return Err(Fault::usage(format!("there is no file {}", file.display()))
+                .mend("name a file, or sha256: and the 64 digits of one that was deployed before"));
+        }
+        let dir = artifacts(self.artifacts.clone(), ctx)?;
+        let digest = parts::put_artifact(&dir, &file)?;
+        Ok(format!("sha256:{digest}"))
+    }
+
+    fn input(&self, artifact: &str) -> Result<Value, Fault> {
+        let mut input = json!({
+            "environment": self.environment, "service": self.service, "kind": "deploy", "artifact": artifact,
+            "command": self.command, "strategy": self.strategy(),
+        });
+        if let Some(replicas) = self.replicas {
+            input["replicas"] = replicas.into();
+        }
+        if let Some(path) = &self.probe {
+            input["probe"] = json!({ "path": path });
+        }
+        if let Some(release) = &self.release {
+            input["version"] = release.clone().into();
+        }
+        if let Some(configuration) = self.configuration()? {
+            input["configuration"] = json!(configuration);
+        }
+        Ok(input)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The artifacts directory that is meant.
+fn artifacts(named: Option<PathBuf>, ctx: &Ctx) -> Result<PathBuf, Fault> {
+    let of_settings = || ctx.config().map(|config| config.artifacts_dir());
+    match (named, state::running()) {
+        (Some(named), _) => Ok(named),
+        (None, Some(state)) => Ok(parts::runtime_dir(&state.data).join(PUBLISHED)),
+        (None, None) => of_settings()?.ok_or_else(|| {
+            Fault::usage("where artifacts belong is not known")
+                .mend("name the directory with --artifacts, set runtime.dir, or start a cluster with `skald up`")
+        }),
+    }
+}
+
+/// A fresh key for `what` of `service`.
+pub(super) fn fresh_key(what: &str, service: &str) -> Result<SagaKey, Fault> {
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    let name: String = service.chars().take(32).collect();
+    SagaKey::new(format!("{what}-{name}-{}", &id[id.len() - 8..])).map_err(|error| Fault::usage(error.to_string()))
+}
+
+/// Starts a deployment and, unless `detach`, follows it to its end.
+pub(super) async fn carry_out(key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
+    let client = ctx.connect().await?;
+    let definition = parts::DEPLOY_DEFINITION.into();
+    let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
+    let answer = client.start(&start).await?;
+    if detach {
+        ctx.out.answer(&answer, |_, paint| format!("accepted: {}\n", paint.strong(key.as_str())));
+        ctx.out.next(&format!("next: skald wait {key}"));
+        return Ok(Ending::Done);
+    }
+    let view = follow::until_end(&client, &key, None, ctx).await?;
+    ctx.out.answer(&view, render);
+    ctx.out.next(&format!("next: skald services, or skald history {key}"));
+    Ok(follow::ending(view.status))
+}
+
+pub(super) async fn run(args: Deploy, ctx: &Ctx) -> Ended {
+    let artifact = args.put(ctx)?;
+    let input = args.input(&artifact)?;
+    let key = match args.key {
+        Some(key) => key,
+        None => fresh_key("deploy", &args.service)?,
+    };
+    carry_out(key, input, args.detach, ctx).await
+}
+
+/// What runs now, or why it does not.
+fn render(view: &SagaView, paint: Paint) -> String {
+    let Some(outcome) = &view.outcome else { return debug::render_saga(view, paint) };
+    let told = |name: &str| outcome.output.as_ref().and_then(|output| output[name].as_str().map(str::to_owned));
+    match (outcome.status, told("version")) {
+        (Status::Succeeded, Some(version)) => {
+            let service = told("serviceId").unwrap_or_default();
+            let at = told("endpointUrl").map(|url| format!(" at {url}")).unwrap_or_default();
+            format!("{} {service} {version}{at}\n", paint.good("completed"))
+        }
+        (_, _) => debug::render_outcome(outcome, paint),
+    }
+}

@@ -1,0 +1,90 @@
+use clap::{Args, Subcommand};
+use protocol::Tenant;
+use protocol::runtime::{BindEnvironment, CreateEnvironment, ListServices};
+
+use crate::debug;
+
+use super::context::Ctx;
+use super::{Ended, Ending};
+
+/// Makes environments that services are deployed into, and lets tenants use them
+#[derive(Args, Debug)]
+#[command(after_help = "\
+An environment belongs to the tenant that created it. In production a tenant needs a binding, its
+owner too; elsewhere the owner needs none.
+
+Example:
+  skald environment create dev
+  skald environment create prod --stage prod
+  skald environment bind prod --to acme --max-replicas 20
+
+Next: skald deploy SERVICE --environment dev --artifact FILE")]
+pub(super) struct Environment {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Makes an environment; again with the same changes nothing
+    #[command(
+        after_help = "Example:\n  skald environment create staging --stage staging\n\nNext: skald deploy SERVICE --environment staging --artifact FILE"
+    )]
+    Create {
+        /// Its name, unique among all tenants: lower-case letters, digits and hyphens
+        name: String,
+        /// How far from users it is
+        #[arg(long, default_value = "dev", value_parser = ["dev", "test", "staging", "prod"])]
+        stage: String,
+        /// Where it is
+        #[arg(long, value_name = "NAME")]
+        region: Option<String>,
+    },
+    /// Lets a tenant use an environment of yours
+    #[command(
+        after_help = "Example:\n  skald environment bind prod --to acme --max-replicas 20\n\nNext: skald deploy SERVICE --environment prod --artifact FILE --tenant acme"
+    )]
+    Bind {
+        /// Name of the environment
+        name: String,
+        /// Which tenant
+        #[arg(long, value_name = "TENANT")]
+        to: Tenant,
+        /// How many replicas its services may have together; 0 takes the right away
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        max_replicas: u32,
+    },
+    /// Lists the environments that you may use
+    #[command(after_help = "Example:\n  skald environment list\n\nNext: skald services")]
+    List,
+}
+
+pub(super) async fn run(args: Environment, ctx: &Ctx) -> Ended {
+    let client = ctx.connect().await?;
+    match args.what {
+        What::Create { name, stage, region } => {
+            let create = CreateEnvironment { environment: name, stage: Some(stage), region };
+            let made = client.create_environment(&create).await?;
+            ctx.out.answer(&made, |made, _| format!("{} ({}) of {}\n", made.environment, made.stage, made.tenant));
+            ctx.out.next(&format!("next: skald deploy SERVICE --environment {} --artifact FILE", made.environment));
+        }
+        What::Bind { name, to, max_replicas } => {
+            let bind = BindEnvironment { environment: name.clone(), tenant: to.clone(), max_replicas };
+            let bound = client.bind_environment(&bind).await?;
+            ctx.out.answer(&bound, |_, _| match max_replicas {
+                0 => format!("{to} may not use {name} any more\n"),
+                most => format!("{to} may have {most} replicas in {name}\n"),
+            });
+        }
+        What::List => {
+            let services = client.services(&ListServices::default()).await?;
+            ctx.out.answer(&services.environments, |rows, paint| {
+                let cells = rows.iter().map(|row| {
+                    vec![row.environment.clone(), row.stage.clone(), row.status.clone(), row.tenant.to_string()]
+                });
+                debug::table(&["ENVIRONMENT", "STAGE", "STATUS", "OWNER"], cells.collect(), paint)
+            });
+        }
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,109 @@
+use clap::{Args, Subcommand};
+use protocol::runtime::{ListServices, OfService, ServiceRow};
+
+use crate::debug;
+
+use super::context::Ctx;
+use super::{Ended, Ending};
+
+/// Shows what runs: versions, replicas, traffic and addresses
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Example:
+  skald services
+  skald services --environment prod --json
+  skald services resume web --environment prod
+
+Next: skald deploy, skald rollback; skald show KEY for the deployment that is under way"
+)]
+pub(super) struct Services {
+    /// Only this environment
+    #[arg(long, short, value_name = "NAME")]
+    environment: Option<String>,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Lets a rollout go on that waits for you, and a service act by itself again after an incident
+    #[command(after_help = "Example:\n  skald services resume web --environment prod\n\nNext: skald services")]
+    Resume(One),
+    /// Lets releases come again that were rolled back
+    #[command(
+        after_help = "Example:\n  skald services unhold web --environment prod\n\nNext: skald deploy web --environment prod --artifact FILE"
+    )]
+    Unhold(One),
+}
+
+#[derive(Args, Debug)]
+struct One {
+    /// Name of the service
+    service: String,
+    /// Name of the environment
+    #[arg(long, short, value_name = "NAME")]
+    environment: String,
+}
+
+impl From<One> for OfService {
+    fn from(one: One) -> Self {
+        Self { environment: one.environment, service: one.service }
+    }
+}
+
+pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
+    let client = ctx.connect().await?;
+    match args.what {
+        None => {
+            let services = client.services(&ListServices { environment: args.environment }).await?;
+            ctx.out.answer(&services, |services, paint| {
+                let cells = services.services.iter().flat_map(rows).collect();
+                debug::table(&["SERVICE", "VERSION", "SET", "READY", "TRAFFIC", "ADDRESS", "STATE"], cells, paint)
+            });
+            for missing in &services.missing {
+                ctx.out.say(missing);
+            }
+            let waits =
+                services.services.iter().find(|row| row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some()));
+            if let Some(row) = waits {
+                let (service, environment) = (&row.service, &row.environment);
+                ctx.out.next(&format!("next: skald services resume {service} --environment {environment}"));
+            }
+        }
+        Some(What::Resume(one)) => {
+            let answer = client.resume_service(&one.into()).await?;
+            ctx.out.answer(&answer, |_, _| "resumed\n".to_owned());
+        }
+        Some(What::Unhold(one)) => {
+            let answer = client.unhold_service(&one.into()).await?;
+            ctx.out.answer(&answer, |answer, _| format!("{} may come again\n", answer["released"]));
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// A line per set that runs; one line where nothing does.
+fn rows(row: &ServiceRow) -> Vec<Vec<String>> {
+    let under_way = row.under_way.as_ref().map(|it| match (&it.waits_for, &it.saga) {
+        (Some(waits), _) => format!("{}, waits: {waits}", it.doing.to_lowercase()),
+        (None, Some(saga)) => format!("{} ({saga})", it.doing.to_lowercase()),
+        (None, None) => it.doing.to_lowercase(),
+    });
+    let state = under_way.unwrap_or_else(|| row.standing.clone());
+    let name = format!("{}/{}", row.environment, row.service);
+    let address = row.endpoint_url.clone().unwrap_or_default();
+    if row.sets.is_empty() {
+        let version = row.version.clone().unwrap_or_default();
+        return vec![vec![name, version, String::new(), String::new(), String::new(), address, state]];
+    }
+    let line = |set: &protocol::runtime::SetRow| {
+        let completed = row.image.as_ref() == Some(&set.image);
+        let short = || set.image.chars().skip("sha256:".len()).take(12).collect::<String>();
+        let version = row.version.clone().filter(|_| completed).unwrap_or_else(short);
+        let (ready, traffic) = (format!("{}/{}", set.ready, set.wanted), format!("{} %", set.weight));
+        vec![name.clone(), version, set.set.clone(), ready, traffic, address.clone(), state.clone()]
+    };
+    row.sets.iter().map(line).collect()
+}

@@ -1,0 +1,359 @@
+//! Commands about environments and services. Whatever they change stands in the store, so any node
+//! answers them; what runs is asked of whoever keeps the processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::runtime::arbiter::{Action, Command, Request, Source, Standing};
+use actors::runtime::arbitration::{Arbitration, Asker, Docket};
+use actors::runtime::deployment::observe::{self, Observe};
+use actors::runtime::deployment::record::Record;
+use actors::runtime::environments::{Environments, Refused, Wanted};
+use actors::runtime::model::{Environment, EnvironmentId, RequestKey, ServiceId};
+use actors::runtime::place::{self, Place};
+use actors::runtime::store::{self, RuntimeStore, Space};
+use actors::runtime::tenancy::{Asking, Granted, Tenancy};
+use protocol::command::{Routed, name};
+use protocol::envelope::trace_of;
+use protocol::runtime::{
+    BindEnvironment, CreateEnvironment, EnvironmentRow, ListServices, OfService, ServiceRow, Services, SetRow,
+    UnderWayRow,
+};
+use protocol::{Code, Principal, Problem, SagaId, SagaKey, Tenant, TraceId, Value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use supervisor::activity::{Attempt, Failure, Heartbeat, Typed};
+use supervisor::ports::{Clock, Outbox, RemoteActivities, RemoteAnswer};
+
+/// How long the keeper may take to look: shorter than a client's patience.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+type Answer = Result<Value, Problem>;
+
+/// Answers commands about environments and services.
+pub struct RuntimeDesk {
+    store: Arc<dyn RuntimeStore>,
+    environments: Environments,
+    arbitration: Arbitration,
+    tenancy: Tenancy,
+    remote: Arc<dyn RemoteActivities>,
+    clock: Arc<dyn Clock>,
+}
+
+impl RuntimeDesk {
+    /// A desk on `store`; what runs is asked through `remote`.
+    pub fn new(
+        store: Arc<dyn RuntimeStore>,
+        outbox: Arc<dyn Outbox>,
+        clock: Arc<dyn Clock>,
+        remote: Arc<dyn RemoteActivities>,
+    ) -> Self {
+        Self {
+            environments: Environments::new(store.clone()),
+            arbitration: Arbitration::new(store.clone(), outbox.clone(), clock.clone()),
+            tenancy: Tenancy::new(store.clone(), outbox, clock.clone()),
+            store,
+            remote,
+            clock,
+        }
+    }
+
+    /// Carries out `routed`, whose body was read into `body`.
+    pub async fn handle(&self, routed: &Routed, by: &Principal, body: Value) -> Answer {
+        match routed.command.as_str() {
+            name::ENVIRONMENT_CREATE => {
+                let CreateEnvironment { environment, stage, region } = typed(body)?;
+                let mut wanted = json!({ "environment": environment });
+                for (field, given) in [("stage", stage), ("region", region)] {
+                    if let Some(given) = given {
+                        wanted[field] = given.into();
+                    }
+                }
+                let wanted: Wanted = typed(wanted)?;
+                let environment = self.environments.create(&routed.tenant, &wanted).await.map_err(refused)?;
+                told(&row(&environment))
+            }
+            name::ENVIRONMENT_BIND => {
+                let BindEnvironment { environment, tenant, max_replicas } = typed(body)?;
+                let environment = EnvironmentId::new(environment).map_err(faulty)?;
+                let bound = self.environments.bind(&routed.tenant, &environment, &tenant, max_replicas).await;
+                told(&bound.map_err(refused)?)
+            }
+            name::SERVICE_LIST => self.list(routed, by, &typed(body)?).await,
+            name::SERVICE_RESUME => self.resume(routed, by, &typed(body)?).await,
+            name::SERVICE_UNHOLD => self.unhold(routed, by, &typed(body)?).await,
+            other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))),
+        }
+    }
+
+    async fn list(&self, routed: &Routed, by: &Principal, asked: &ListServices) -> Answer {
+        let tenant = &routed.tenant;
+        let mut answer = Services::default();
+        let mut environments = self.environments.list(tenant).await.map_err(refused)?;
+        if let Some(only) = &asked.environment {
+            environments.retain(|environment| environment.environment_id.as_str() == only);
+        }
+        for environment in environments {
+            let (id, owner) = (&environment.environment_id, &environment.tenant_id);
+            let space = Space::Of(owner.clone());
+            let dockets = store::read_all::<Docket>(&*self.store, &space, &place::dockets(id)).await.map_err(kept)?;
+            let ours: Vec<Docket> = dockets
+                .into_iter()
+                .map(|(_, docket)| docket)
+                .filter(|docket| docket.tenant == *tenant || owner == tenant)
+                .collect();
+            let seen = match ours.is_empty() {
+                true => None,
+                false => match self.observed(tenant, by, id).await {
+                    Ok(seen) => Some(seen),
+                    Err(error) => {
+                        answer.missing.push(format!("what runs in {id} could not be seen: {}", error.cause));
+                        None
+                    }
+                },
+            };
+            for docket in &ours {
+                answer.services.push(self.service(&environment, docket, seen.as_ref()).await?);
+            }
+            answer.environments.push(row(&environment));
+        }
+        told(&answer)
+    }
+
+    async fn service(
+        &self,
+        environment: &Environment,
+        docket: &Docket,
+        seen: Option<&observe::Output>,
+    ) -> Result<ServiceRow, Problem> {
+        let state = &docket.state;
+        let place = Place {
+            owner: environment.tenant_id.clone(),
+            environment: environment.environment_id.clone(),
+            service: state.service_id.clone(),
+        };
+        let service = state.service_id.as_str();
+        let sets = seen.into_iter().flat_map(|seen| &seen.sets).filter(|set| set.service == service);
+        let sets = sets.map(|set| SetRow {
+            set: set.revision.clone(),
+            image: format!("sha256:{}", set.digest),
+            ready: set.ready,
+            wanted: set.wanted,
+            weight: set.weight,
+        });
+        let under_way = match &state.under_way {
+            None => None,
+            Some(under_way) => {
+                let coming = match &under_way.action {
+                    Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. } => {
+                        Some(to)
+                    }
+                    Action::Stopping { .. }
+                    | Action::Scaling { .. }
+                    | Action::Configuring { .. }
+                    | Action::Refreshing { .. }
+                    | Action::Draining { .. } => None,
+                };
+                let record = match coming {
+                    Some(to) => {
+                        let name = place.deployment(&to.deployment_id);
+                        store::read::<Record>(&*self.store, &place.space(), &name).await.map_err(kept)?
+                    }
+                    None => None,
+                };
+                let record = record.map(|record| record.value);
+                let key = record.as_ref().and_then(|record| record.saga.split_once('/')).map(|(_, key)| key);
+                let waits = record.as_ref().and_then(|record| record.rollout.as_ref()?.waits_for());
+                Some(UnderWayRow {
+                    doing: format!("{:?}", under_way.action.doing()),
+                    saga: key.and_then(|key| SagaKey::new(key).ok()),
+                    by: under_way.by.clone(),
+                    since: under_way.since,
+                    waits_for: waits.map(str::to_owned),
+                })
+            }
+        };
+        let current = state.current.as_ref();
+        Ok(ServiceRow {
+            environment: place.environment.to_string(),
+            service: place.service.to_string(),
+            version: current.map(|current| current.version.clone()),
+            image: current.map(|current| current.image.to_string()),
+            deployment: current.map(|current| current.deployment_id.to_string()),
+            endpoint_url: seen.and_then(|seen| seen.gateway).map(|gateway| format!("http://{gateway}/{service}")),
+            sets: sets.collect(),
+            under_way,
+            standing: match &state.standing {
+                Standing::Open => "open".to_owned(),
+                Standing::Paused { why, .. } => format!("paused: {why}"),
+                Standing::Drained { why, .. } => format!("drained: {why}"),
+                Standing::Incident { why, .. } => format!("incident: {why}"),
+            },
+            held: state.held.iter().map(|hold| format!("{:?}: {}", hold.what, hold.why)).collect(),
+        })
+    }
+
+    async fn observed(
+        &self,
+        tenant: &Tenant,
+        by: &Principal,
+        environment: &EnvironmentId,
+    ) -> Result<observe::Output, Failure> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let key = SagaKey::new("look").map_err(|error| Failure::permanent("looking", error))?;
+        let trace = TraceId::new(uuid::Uuid::new_v4().simple().to_string());
+        let attempt = Attempt {
+            saga: SagaId::new(tenant.clone(), key),
+            key: id,
+            number: 1,
+            deadline: Some(self.clock.now().after(LOOK_WITHIN)),
+            principal: by.clone(),
+            trace: trace.map_err(|error| Failure::permanent("looking", error))?,
+            heartbeat_every: None,
+            token: String::new(),
+            heartbeat: Heartbeat::default(),
+        };
+        let input = json!({ "environment": environment });
+        match self.remote.call(tenant, <Observe as Typed>::NAME, &attempt, input).await? {
+            RemoteAnswer::Done(seen) => {
+                serde_json::from_value(seen).map_err(|error| Failure::permanent("reading what was seen", error))
+            }
+            RemoteAnswer::Accepted => Err(Failure::transient("looking", "the keeper answers later, and nobody waits")),
+        }
+    }
+
+    async fn resume(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, granted, asker) = self.enter(routed, by, asked).await?;
+        let seen = self.arbitration.look(&place).await.map_err(kept)?;
+        let state = seen.ok_or_else(|| unknown(&place))?.value.state;
+        let coming = match state.under_way.map(|under_way| under_way.action) {
+            Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => {
+                Some(to)
+            }
+            Some(
+                Action::Stopping { .. }
+                | Action::Scaling { .. }
+                | Action::Configuring { .. }
+                | Action::Refreshing { .. }
+                | Action::Draining { .. },
+            )
+            | None => None,
+        };
+        if let Some(to) = coming {
+            let name = place.deployment(&to.deployment_id);
+            store::change(&*self.store, &place.space(), &name, |record: Option<&Record>| {
+                let mut record = record?.clone();
+                record.resumes += 1;
+                Some(record)
+            })
+            .await
+            .map_err(kept)?;
+        }
+        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
+        told(&json!({ "environment": place.environment, "service": place.service, "resumed": true }))
+    }
+
+    async fn unhold(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, granted, asker) = self.enter(routed, by, asked).await?;
+        let seen = self.arbitration.look(&place).await.map_err(kept)?;
+        let held = seen.ok_or_else(|| unknown(&place))?.value.state.held;
+        for (number, hold) in held.iter().enumerate() {
+            let routed = Routed { id: format!("{}.{number}", routed.id), ..routed.clone() };
+            let command = Command::ClearHold { held: hold.what.clone() };
+            self.ask(&routed, by, &place, &granted, &asker, command).await?;
+        }
+        told(&json!({ "environment": place.environment, "service": place.service, "released": held.len() }))
+    }
+
+    async fn ask(
+        &self,
+        routed: &Routed,
+        by: &Principal,
+        place: &Place,
+        granted: &Granted,
+        asker: &Asker,
+        command: Command,
+    ) -> Result<(), Problem> {
+        let request = Request {
+            key: RequestKey::new(format!("command:{}", routed.id)).map_err(faulty)?,
+            source: Source::Operator,
+            by: by.clone(),
+            asked_at: routed.received_at,
+            command,
+        };
+        let stage = granted.environment.value.stage;
+        self.arbitration.ask(place, asker, stage, &request).await.map(|_| ()).map_err(problem)
+    }
+
+    async fn enter(
+        &self,
+        routed: &Routed,
+        by: &Principal,
+        asked: &OfService,
+    ) -> Result<(Place, Granted, Asker), Problem> {
+        let environment = EnvironmentId::new(&asked.environment).map_err(faulty)?;
+        let service = ServiceId::new(&asked.service).map_err(faulty)?;
+        let trace = match routed.trace.as_deref().and_then(trace_of) {
+            Some(trace) => trace,
+            None => TraceId::new(uuid::Uuid::new_v4().simple().to_string()).map_err(crate::service::unusable)?,
+        };
+        let asking = Asking {
+            tenant: routed.tenant.clone(),
+            principal: by.clone(),
+            trace: trace.clone(),
+            saga: routed.id.clone(),
+            key: routed.id.clone(),
+            what: "service",
+            input: json!({ "command": routed.command, "environment": environment, "service": service }),
+        };
+        let granted = self.tenancy.grant(&asking, &environment).await.map_err(problem)?;
+        let place = Place { owner: granted.owner.clone(), environment, service };
+        Ok((place, granted, Asker { tenant: asking.tenant, trace, saga: asking.saga }))
+    }
+}
+
+fn row(environment: &Environment) -> EnvironmentRow {
+    EnvironmentRow {
+        environment: environment.environment_id.to_string(),
+        tenant: environment.tenant_id.clone(),
+        stage: format!("{:?}", environment.stage).to_lowercase(),
+        status: format!("{:?}", environment.status).to_lowercase(),
+    }
+}
+
+fn typed<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
+    serde_json::from_value(body).map_err(|error| Problem::new(Code::BadRequest, error.to_string()))
+}
+
+fn told(answer: &impl Serialize) -> Answer {
+    serde_json::to_value(answer).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+}
+
+fn faulty(fault: actors::runtime::model::Fault) -> Problem {
+    Problem::new(Code::BadRequest, format!("{}: {}", fault.field, fault.fault)).mend(fault.mend)
+}
+
+fn unknown(place: &Place) -> Problem {
+    Problem::new(Code::NotFound, format!("there is no service {place}")).mend("`skald services` lists what there is")
+}
+
+fn kept(error: store::Error) -> Problem {
+    problem(error.into())
+}
+
+fn problem(failure: Failure) -> Problem {
+    match failure.permanent {
+        true => Problem::new(Code::Conflict, failure.cause),
+        false => Problem::new(Code::Unavailable, failure.cause).retry_after_ms(500),
+    }
+}
+
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Faulty(fault) => faulty(fault),
+        Refused::Taken(_) => Problem::new(Code::Conflict, refused.to_string()).mend("choose another name"),
+        Refused::Unknown(_) => Problem::new(Code::NotFound, refused.to_string()),
+        Refused::Store(error) => kept(error),
+    }
+}

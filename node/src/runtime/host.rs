@@ -1,0 +1,93 @@
+//! Keeps the processes of this machine, as soon as nobody else does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::compute::process::{Processes, Settings};
+use actors::runtime::deployment::{self, Ports};
+use actors::runtime::probing::HttpProber;
+use actors::runtime::store::RuntimeStore;
+use anyhow::Context;
+use supervisor::activities::Activities;
+use supervisor::ports::{Clock, Outbox};
+use supervisor::tree::card::Card;
+use tracing::{info, warn};
+
+use super::worker::Worker;
+use crate::config::Config;
+use crate::nats::Bus;
+use crate::service::Dispatcher;
+
+/// How often a directory that another node has is tried: a takeover should be seen before heartbeats
+/// of the work under way run out.
+const TRY_EVERY: Duration = Duration::from_millis(500);
+
+/// The keeper of a state directory, or one that waits to be.
+pub struct RuntimeHost {
+    settings: Settings,
+    artifacts: std::path::PathBuf,
+    running_max: usize,
+    store: Arc<dyn RuntimeStore>,
+    outbox: Arc<dyn Outbox>,
+    clock: Arc<dyn Clock>,
+    bus: Bus,
+    dispatcher: Arc<Dispatcher>,
+}
+
+impl RuntimeHost {
+    /// `None` where the settings name no state directory.
+    pub fn new(
+        config: &Config,
+        store: Arc<dyn RuntimeStore>,
+        outbox: Arc<dyn Outbox>,
+        clock: Arc<dyn Clock>,
+        bus: Bus,
+        dispatcher: Arc<Dispatcher>,
+    ) -> Option<Self> {
+        let settings = config.process_settings()?;
+        let artifacts = config.artifacts_dir()?;
+        let running_max = config.limits.attempts_per_activity;
+        Some(Self { settings, artifacts, running_max, store, outbox, clock, bus, dispatcher })
+    }
+
+    /// Waits for the directory, and serves until the node ends. Dropping it leaves the processes
+    /// running and lets the directory go.
+    pub async fn serve(self: Arc<Self>, card: Arc<Card>) -> anyhow::Result<()> {
+        let artifacts = DirectoryArtifacts::open(&self.artifacts).context("the directory of artifacts")?;
+        let artifacts = Arc::new(artifacts);
+        let mut waited = false;
+        let compute = loop {
+            match Processes::open(self.settings.clone(), artifacts.clone(), self.clock.clone()).await {
+                Ok(compute) => break Arc::new(compute),
+                Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                    card.doing("another node keeps the processes of this directory; waits to take over");
+                    if !waited {
+                        info!(dir = %self.settings.dir.display(), "another node keeps the processes, waits");
+                    }
+                    waited = true;
+                    tokio::time::sleep(TRY_EVERY).await;
+                }
+                Err(error) => {
+                    warn!(dir = %self.settings.dir.display(), %error, "the processes cannot be kept");
+                    return Err(error).with_context(|| format!("taking over {}", self.settings.dir.display()));
+                }
+            }
+        };
+        info!(dir = %self.settings.dir.display(), "keeps the processes");
+        card.doing(format!("keeps the processes of {}", self.settings.dir.display()));
+        let ports = Ports {
+            store: self.store.clone(),
+            compute,
+            prober: Arc::new(HttpProber),
+            outbox: self.outbox.clone(),
+            clock: self.clock.clone(),
+        };
+        let mut activities = Activities::new();
+        for activity in deployment::activities(ports) {
+            activities.add(activity, self.running_max)?;
+        }
+        let worker = Worker { bus: self.bus.clone(), dispatcher: self.dispatcher.clone(), clock: self.clock.clone() };
+        worker.serve(activities).await
+    }
+}

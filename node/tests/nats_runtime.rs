@@ -1,0 +1,15 @@
+//! What the runtime platform remembers, on a real server: the promises that the store in memory
+//! keeps too.
+
+mod nats_support;
+
+use actors::runtime::store::contract;
+use nats_support::{One, one};
+use node::nats::{KvRuntime, Replicas};
+
+#[tokio::test]
+async fn the_bucket_keeps_the_promises_of_the_store() {
+    let One { bus, server: _server, dir: _dir } = one().await;
+    let store = KvRuntime::open(&bus, Replicas::One).await.unwrap();
+    contract::holds(&store).await;
+}

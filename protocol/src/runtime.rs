@@ -1,0 +1,144 @@
+//! What a client may ask of the runtime platform, and what it is shown.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Principal, SagaKey, Tenant, Time};
+
+/// `environment.create`. Again with the same: nothing happens.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateEnvironment {
+    /// Its name, unique among all tenants.
+    pub environment: String,
+    /// `dev`, `test`, `staging` or `prod`; `dev` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// Where it is; `local` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// `environment.bind`: lets a tenant use an environment of one's own, itself included.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BindEnvironment {
+    /// Which environment.
+    pub environment: String,
+    /// Which tenant.
+    pub tenant: Tenant,
+    /// How many replicas its services may have together; 0 takes the right away.
+    pub max_replicas: u32,
+}
+
+/// `service.list`: services of the tenant.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListServices {
+    /// Only those of this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+}
+
+/// `service.resume`: a rollout that waits for a person goes on, and a service that was paused,
+/// drained or is an incident acts by itself again. `service.unhold`: what is held may come again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OfService {
+    /// Where.
+    pub environment: String,
+    /// Which.
+    pub service: String,
+}
+
+/// The answer to `service.list`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Services {
+    /// One row each.
+    pub services: Vec<ServiceRow>,
+    /// The environments that the tenant may use.
+    pub environments: Vec<EnvironmentRow>,
+    /// Why what runs could not be looked at, where it could not.
+    pub missing: Vec<String>,
+}
+
+/// An environment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentRow {
+    /// Its name.
+    pub environment: String,
+    /// Whose.
+    pub tenant: Tenant,
+    /// How far from users it is.
+    pub stage: String,
+    /// Whether it carries workloads.
+    pub status: String,
+}
+
+/// A service.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRow {
+    /// Where.
+    pub environment: String,
+    /// Which.
+    pub service: String,
+    /// The version that is completed; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The deployment that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Where it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    /// What runs of it, as it was seen.
+    #[serde(default)]
+    pub sets: Vec<SetRow>,
+    /// What is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_way: Option<UnderWayRow>,
+    /// Whether things happen by themselves, and why not.
+    pub standing: String,
+    /// What may not come again, with the reason.
+    #[serde(default)]
+    pub held: Vec<String>,
+}
+
+/// One revision of a service that runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetRow {
+    /// What compute calls it.
+    pub set: String,
+    /// Its image.
+    pub image: String,
+    /// Replicas that accept connections.
+    pub ready: u32,
+    /// Replicas that should.
+    pub wanted: u32,
+    /// Percent of the requests.
+    pub weight: u32,
+}
+
+/// What is under way for a service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnderWayRow {
+    /// What, in a word.
+    pub doing: String,
+    /// The saga that does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saga: Option<SagaKey>,
+    /// Who asked.
+    pub by: Principal,
+    /// Since when.
+    pub since: Time,
+    /// What it waits for, when it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
