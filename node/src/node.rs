@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
+use actors::runtime::control;
+use actors::runtime::environments::Environments as OwnEnvironments;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
@@ -33,7 +35,7 @@ use crate::nats::{
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
-use crate::runtime::{RuntimeDesk, RuntimeHost};
+use crate::runtime::{OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
@@ -147,7 +149,15 @@ impl Node {
             observer: Arc::new(Observed(metrics.clone())),
         });
         let places = Arc::new(Shards::default());
-        let workers = Arc::new(Local::new(parts.workers)?);
+        let sagas = Arc::new(OwnSagas { dispatcher: OnceLock::new(), clock: clock.clone() });
+        let mut kinds = parts.workers;
+        let mut environments = parts.environments;
+        if config.looks_after_services() {
+            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), (outbox.clone(), clock.clone()));
+            kinds.extend(control::workers(&own));
+            environments.get_or_insert_with(|| Arc::new(OwnEnvironments::new(runtime_store.clone())));
+        }
+        let workers = Arc::new(Local::new(kinds)?);
         let about = crate::service::About {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
@@ -182,6 +192,7 @@ impl Node {
         });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
+        let _ = sagas.dispatcher.set(Arc::downgrade(&dispatcher));
         let host =
             RuntimeHost::new(&config, runtime_store, outbox.clone(), clock.clone(), bus.clone(), dispatcher.clone());
         let commands = Arc::new(CommandService {
@@ -205,7 +216,7 @@ impl Node {
         );
         services.extend(host.map(keeps_processes));
         if !workers.kinds().is_empty() {
-            let environments = parts.environments.context("workers need to know which environments there are")?;
+            let environments = environments.context("workers need to know which environments there are")?;
             let memory = Arc::new(KvWorkerMemory::open(&bus, replicas).await?);
             let (engine, limits, local, shards) = (engine.clone(), Arc::default(), workers.clone(), places.clone());
             let actor = WorkersActor { engine, limits, local, shards, environments, memory };

@@ -14,3 +14,4 @@ pub mod load;
 pub mod sim;
 pub mod stage;
 pub mod under_test;
+pub mod watching;

@@ -11,6 +11,7 @@
 //! store        what is remembered           values with compare-and-set
 //! arbitration  the arbiter's shell          decide, make durable, tell
 //! deployment   the saga's activities        one file each
+//! control      the workers                 look, let decide, ask the arbiter, carry out
 //! ```
 //!
 //! The first four are pure: what was seen, what is remembered and the moment come in, what to do
@@ -20,11 +21,13 @@ pub mod arbiter;
 pub mod arbitration;
 pub mod compute;
 pub mod configurations;
+pub mod control;
 pub mod deployment;
 mod durable;
 pub mod environments;
 pub mod model;
 pub mod place;
+pub mod policies;
 pub mod ports;
 pub mod probing;
 pub mod rollout;

@@ -8,7 +8,15 @@
 
 mod commands;
 mod host;
+pub mod keeper;
+mod ports;
+mod sagas;
 mod worker;
 
 pub use commands::RuntimeDesk;
 pub use host::RuntimeHost;
+pub use ports::worker_ports;
+pub use sagas::OwnSagas;
+
+/// One of all that listen is asked: the keeper is one, and during a takeover nobody is asked twice.
+const GROUP: &str = "skald-runtime";
