@@ -33,7 +33,7 @@ use crate::nats::{
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
-use crate::runtime::{RuntimeDesk, RuntimeHost};
+use crate::runtime::{Local as OnDisk, RuntimeDesk, RuntimeHost};
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
@@ -131,6 +131,10 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let remote = Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes));
         let runtime_store: Arc<dyn RuntimeStore> = Arc::new(runtime_store);
+        let on_disk = match &config.runtime.dir {
+            Some(dir) => Some(OnDisk::open(dir, clock.clone()).await?),
+            None => None,
+        };
         let engine = Arc::new(Engine {
             node: id.clone(),
             shards: shape.shards,
@@ -176,14 +180,21 @@ impl Node {
             definitions: library,
             events,
             queries: queries.clone(),
-            runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote),
+            runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote, on_disk.clone()),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
-        let host =
-            RuntimeHost::new(&config, runtime_store, outbox.clone(), clock.clone(), bus.clone(), dispatcher.clone());
+        let host = RuntimeHost::new(
+            &config,
+            runtime_store,
+            outbox.clone(),
+            clock.clone(),
+            bus.clone(),
+            dispatcher.clone(),
+            on_disk,
+        );
         let commands = Arc::new(CommandService {
             bus: bus.clone(),
             dispatcher: dispatcher.clone(),

@@ -253,7 +253,7 @@ impl Arbitration {
 }
 
 /// An event's id: the same for the same parts, however long they are.
-pub(super) fn event_id(kind: &str, parts: &[&str], number: u64) -> Result<EventId, Failure> {
+pub fn event_id(kind: &str, parts: &[&str], number: u64) -> Result<EventId, Failure> {
     let mut hash = Sha256::new();
     for part in parts {
         // Lengths go in, or `a` and `bc` would be `ab` and `c`.

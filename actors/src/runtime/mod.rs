@@ -11,6 +11,7 @@
 //! store        what is remembered           values with compare-and-set
 //! arbitration  the arbiter's shell          decide, make durable, tell
 //! deployment   the saga's activities        one file each
+//! configurations, secrets, findings, policies   what people publish, keep, decide and set
 //! ```
 //!
 //! The first four are pure: what was seen, what is remembered and the moment come in, what to do
@@ -23,11 +24,14 @@ pub mod configurations;
 pub mod deployment;
 mod durable;
 pub mod environments;
+pub mod findings;
 pub mod model;
 pub mod place;
+pub mod policies;
 pub mod ports;
 pub mod probing;
 pub mod rollout;
+pub mod secrets;
 pub mod store;
 pub mod tenancy;
 pub mod workers;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
-use actors::runtime::compute::process::{Processes, Settings};
+use actors::runtime::compute::process::{Processes, Secrets, Settings};
 use actors::runtime::deployment::{self, Ports};
 use actors::runtime::probing::HttpProber;
 use actors::runtime::store::RuntimeStore;
@@ -14,6 +14,7 @@ use supervisor::ports::{Clock, Outbox};
 use supervisor::tree::card::Card;
 use tracing::{info, warn};
 
+use super::local::Local;
 use super::worker::Worker;
 use crate::config::Config;
 use crate::nats::Bus;
@@ -44,8 +45,10 @@ impl RuntimeHost {
         clock: Arc<dyn Clock>,
         bus: Bus,
         dispatcher: Arc<Dispatcher>,
+        local: Option<Local>,
     ) -> Option<Self> {
-        let settings = config.process_settings()?;
+        let mut settings = config.process_settings()?;
+        settings.secrets = local.map(|local| Secrets(local.secrets));
         let artifacts = config.artifacts_dir()?;
         let running_max = config.limits.attempts_per_activity;
         Some(Self { settings, artifacts, running_max, store, outbox, clock, bus, dispatcher })

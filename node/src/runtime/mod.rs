@@ -8,7 +8,9 @@
 
 mod commands;
 mod host;
+mod local;
 mod worker;
 
 pub use commands::RuntimeDesk;
 pub use host::RuntimeHost;
+pub use local::Local;
