@@ -17,6 +17,9 @@ pub const ACTIVITIES: &str = "skald.act.>";
 pub const NODE_QUERIES: &str = "skald.node.*.query";
 /// Where nodes take commands from their peers.
 pub const NODE_COMMANDS: &str = "skald.node.*.command";
+/// Where whoever keeps the processes of the runtime platform is asked by the nodes on which its
+/// workers run. No activity: a definition of a tenant may name any of those.
+pub const KEEPER: &str = "skald.keeper";
 /// Questions that every node answers for its own part (lists, trees).
 pub const CLUSTER_QUERY: &str = "skald.cluster.query";
 

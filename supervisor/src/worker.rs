@@ -151,6 +151,32 @@ pub struct Run {
 }
 
 impl Run {
+    /// The first attempt of run `number`, because of `why` and without events: for running a worker
+    /// without the tree, as tests and measurements do.
+    pub fn alone(
+        worker: WorkerId,
+        number: u64,
+        (why, trace): (Why, TraceId),
+        remembered: Value,
+        (clock, outbox): (Arc<dyn Clock>, Arc<dyn Outbox>),
+    ) -> Self {
+        let key = format!("{worker}#{number}@{}", clock.now().as_micros());
+        Self {
+            worker,
+            number,
+            why,
+            events: Vec::new(),
+            attempt: 1,
+            correlation: key.clone(),
+            cause: key.clone(),
+            key,
+            trace,
+            remembered,
+            clock,
+            outbox,
+        }
+    }
+
     /// Now.
     pub fn now(&self) -> Time {
         self.clock.now()

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use protocol::Tenant;
+use async_trait::async_trait;
+use protocol::{Tenant, WorkerKind};
 use serde::{Deserialize, Serialize};
+use supervisor::ports::Unavailable;
 
 use super::compute::set::check_name;
 use super::model::{Environment, EnvironmentId, Fault, Isolation, Stage, Status, TenantBinding};
@@ -144,6 +146,16 @@ impl Environments {
         Ok(Some(binding))
     }
 
+    /// Every environment of every tenant, with whose it is.
+    pub async fn all(&self) -> Result<Vec<(Tenant, EnvironmentId)>, Error> {
+        let names = store::read_all::<Name>(&*self.store, &Space::Shared, "environment").await?;
+        let environment = |(name, of): (String, Name)| {
+            let id = EnvironmentId::new(name.strip_prefix("environment/")?).ok()?;
+            Some((of.owner, id))
+        };
+        Ok(names.into_iter().filter_map(environment).collect())
+    }
+
     /// The environments that the tenant may use, with whose they are.
     pub async fn list(&self, tenant: &Tenant) -> Result<Vec<Environment>, Refused> {
         let own = Space::Of(tenant.clone());
@@ -167,4 +179,15 @@ impl Environments {
 fn named(environment: &EnvironmentId) -> Result<(), Fault> {
     check_name("environment", environment.as_str())
         .map_err(|failure| Fault::new("environment", failure.cause, "use lower-case letters, digits and hyphens"))
+}
+
+/// What the workers of a node look after: all of them look after every environment.
+#[async_trait]
+impl supervisor::ports::Environments for Environments {
+    async fn of(&self, _: &WorkerKind) -> Result<Vec<(Tenant, protocol::Environment)>, Unavailable> {
+        let all = self.all().await.map_err(|error| Unavailable(error.to_string()))?;
+        let named =
+            |(tenant, id): (Tenant, EnvironmentId)| Some((tenant, protocol::Environment::new(id.as_str()).ok()?));
+        Ok(all.into_iter().filter_map(named).collect())
+    }
 }

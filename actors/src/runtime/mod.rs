@@ -11,8 +11,11 @@
 //! store        what is remembered           values with compare-and-set
 //! arbitration  the arbiter's shell          decide, make durable, tell
 //! deployment   the saga's activities        one file each
-//! configurations, secrets, findings, policies   what people publish, keep, decide and set
+//! control      the workers                  look, let decide, ask the arbiter, carry out
 //! ```
+//!
+//! What people publish, keep, decide and set stands in `configurations`, `secrets`, `findings` and
+//! `policies`.
 //!
 //! The first four are pure: what was seen, what is remembered and the moment come in, what to do
 //! comes out. There is deliberately no clock, no socket, no file and no task in them.
@@ -21,6 +24,7 @@ pub mod arbiter;
 pub mod arbitration;
 pub mod compute;
 pub mod configurations;
+pub mod control;
 pub mod deployment;
 mod durable;
 pub mod environments;

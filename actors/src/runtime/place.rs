@@ -47,6 +47,21 @@ impl Place {
         format!("{}/{}", inventory(&self.environment), self.service)
     }
 
+    /// How it is, as the health worker knows it.
+    pub fn condition(&self) -> String {
+        format!("{}/{}", conditions(&self.environment), self.service)
+    }
+
+    /// The policy that owns its replicas.
+    pub fn policy(&self) -> String {
+        format!("{}/{}", policies(&self.environment), self.service)
+    }
+
+    /// What was decided about its replicas.
+    pub fn scaling(&self) -> String {
+        format!("scaling/{}/{}", self.environment, self.service)
+    }
+
     /// One version of its configuration.
     pub fn configuration(&self, at: &ConfigurationRef) -> String {
         format!("configuration/{}/{}/{}", self.environment, at.configuration_id, at.version)
@@ -122,4 +137,14 @@ pub fn finding(environment: &EnvironmentId, hash: &FindingHash) -> String {
 /// All findings of drift in an environment.
 pub fn findings(environment: &EnvironmentId) -> String {
     format!("finding/{environment}")
+}
+
+/// How the services of an environment are, of those that were ever unwell.
+pub fn conditions(environment: &EnvironmentId) -> String {
+    format!("health/{environment}")
+}
+
+/// All scaling policies of an environment.
+pub fn policies(environment: &EnvironmentId) -> String {
+    format!("policy/{environment}")
 }

@@ -38,6 +38,7 @@ pub mod rollout;
 mod tidy;
 
 pub use desk::{Desk, Ports};
+pub use inventory::observed_service;
 
 /// The activities of the runtime platform's deployments.
 pub fn activities(ports: Ports) -> Vec<Arc<dyn Activity>> {

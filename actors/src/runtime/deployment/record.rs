@@ -11,10 +11,11 @@ use supervisor::activity::Failure;
 
 use crate::runtime::compute::set::{Configuration, Limits, PROGRAM, SecretRef, Set, SetId, Variables};
 use crate::runtime::model::secret::variable;
+use crate::runtime::model::service::PROBES_MAX;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
-    ConfigurationRef, Deployment, DeploymentKind, Digest, Fault, Revision, RuntimeConfiguration, SecretBindingId,
-    Strategy, fault, millis,
+    ConfigurationRef, Deployment, DeploymentKind, Digest, Fault, ProbeSpec, Revision, RuntimeConfiguration,
+    SecretBindingId, Strategy, fault, millis,
 };
 use crate::runtime::place::Place;
 use crate::runtime::probing::HealthProbe;
@@ -38,6 +39,9 @@ pub struct Workload {
     /// How replicas are asked whether they are well; absent: accepting connections is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<HealthProbe>,
+    /// How its health is watched; absent: by `probe`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeSpec>,
     /// How it takes over.
     #[serde(default)]
     pub strategy: Strategy,
@@ -55,6 +59,10 @@ impl Workload {
     pub fn check(&self) -> Result<(), Fault> {
         if let Some(probe) = &self.probe {
             probe.check()?;
+        }
+        fault::at_most("probes", self.probes.len(), PROBES_MAX, "probes")?;
+        for (number, probe) in self.probes.iter().enumerate() {
+            probe.check().map_err(|fault| fault.within(format!("probes[{number}]")))?;
         }
         let deadline = u64::try_from(self.progress_deadline.as_millis()).unwrap_or(u64::MAX);
         fault::between("progressDeadlineMs", deadline, 100, 86_400_000)?;

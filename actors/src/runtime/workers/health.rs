@@ -43,9 +43,13 @@ fn micros(duration: Duration) -> i64 {
 /// When the probe `number` of a service runs in a window: at the same moment of every window, as its
 /// name says, and so early that even its longest run ends before its next one begins (F50).
 pub fn due(service: &ServiceId, number: usize, probe: &ProbeSpec, window: Window) -> Time {
-    let room = micros(WINDOW.saturating_sub(probe.longest())).max(1).unsigned_abs();
-    let offset = spread(&[service.as_str(), &number.to_string()]) % room;
-    window.begin().after(Duration::from_micros(offset))
+    let room = WINDOW.saturating_sub(probe.longest());
+    window.begin().after(offset(&[service.as_str(), &number.to_string()], room))
+}
+
+/// The part of `room` after which what has this name has its turn: always the same.
+pub fn offset(name: &[&str], room: Duration) -> Duration {
+    Duration::from_micros(spread(name) % micros(room).max(1).unsigned_abs())
 }
 
 /// The next moment strictly after `now` at which the probe runs. A moment that was missed is not

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use supervisor::worker::{Retry, Rhythm};
+
 /// The seven workers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[allow(missing_docs)]
@@ -83,6 +85,38 @@ impl Worker {
             Self::SecretRotationWorker => "SecretRotationWorker",
             Self::RuntimeInventoryWorker => "RuntimeInventoryWorker",
         }
+    }
+
+    /// Its kind, as people name it.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::RuntimeDeploymentWorker => "deployment",
+            Self::RuntimeHealthWorker => "health",
+            Self::ScalingPolicyWorker => "scaling",
+            Self::DriftDetectionWorker => "drift",
+            Self::ConfigurationSyncWorker => "configuration",
+            Self::SecretRotationWorker => "secrets",
+            Self::RuntimeInventoryWorker => "inventory",
+        }
+    }
+
+    /// When it runs, and how often it tries.
+    pub fn rhythm(self) -> Rhythm {
+        let card = self.card();
+        let every = card.triggers.iter().find_map(|trigger| match trigger {
+            Trigger::Every(interval) => Some(*interval),
+            Trigger::Command(_) | Trigger::Event(_) | Trigger::Rotation => None,
+        });
+        every.map_or_else(Rhythm::on_events, Rhythm::every).retry(Retry::max(card.attempts))
+    }
+
+    /// The events that wake it.
+    pub fn events(self) -> Vec<&'static str> {
+        let event = |trigger: &Trigger| match trigger {
+            Trigger::Event(name) => Some(*name),
+            Trigger::Command(_) | Trigger::Every(_) | Trigger::Rotation => None,
+        };
+        self.card().triggers.iter().filter_map(event).collect()
     }
 
     /// How it works: the column of triggers, and the edges of the diagram that stand in no column.

@@ -4,13 +4,13 @@
 use actors::runtime::arbiter::Command;
 use actors::runtime::model::{ScalingPolicy, TargetKind};
 use actors::runtime::place::Place;
-use actors::runtime::policies;
+use actors::runtime::policies::{Policies as Kept, Refused};
 use protocol::command::Routed;
 use protocol::runtime::{ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService};
 use protocol::{Code, Principal, Problem};
 use serde_json::json;
 
-use super::{Answer, RuntimeDesk, faulty, problem, told};
+use super::{Answer, RuntimeDesk, faulty, kept, told};
 
 impl RuntimeDesk {
     pub(super) async fn apply_policy(&self, routed: &Routed, by: &Principal, asked: ApplyScalingPolicy) -> Answer {
@@ -22,13 +22,8 @@ impl RuntimeDesk {
             fields.entry("serviceId").or_insert_with(|| json!(place.service));
         }
         let policy: ScalingPolicy = super::typed(policy)?;
-        if policy.service_id != place.service {
-            let why = format!("the policy is for {}, not for {}", policy.service_id, place.service);
-            return Err(Problem::new(Code::BadRequest, why).mend("leave serviceId away"));
-        }
-        policy.check(TargetKind::Continuous).map_err(faulty)?;
         // The policy first: the arbiter's word without it would leave the replicas nobody's.
-        let changed = policies::put(&*self.store, &place, &policy).await.map_err(problem)?;
+        let changed = self.policies().apply(&place, &policy, TargetKind::Continuous).await.map_err(refused)?;
         let range = Some(policy.range());
         self.ask(routed, by, &place, &granted, &asker, Command::Govern { range }).await?;
         told(&json!({
@@ -42,7 +37,7 @@ impl RuntimeDesk {
         self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
         // The arbiter first: a policy without its word decides nothing.
         self.ask(routed, by, &place, &granted, &asker, Command::Govern { range: None }).await?;
-        let removed = policies::remove(&*self.store, &place).await.map_err(problem)?;
+        let removed = self.policies().remove(&place).await.map_err(kept)?;
         told(&json!({ "environment": place.environment, "service": place.service, "removed": removed }))
     }
 
@@ -50,14 +45,13 @@ impl RuntimeDesk {
         let mut answer = Policies::default();
         for environment in self.environments_of(&routed.tenant, asked.environment.as_deref()).await? {
             let id = &environment.environment_id;
+            let policies = self.policies().all(&environment.tenant_id, id).await.map_err(kept)?;
             for docket in self.dockets(&routed.tenant, &environment).await? {
-                let (owner, service) = (environment.tenant_id.clone(), docket.state.service_id.clone());
-                let place = Place { owner, environment: id.clone(), service };
-                let Some(policy) = policies::get(&*self.store, &place).await.map_err(problem)? else { continue };
+                let Some(policy) = policies.get(&docket.state.service_id) else { continue };
                 answer.policies.push(PolicyRow {
                     environment: id.to_string(),
-                    service: place.service.to_string(),
-                    policy: told(&policy)?,
+                    service: docket.state.service_id.to_string(),
+                    policy: told(policy)?,
                     replicas: docket.state.replicas,
                 });
             }
@@ -77,6 +71,10 @@ impl RuntimeDesk {
             "environment": place.environment, "service": place.service, "from": observed, "to": replicas,
             "changed": observed != replicas,
         }))
+    }
+
+    fn policies(&self) -> Kept {
+        Kept::new(self.store.clone())
     }
 
     /// Whether the tenant may have so many replicas here (B.3).
@@ -100,5 +98,12 @@ impl RuntimeDesk {
             return Err(Problem::new(Code::Conflict, why).mend("ask its owner for more, or scale others down"));
         }
         Ok(())
+    }
+}
+
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Faulty(fault) => faulty(fault),
+        Refused::Store(error) => kept(error),
     }
 }

@@ -1,0 +1,103 @@
+//! From one set to another with as many replicas: the new one comes, answers its probes, takes all
+//! traffic, and the old one goes. For changes that are no release: a configuration, a secret.
+//!
+//! Once the old set has begun to go there is no way back: then it is carried to its end.
+
+use futures::future::join_all;
+use protocol::Time;
+use supervisor::activity::Failure;
+
+use super::carrying::{Step, gone};
+use super::desk::{Desk, Service};
+use super::{Running, probes};
+use crate::runtime::arbiter::Outcome;
+use crate::runtime::compute::Route;
+use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
+use crate::runtime::model::Revision;
+
+impl Desk {
+    /// One look on the way from `current` to `next`, which is under way since `since`.
+    pub(super) async fn switch(
+        &self,
+        service: &Service,
+        current: &Revision,
+        next: &Revision,
+        since: Time,
+    ) -> Result<Step, Failure> {
+        let (place, ports) = (&service.place, &self.ports);
+        let (Some(old), Some(new)) = (self.running(place, current).await?, self.running(place, next).await?) else {
+            return Ok(gone());
+        };
+        if old.set == new.set {
+            return Ok(Step::Ended(Outcome::Succeeded));
+        }
+        ports.compute.apply(&new.set(&*ports.store, place).await?).await?;
+        let (environment, name) = (place.environment.as_str(), place.service.as_str());
+        let observed = ports.compute.observe(environment).await?;
+        let old_stands = observed.set(name, &old.set).is_some_and(|set| !set.removing);
+        let seen = observed.set(name, &new.set);
+        let trouble = match seen {
+            Some(set) => self.trouble(&new, set, current.replicas).await,
+            None => Some(Trouble { why: "its replicas are not seen yet".to_owned(), hopeless: false }),
+        };
+        if let Some(Trouble { why, hopeless }) = trouble.filter(|_| old_stands) {
+            let late = ports.clock.now().since(since) > new.workload.progress_deadline;
+            if !hopeless && !late {
+                return Ok(Step::Waits(why));
+            }
+            // It may have had traffic before somebody else went on from here.
+            ports.compute.route(environment, name, &[Route::new(&old.set, 100)]).await?;
+            ports.compute.remove(&new.id(place)).await?;
+            return Ok(Step::Ended(Outcome::RolledBack { why }));
+        }
+        ports.compute.route(environment, name, &[Route::new(&new.set, 100)]).await?;
+        ports.compute.remove(&old.id(place)).await?;
+        Ok(Step::Ended(Outcome::Succeeded))
+    }
+
+    /// What keeps `set` from taking the traffic of `wanted` replicas.
+    async fn trouble(&self, running: &Running, set: &ObservedSet, wanted: u32) -> Option<Trouble> {
+        let crashing = set.replicas.iter().find(|replica| match replica.state {
+            ReplicaState::CrashLoop => true,
+            ReplicaState::Starting | ReplicaState::Ready | ReplicaState::Waiting | ReplicaState::Draining => false,
+        });
+        if let Some(replica) = crashing {
+            let why = format!("{} ended {} times in a row; see its log", replica.id, replica.failures_in_row);
+            return Some(Trouble { why, hopeless: true });
+        }
+        let ready = set.replicas.iter().filter(|replica| match replica.state {
+            ReplicaState::Ready => true,
+            ReplicaState::Starting | ReplicaState::Waiting | ReplicaState::CrashLoop | ReplicaState::Draining => false,
+        });
+        let answers = join_all(ready.map(|replica| self.well(running, replica))).await;
+        let well = answers.iter().filter(|answer| answer.is_ok()).count();
+        if u32::try_from(well).unwrap_or(u32::MAX) >= wanted {
+            return None;
+        }
+        let mut why = format!("{well} of {wanted} new replicas are well");
+        if let Some(first) = answers.into_iter().find_map(Result::err) {
+            why = format!("{why}; {first}");
+        }
+        Some(Trouble { why, hopeless: false })
+    }
+
+    /// Whether a replica answers all its probes now.
+    async fn well(&self, running: &Running, replica: &ObservedReplica) -> Result<(), String> {
+        let specs = probes::of(&running.workload);
+        let place = probes::place(replica, &specs).ok_or_else(|| format!("{} has no address", replica.id))?;
+        for spec in &specs {
+            match self.ports.prober.probe(&place, spec).await {
+                Ok(outcome) if outcome.passed() => {}
+                Ok(outcome) => return Err(format!("{}: {:?}", replica.id, outcome.answer)),
+                Err(failure) => return Err(format!("{}: {failure}", replica.id)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a set may not take the traffic, and whether waiting helps.
+struct Trouble {
+    why: String,
+    hopeless: bool,
+}
