@@ -5,6 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
+use actors::runtime::control;
+use actors::runtime::environments::Environments as OwnEnvironments;
+use actors::runtime::ports::desired::DesiredState;
+use actors::runtime::ports::desired::git::Repository;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
@@ -33,7 +37,7 @@ use crate::nats::{
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
-use crate::runtime::{Local as OnDisk, RuntimeDesk, RuntimeHost};
+use crate::runtime::{Local as OnDisk, OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
@@ -151,7 +155,19 @@ impl Node {
             observer: Arc::new(Observed(metrics.clone())),
         });
         let places = Arc::new(Shards::default());
-        let workers = Arc::new(Local::new(parts.workers)?);
+        let sagas = Arc::new(OwnSagas { dispatcher: OnceLock::new(), clock: clock.clone() });
+        let mut kinds = parts.workers;
+        let mut environments = parts.environments;
+        if config.looks_after_services() {
+            let desired = config.desired_settings().map(Repository::new).transpose()?;
+            let desired = desired.map(|repository| -> Arc<dyn DesiredState> { Arc::new(repository) });
+            let secrets = on_disk.as_ref().map(|local| local.secrets.clone());
+            let around = (outbox.clone(), clock.clone());
+            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, (desired, secrets));
+            kinds.extend(control::workers(&own));
+            environments.get_or_insert_with(|| Arc::new(OwnEnvironments::new(runtime_store.clone())));
+        }
+        let workers = Arc::new(Local::new(kinds)?);
         let about = crate::service::About {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
@@ -186,6 +202,7 @@ impl Node {
         });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
+        let _ = sagas.dispatcher.set(Arc::downgrade(&dispatcher));
         let host = RuntimeHost::new(
             &config,
             runtime_store,
@@ -216,7 +233,7 @@ impl Node {
         );
         services.extend(host.map(keeps_processes));
         if !workers.kinds().is_empty() {
-            let environments = parts.environments.context("workers need to know which environments there are")?;
+            let environments = environments.context("workers need to know which environments there are")?;
             let memory = Arc::new(KvWorkerMemory::open(&bus, replicas).await?);
             let (engine, limits, local, shards) = (engine.clone(), Arc::default(), workers.clone(), places.clone());
             let actor = WorkersActor { engine, limits, local, shards, environments, memory };

@@ -153,7 +153,6 @@ async fn said(url: &str, path: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "nodes do not run these workers yet"]
 async fn the_world_is_held_to_what_is_written_down() {
     if !has_python() {
         println!("skipped: this machine has no python3");

@@ -87,7 +87,7 @@ pub struct Answer {
 /// What a decision came to when it was to be written.
 pub enum Written {
     /// It stands.
-    Done(Answer),
+    Done(Box<Answer>),
     /// Somebody else was faster; look again.
     Lost(Error),
 }
@@ -135,7 +135,7 @@ impl Arbitration {
             let seen = self.open(place, &asker.tenant, stage).await?;
             let decision = self.decide(&seen, request);
             match self.write(place, asker, &seen, request, decision).await? {
-                Written::Done(answer) => return Ok(answer),
+                Written::Done(answer) => return Ok(*answer),
                 Written::Lost(stale) => lost = stale,
             }
         }
@@ -165,7 +165,7 @@ impl Arbitration {
             Decision::Accepted { state, acts } => (*state, acts),
             Decision::AlreadyDone { sequence } => {
                 let state = seen.value.state.clone();
-                return Ok(Written::Done(Answer { sequence, new: false, state }));
+                return Ok(Written::Done(Box::new(Answer { sequence, new: false, state })));
             }
             Decision::Busy { doing, sequence, by, since } => {
                 let why = format!(
@@ -194,7 +194,7 @@ impl Arbitration {
             self.tell(place).await?;
         }
         let sequence = docket.state.under_way.as_ref().map_or(docket.state.sequence, |under_way| under_way.sequence);
-        Ok(Written::Done(Answer { sequence: Some(sequence), new: true, state: docket.state }))
+        Ok(Written::Done(Box::new(Answer { sequence: Some(sequence), new: true, state: docket.state })))
     }
 
     /// Tells what is due, and takes it off the list.

@@ -99,9 +99,8 @@ impl Environments {
         let mut faulty = next(Status::Requested).check().err();
         let stands = store::change(&*self.store, &Space::Of(tenant.clone()), &name, |there: Option<&Environment>| {
             let next = next(there.map_or(Status::Requested, |there| there.status));
-            match there {
-                Some(there) => faulty = there.may_become(&next).err(),
-                None => {}
+            if let Some(there) = there {
+                faulty = there.may_become(&next).err();
             }
             (faulty.is_none() && there != Some(&next)).then_some(next)
         })

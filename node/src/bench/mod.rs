@@ -18,6 +18,7 @@ use crate::client::Client;
 pub use drive::{Load, first_done, load};
 pub use figures::Figures;
 pub use floor::{compare, floor};
+pub use process::cpu_ms;
 pub use recovery::{NODES as RECOVERY_NODES, recovery};
 pub use waiting::waiting;
 

@@ -48,6 +48,11 @@ impl Config {
         Some(git::Settings::new(place, &self.runtime.desired_branch))
     }
 
+    /// Whether the runtime platform's workers run here.
+    pub fn looks_after_services(&self) -> bool {
+        self.runtime.workers.unwrap_or(self.runtime.dir.is_some())
+    }
+
     /// Where artifacts are; `None` where nothing runs.
     pub fn artifacts_dir(&self) -> Option<PathBuf> {
         let dir = self.runtime.dir.as_ref()?;

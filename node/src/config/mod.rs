@@ -311,6 +311,10 @@ settings! {
         /// that is not named takes a free port on loopback and keeps it.
         #[serde(deserialize_with = "servers::read")]
         gateways: Vec<String> = Vec::new(),
+        /// Whether this node takes part in looking after services: health, scaling, drift and the
+        /// others. When not set: where `dir` is. Set it to the same on all nodes of a cluster.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        workers: Option<bool> = None,
         /// How long requests under way may take when a replica is to end, in milliseconds.
         drain_ms: u64 = 30_000,
         /// How long a process may take to end after it was asked to, in milliseconds, before it is

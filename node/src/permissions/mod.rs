@@ -133,7 +133,7 @@ fn commands(tenant: &Tenant, principal: &Principal, role: Role) -> BTreeSet<Stri
 
 fn node(inbox: String) -> Permissions {
     let journal = [subjects::JOURNAL, subjects::EVENTS, subjects::DEAD, subjects::ACTIVITIES];
-    let peers = [subjects::NODE_QUERIES, subjects::NODE_COMMANDS];
+    let peers = [subjects::NODE_QUERIES, subjects::NODE_COMMANDS, subjects::KEEPER];
     // Streams are looked at, made and changed by setting; nothing is ever deleted or purged.
     let jetstream = [
         "INFO",
@@ -162,6 +162,7 @@ fn node(inbox: String) -> Permissions {
         subjects::CLUSTER_QUERY,
         subjects::NODE_QUERIES,
         subjects::NODE_COMMANDS,
+        subjects::KEEPER,
     ];
     let mut subscribe: Vec<String> = hears.into_iter().map(str::to_owned).collect();
     // Whoever keeps the processes serves the runtime platform's activities.

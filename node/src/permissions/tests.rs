@@ -79,6 +79,7 @@ fn nobody_but_a_node_comes_near_what_is_inside() {
         "skald.dead.acme.forbidden",
         "skald.act.acme.price.quote",
         "skald.node.n1.command",
+        "skald.keeper",
         "$KV.skald_cluster.lease.0",
         "$KV.skald_snapshots.0.x",
         "$KV.skald_definitions.order.1",
@@ -103,8 +104,14 @@ fn nobody_but_a_node_comes_near_what_is_inside() {
         for subject in inside {
             assert!(!any(&may.publish, subject), "{who:?} may publish to {subject}");
         }
-        let heard =
-            ["skald.journal.0", "skald.cmd.acme.ann.saga.start", "_INBOX.acme.bob.x", "_INBOX_skald.x", "$SYS.X"];
+        let heard = [
+            "skald.journal.0",
+            "skald.keeper",
+            "skald.cmd.acme.ann.saga.start",
+            "_INBOX.acme.bob.x",
+            "_INBOX_skald.x",
+            "$SYS.X",
+        ];
         for subject in heard {
             assert!(!any(&may.subscribe, subject), "{who:?} hears {subject}");
         }

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::runtime::compute::Compute;
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use actors::runtime::compute::process::{Processes, Secrets, Settings};
+use actors::runtime::control::replicas::Replicas;
 use actors::runtime::deployment::{self, Ports};
+use actors::runtime::ports::metrics::scrape::{self, Scraper};
+use actors::runtime::ports::probes::{self, LocalProber};
 use actors::runtime::probing::HttpProber;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
@@ -14,6 +18,7 @@ use supervisor::ports::{Clock, Outbox};
 use supervisor::tree::card::Card;
 use tracing::{info, warn};
 
+use super::keeper::{self, Kept};
 use super::local::Local;
 use super::worker::Worker;
 use crate::config::Config;
@@ -79,6 +84,7 @@ impl RuntimeHost {
         };
         info!(dir = %self.settings.dir.display(), "keeps the processes");
         card.doing(format!("keeps the processes of {}", self.settings.dir.display()));
+        let kept = self.kept(compute.clone());
         let ports = Ports {
             store: self.store.clone(),
             compute,
@@ -91,6 +97,16 @@ impl RuntimeHost {
             activities.add(activity, self.running_max)?;
         }
         let worker = Worker { bus: self.bus.clone(), dispatcher: self.dispatcher.clone(), clock: self.clock.clone() };
-        worker.serve(activities).await
+        // Whichever ends first ends the service, and it is started again.
+        tokio::try_join!(worker.serve(activities), keeper::serve(self.bus.clone(), kept))?;
+        Ok(())
+    }
+
+    /// What the workers are given of the machine, whichever node they run on.
+    fn kept(&self, compute: Arc<dyn Compute>) -> Kept {
+        let prober = Arc::new(LocalProber::new(probes::local::Settings::default()));
+        let replicas = Arc::new(Replicas::new(compute.clone(), self.clock.clone()));
+        let metrics = Arc::new(Scraper::new(scrape::Settings::default(), replicas, self.clock.clone()));
+        Kept { compute, prober, metrics }
     }
 }

@@ -8,9 +8,17 @@
 
 mod commands;
 mod host;
+pub mod keeper;
 mod local;
+mod ports;
+mod sagas;
 mod worker;
 
 pub use commands::RuntimeDesk;
 pub use host::RuntimeHost;
 pub use local::Local;
+pub use ports::worker_ports;
+pub use sagas::OwnSagas;
+
+/// One of all that listen is asked: the keeper is one, and during a takeover nobody is asked twice.
+const GROUP: &str = "skald-runtime";

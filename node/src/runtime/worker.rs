@@ -22,11 +22,10 @@ use supervisor::ports::Clock;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
+use super::GROUP;
 use crate::nats::Bus;
 use crate::service::Dispatcher;
 
-/// One worker of all that listen: the keeper is one, and during a takeover nobody is asked twice.
-const GROUP: &str = "skald-runtime";
 /// How often a heartbeat is passed on: five times in the silence that a deployment's states allow.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// What looks and does not act needs no saga; this stands for one.
