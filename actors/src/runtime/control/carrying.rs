@@ -169,3 +169,7 @@ pub(super) fn gone() -> Step {
     let why = "what runs is not known any more; deploy it anew".to_owned();
     Step::Ended(Outcome::Failed { why })
 }
+
+#[cfg(test)]
+#[path = "carrying_tests.rs"]
+mod tests;

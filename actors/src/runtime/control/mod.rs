@@ -64,3 +64,21 @@ pub fn workers(ports: &Ports) -> Vec<Arc<dyn Worker>> {
         Arc::new(inventory::Inventory::new(ports)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::workers::triggers::WORKERS;
+
+    /// H03: each is woken by what its card says, as often as it says, and tries as often.
+    #[tokio::test(start_paused = true)]
+    async fn every_worker_works_as_its_card_says() {
+        let stage = stage::Stage::new().await;
+        for worker in workers(&stage.ports) {
+            let card = WORKERS.into_iter().find(|card| card.kind() == worker.kind()).unwrap();
+            assert_eq!(worker.triggers(), card.events(), "{card:?}");
+            let (rhythm, said) = (worker.rhythm(), card.rhythm());
+            assert_eq!((rhythm.every, rhythm.retry), (said.every, said.retry), "{card:?}");
+        }
+    }
+}

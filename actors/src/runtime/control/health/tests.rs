@@ -1,5 +1,4 @@
 use protocol::view::{Outcome as Ended, Status};
-use supervisor::worker::Worker;
 
 use super::Health;
 use crate::runtime::arbiter::{Command, Outcome, Source};
@@ -178,14 +177,6 @@ async fn what_changed_meanwhile_is_not_judged_by_what_was() {
     assert!(next(&stage, &health).await.silent());
 }
 
-#[test]
-fn it_works_as_its_card_says() {
-    let card = crate::runtime::workers::triggers::Worker::RuntimeHealthWorker;
-    assert_eq!(card.rhythm().every, Some(std::time::Duration::from_secs(30)));
-    assert_eq!(card.rhythm().retry.attempts, 3);
-    assert_eq!(card.events(), ["RuntimeDeploymentCompleted", "RuntimeInventoryUpdated"]);
-}
-
 /// A paused service is left alone, and still watched.
 #[tokio::test(start_paused = true)]
 async fn a_paused_service_is_only_looked_at() {
@@ -200,5 +191,4 @@ async fn a_paused_service_is_only_looked_at() {
         next(&stage, &health).await;
     }
     assert!(stage.machine.restarts().is_empty() && stage.wishes.all().is_empty());
-    let _: &dyn Worker = &health;
 }

@@ -61,6 +61,13 @@ impl Machine {
         self.0.lock().unwrap().away = away;
     }
 
+    /// Where the requests to a service go.
+    pub(crate) fn routed(&self, service: &str) -> Vec<(String, u32)> {
+        let inner = self.0.lock().unwrap();
+        let routes = inner.routes.get(service).into_iter().flatten();
+        routes.map(|route| (route.revision.clone(), route.weight)).collect()
+    }
+
     /// The names of a service's replicas.
     pub(crate) fn replicas(&self, service: &str) -> Vec<String> {
         let inner = self.0.lock().unwrap();

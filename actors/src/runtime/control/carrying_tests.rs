@@ -1,0 +1,67 @@
+use std::collections::BTreeMap;
+
+use protocol::{Principal, TraceId, Value};
+use supervisor::worker::{Run, Why};
+
+use super::{Carried, SMALL};
+use crate::runtime::arbiter::{Command, Doing, Held, Outcome};
+use crate::runtime::configurations;
+use crate::runtime::control::desk::Desk;
+use crate::runtime::control::stage::Stage;
+use crate::runtime::model::{ConfigurationRef, Revision};
+use crate::runtime::workers::triggers::Worker as Which;
+
+/// A service of two replicas, whose arbiter has accepted another configuration; and what the set is
+/// called that it becomes.
+async fn configured() -> (Stage, Desk, ConfigurationRef, String) {
+    let stage = Stage::new().await;
+    stage.deploy("web", "1", 2).await;
+    let (desk, place) = (Desk::new(stage.ports.clone(), Which::ConfigurationSyncWorker), stage.place("web"));
+    let entries = BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]);
+    let to = configurations::publish(&*stage.ports.store, &place, &entries).await.unwrap();
+    stage.ask("web", "configure", Command::ApplyConfiguration { to: to.clone() }).await;
+    let current = stage.service("web").await.current().unwrap();
+    let next = Revision { configuration: Some(to.clone()), ..current };
+    let set = desk.running(&place, &next).await.unwrap().unwrap().set;
+    (stage, desk, to, set)
+}
+
+async fn carry(stage: &Stage, desk: &Desk) -> Carried {
+    let why = (Why::ByHand(Principal::new("ann").unwrap()), TraceId::new("t").unwrap());
+    let around = (stage.ports.clock.clone(), stage.ports.outbox.clone());
+    let run = Run::alone(Stage::worker("configuration"), 1, why, Value::Null, around);
+    desk.carry(&run, &stage.service("web").await, &SMALL).await.unwrap()
+}
+
+/// Another configuration is another set, which takes all traffic once it is well.
+#[tokio::test(start_paused = true)]
+async fn a_configuration_is_switched_to() {
+    let (stage, desk, to, set) = configured().await;
+    let Carried::Done { action, outcome } = carry(&stage, &desk).await else { panic!("it is done") };
+    assert_eq!((action.doing(), outcome), (Doing::Configuring, Outcome::Succeeded));
+    assert_eq!(stage.machine.replicas("web"), [format!("web-{set}-0"), format!("web-{set}-1")], "the old one is gone");
+    assert_eq!(stage.machine.routed("web"), [(set, 100)]);
+    let state = stage.service("web").await.docket.state;
+    assert_eq!(state.current.and_then(|current| current.configuration), Some(to));
+    assert_eq!(carry(&stage, &desk).await, Carried::Nothing);
+}
+
+/// One that its probes do not like gets no traffic, goes again, and is held.
+#[tokio::test(start_paused = true)]
+async fn a_bad_configuration_never_takes_the_traffic() {
+    let (stage, desk, to, set) = configured().await;
+    let (old, before) = (stage.machine.replicas("web"), stage.machine.routed("web"));
+    stage.machine.ill(&[format!("web-{set}-0"), format!("web-{set}-1")], true);
+    let Carried::Waiting { why, .. } = carry(&stage, &desk).await else { panic!("it waits") };
+    assert!(why.starts_with("0 of 2 new replicas are well"), "{why}");
+    assert_eq!(stage.machine.routed("web"), before);
+    // Another node goes on with it, long after.
+    stage.pass(3_600).await;
+    let Carried::Done { outcome: Outcome::RolledBack { .. }, .. } = carry(&stage, &desk).await else {
+        panic!("it is taken back")
+    };
+    assert_eq!((stage.machine.replicas("web"), stage.machine.routed("web")), (old, before));
+    let state = stage.service("web").await.docket.state;
+    assert_eq!(state.held[0].what, Held::Configuration(to));
+    assert!(state.under_way.is_none() && state.current.is_some_and(|current| current.configuration.is_none()));
+}
