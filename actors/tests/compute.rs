@@ -9,8 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use actors::runtime::compute::process::proc::{MARKER, Marker, kill_family, marked};
 use actors::runtime::compute::process::steps::{Step, Steps};
-use actors::runtime::compute::process::{Processes, Settings};
+use actors::runtime::compute::process::{Processes, Secrets, Settings};
+use actors::runtime::compute::set::SecretRef;
 use actors::runtime::compute::{Compute, Route};
+use actors::runtime::model::RequestKey;
+use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
+use actors::runtime::ports::secrets::{Secret, SecretName, SecretStore};
 use async_trait::async_trait;
 use protocol::Time;
 use rustix::process::{Signal, getpid, kill_process};
@@ -163,6 +167,57 @@ async fn one_keeper_at_a_time_has_the_directory() {
     let again = Processes::open(settings(world.dir.path()), Arc::new(world.artifacts.clone()), Arc::new(Now)).await;
     assert!(again.is_err_and(|error| error.to_string().contains("another process keeps")));
     world.end().await;
+}
+
+/// A process finds the value in its variable; no file of ours holds it, and what cannot be read keeps
+/// a set from starting, said in its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_reaches_its_process_and_no_file() {
+    let mut world = World::open().await;
+    let kept = tempfile::tempdir().unwrap();
+    let store = SealedFiles::open(sealed::Settings::new(kept.path()), Arc::new(Now)).await.unwrap();
+    let (name, token) = (SecretName::new("test/db").unwrap(), RequestKey::new("one").unwrap());
+    store.create_version(&name, &token, Secret::new("hunter2")).await.unwrap();
+    world.processes.close().await;
+    let mut settings = settings(world.dir.path());
+    settings.secrets = Some(Secrets(Arc::new(store)));
+    let artifacts = Arc::new(world.artifacts.clone());
+    world.processes = Processes::open(settings, artifacts, Arc::new(Now)).await.unwrap();
+    let secret = |version| SecretRef { name: "test/db".into(), version };
+    let mut good = set(&world, "web", "r1", 1);
+    good.secrets.insert("DB".into(), secret(1));
+    let replica = compute_contract::run(&world, &good).await.remove(0);
+    let (_, said) = get(replica.address.unwrap(), "/").await;
+    assert_eq!(said["env"]["DB"], "hunter2");
+    let mut bad = set(&world, "web", "r2", 1);
+    bad.secrets.insert("DB".into(), secret(9));
+    world.processes.apply(&bad).await.unwrap();
+    let id = compute_contract::set_when(&world, &bad.id, "it was tried", |set| {
+        set.replicas.iter().any(|it| it.restarts > 0)
+    });
+    let id = id.await.replicas.remove(0).id;
+    let log = world.processes.logs(ENVIRONMENT, &id, 10).await.unwrap().join("\n");
+    assert!(log.contains("version 9 of the secret test/db"), "{log}");
+    let files = walk(&world.state());
+    assert!(files.len() > 3);
+    for file in files {
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        assert!(!text.contains("hunter2"), "{} holds the value", file.display());
+    }
+    world.end().await;
+}
+
+/// Every file below `dir`.
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => files.extend(walk(&entry.path())),
+            kind if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+    files
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use actors::marketplace::targets::Targets;
 use actors::runtime::control;
 use actors::runtime::environments::Environments as OwnEnvironments;
+use actors::runtime::ports::desired::DesiredState;
+use actors::runtime::ports::desired::git::Repository;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
@@ -35,7 +37,7 @@ use crate::nats::{
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
-use crate::runtime::{OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
+use crate::runtime::{Local as OnDisk, OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
 };
@@ -133,6 +135,10 @@ impl Node {
         let metrics = Arc::new(Metrics::new());
         let remote = Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes));
         let runtime_store: Arc<dyn RuntimeStore> = Arc::new(runtime_store);
+        let on_disk = match &config.runtime.dir {
+            Some(dir) => Some(OnDisk::open(dir, clock.clone()).await?),
+            None => None,
+        };
         let engine = Arc::new(Engine {
             node: id.clone(),
             shards: shape.shards,
@@ -153,7 +159,11 @@ impl Node {
         let mut kinds = parts.workers;
         let mut environments = parts.environments;
         if config.looks_after_services() {
-            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), (outbox.clone(), clock.clone()));
+            let desired = config.desired_settings().map(Repository::new).transpose()?;
+            let desired = desired.map(|repository| -> Arc<dyn DesiredState> { Arc::new(repository) });
+            let secrets = on_disk.as_ref().map(|local| local.secrets.clone());
+            let around = (outbox.clone(), clock.clone());
+            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, (desired, secrets));
             kinds.extend(control::workers(&own));
             environments.get_or_insert_with(|| Arc::new(OwnEnvironments::new(runtime_store.clone())));
         }
@@ -186,15 +196,22 @@ impl Node {
             definitions: library,
             events,
             queries: queries.clone(),
-            runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote),
+            runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote, on_disk.clone()),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
         // Set once, right here.
         let _ = peers.dispatcher.set(Arc::downgrade(&dispatcher));
         let _ = sagas.dispatcher.set(Arc::downgrade(&dispatcher));
-        let host =
-            RuntimeHost::new(&config, runtime_store, outbox.clone(), clock.clone(), bus.clone(), dispatcher.clone());
+        let host = RuntimeHost::new(
+            &config,
+            runtime_store,
+            outbox.clone(),
+            clock.clone(),
+            bus.clone(),
+            dispatcher.clone(),
+            on_disk,
+        );
         let commands = Arc::new(CommandService {
             bus: bus.clone(),
             dispatcher: dispatcher.clone(),

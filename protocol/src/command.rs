@@ -27,7 +27,25 @@ pub mod name {
     pub const EVENT_READ: &str = "event.read";
     pub const ENVIRONMENT_CREATE: &str = "environment.create";
     pub const ENVIRONMENT_BIND: &str = "environment.bind";
+    pub const ENVIRONMENT_PROVISION: &str = "environment.provision";
+    pub const CONFIGURATION_PUBLISH: &str = "configuration.publish";
+    pub const CONFIGURATION_SHOW: &str = "configuration.show";
+    pub const CONFIGURATION_LIST: &str = "configuration.list";
+    pub const DRIFT_LIST: &str = "drift.list";
+    pub const DRIFT_APPROVE: &str = "drift.approve";
+    pub const DRIFT_ACCEPT: &str = "drift.accept";
+    pub const INCIDENT_LIST: &str = "incident.list";
+    pub const INCIDENT_SHOW: &str = "incident.show";
+    pub const INCIDENT_CLOSE: &str = "incident.close";
+    pub const SCALING_APPLY: &str = "scaling.apply";
+    pub const SCALING_REMOVE: &str = "scaling.remove";
+    pub const SCALING_LIST: &str = "scaling.list";
+    pub const SECRET_PUT: &str = "secret.put";
+    pub const SECRET_BIND: &str = "secret.bind";
+    pub const SECRET_ROTATE: &str = "secret.rotate";
+    pub const SECRET_LIST: &str = "secret.list";
     pub const SERVICE_LIST: &str = "service.list";
+    pub const SERVICE_SCALE: &str = "service.scale";
     pub const SERVICE_RESUME: &str = "service.resume";
     pub const SERVICE_UNHOLD: &str = "service.unhold";
     pub const WORKER_LIST: &str = "worker.list";
@@ -56,7 +74,25 @@ pub mod name {
         EVENT_READ,
         ENVIRONMENT_CREATE,
         ENVIRONMENT_BIND,
+        ENVIRONMENT_PROVISION,
+        CONFIGURATION_PUBLISH,
+        CONFIGURATION_SHOW,
+        CONFIGURATION_LIST,
+        DRIFT_LIST,
+        DRIFT_APPROVE,
+        DRIFT_ACCEPT,
+        INCIDENT_LIST,
+        INCIDENT_SHOW,
+        INCIDENT_CLOSE,
+        SCALING_APPLY,
+        SCALING_REMOVE,
+        SCALING_LIST,
+        SECRET_PUT,
+        SECRET_BIND,
+        SECRET_ROTATE,
+        SECRET_LIST,
         SERVICE_LIST,
+        SERVICE_SCALE,
         SERVICE_RESUME,
         SERVICE_UNHOLD,
         WORKER_LIST,

@@ -4,6 +4,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Principal, SagaKey, Tenant, Time};
 
+mod configuration;
+mod drift;
+mod incident;
+mod provisioning;
+mod scaling;
+mod secret;
+
+pub use configuration::{
+    ConfigurationRow, Configurations, PublishConfiguration, PublishedConfiguration, ShowConfiguration,
+    ShownConfiguration,
+};
+pub use drift::{DriftRow, Drifts, ListDrift, OfFinding};
+pub use incident::{CloseIncident, IncidentRow, IncidentView, Incidents};
+pub use provisioning::{ChangeRow, ProvisionEnvironment, Provisioned};
+pub use scaling::{ApplyScalingPolicy, ListPolicies, Policies, PolicyRow, ScaleService};
+pub use secret::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, Secrets};
+
 /// `environment.create`. Again with the same: nothing happens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -41,6 +58,8 @@ pub struct ListServices {
 
 /// `service.resume`: a rollout that waits for a person goes on, and a service that was paused,
 /// drained or is an incident acts by itself again. `service.unhold`: what is held may come again.
+/// `scaling.remove`: nobody owns its replicas any more; they stay as many as they are.
+/// `incident.show`: what is known of an incident.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OfService {

@@ -1,9 +1,6 @@
 //! Deployments with real processes and real traffic: a first revision, a canary that passes, one
 //! that does not and stays away, and a node that dies on the way (R036-R059, F33, F36, F38, F56).
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
@@ -13,54 +10,17 @@ use protocol::runtime::{CreateEnvironment, ListServices};
 use protocol::view::{SagaView, Status};
 use protocol::{Envelope, SagaKey, Value};
 use scenarios::cluster::{TestCluster, until};
+use scenarios::service::{Left, Seen, Traffic, has_python, server};
 use serde_json::json;
-use tokio::task::JoinHandle;
 
 /// Long enough for a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(180);
-
-/// A server that says which version it is. What is broken answers its probe and fails all else.
-const SERVER: &str = r#"#!/usr/bin/env python3
-import http.server, os
-VERSION, BROKEN = "@VERSION@", @BROKEN@
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        body = VERSION.encode()
-        self.send_response(500 if BROKEN and self.path != "/health" else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 128
-Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
 
 struct World {
     cluster: TestCluster,
     client: Client,
     artifacts: DirectoryArtifacts,
     _left: Left,
-}
-
-/// Ends the processes of the story, however it ends: they outlive their node on purpose.
-struct Left(PathBuf);
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let dir = self.0.display().to_string();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let ours =
-                String::from_utf8_lossy(&command).contains(&dir) && pid != i32::try_from(std::process::id()).ok();
-            if let Some(pid) = pid.filter(|_| ours).and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-    }
 }
 
 impl World {
@@ -80,8 +40,7 @@ impl World {
     }
 
     fn publish(&self, version: &str, broken: bool) -> String {
-        let source = SERVER.replace("@VERSION@", version).replace("@BROKEN@", if broken { "True" } else { "False" });
-        format!("sha256:{}", self.artifacts.add(source.as_bytes()).unwrap())
+        format!("sha256:{}", self.artifacts.add(server(version, broken).as_bytes()).unwrap())
     }
 
     async fn begin(&self, key: &str, input: Value) -> SagaKey {
@@ -144,53 +103,12 @@ fn canary(input: &mut Value) {
     ]});
 }
 
-/// What became of one request: its version, or what went wrong.
-type Seen = Result<String, String>;
-
-/// Requests, one after the other, until it is told to stop.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    seen: JoinHandle<Vec<Seen>>,
-}
-
-impl Traffic {
-    fn begin(url: &str) -> Self {
-        let (stop, url) = (Arc::new(AtomicBool::new(false)), format!("{url}/"));
-        let told = stop.clone();
-        let seen = tokio::spawn(async move {
-            let client = reqwest::Client::new();
-            let mut seen = Vec::new();
-            while !told.load(SeqCst) {
-                let answer = async {
-                    let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
-                    let status = answer.status();
-                    let text = answer.text().await.map_err(|error| error.to_string())?;
-                    if status.is_success() { Ok(text) } else { Err(format!("{status} {text}")) }
-                };
-                seen.push(answer.await);
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
-            seen
-        });
-        Self { stop, seen }
-    }
-
-    async fn end(self) -> Vec<Seen> {
-        self.stop.store(true, SeqCst);
-        self.seen.await.unwrap()
-    }
-}
-
 fn ended(view: &SagaView) -> (Status, &str) {
     (view.status, view.state.as_str())
 }
 
 fn types(events: &[Envelope]) -> Vec<&str> {
     events.iter().map(|event| event.event_type.as_str()).filter(|name| !name.starts_with("RuntimeAction")).collect()
-}
-
-fn has_python() -> bool {
-    Path::new("/usr/bin/python3").exists() || Path::new("/usr/local/bin/python3").exists()
 }
 
 /// One story after the other on one world, as a service lives.

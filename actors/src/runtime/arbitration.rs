@@ -194,8 +194,7 @@ impl Arbitration {
             self.tell(place).await?;
         }
         let sequence = docket.state.under_way.as_ref().map_or(docket.state.sequence, |under_way| under_way.sequence);
-        let answer = Answer { sequence: Some(sequence), new: true, state: docket.state };
-        Ok(Written::Done(Box::new(answer)))
+        Ok(Written::Done(Box::new(Answer { sequence: Some(sequence), new: true, state: docket.state })))
     }
 
     /// Tells what is due, and takes it off the list.
@@ -254,7 +253,7 @@ impl Arbitration {
 }
 
 /// An event's id: the same for the same parts, however long they are.
-pub(super) fn event_id(kind: &str, parts: &[&str], number: u64) -> Result<EventId, Failure> {
+pub fn event_id(kind: &str, parts: &[&str], number: u64) -> Result<EventId, Failure> {
     let mut hash = Sha256::new();
     for part in parts {
         // Lengths go in, or `a` and `bc` would be `ab` and `c`.

@@ -11,8 +11,11 @@
 //! store        what is remembered           values with compare-and-set
 //! arbitration  the arbiter's shell          decide, make durable, tell
 //! deployment   the saga's activities        one file each
-//! control      the workers                 look, let decide, ask the arbiter, carry out
+//! control      the workers                  look, let decide, ask the arbiter, carry out
 //! ```
+//!
+//! What people publish, keep, decide and set stands in `configurations`, `secrets`, `findings` and
+//! `policies`.
 //!
 //! The first four are pure: what was seen, what is remembered and the moment come in, what to do
 //! comes out. There is deliberately no clock, no socket, no file and no task in them.
@@ -25,12 +28,14 @@ pub mod control;
 pub mod deployment;
 mod durable;
 pub mod environments;
+pub mod findings;
 pub mod model;
 pub mod place;
 pub mod policies;
 pub mod ports;
 pub mod probing;
 pub mod rollout;
+pub mod secrets;
 pub mod store;
 pub mod tenancy;
 pub mod workers;

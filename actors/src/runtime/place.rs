@@ -5,7 +5,7 @@ use std::fmt;
 use protocol::Tenant;
 use serde::{Deserialize, Serialize};
 
-use super::model::{ConfigurationRef, DeploymentId, EnvironmentId, SecretBindingId, ServiceId};
+use super::model::{ConfigurationRef, DeploymentId, EnvironmentId, FindingHash, SecretBindingId, ServiceId};
 use super::store::Space;
 
 /// A service, and whose environment it is in.
@@ -106,6 +106,37 @@ pub fn inventory(environment: &EnvironmentId) -> String {
 /// All versions of a service's configuration.
 pub fn configurations(environment: &EnvironmentId, configuration: &str) -> String {
     format!("configuration/{environment}/{configuration}")
+}
+
+/// What was published last of a configuration.
+pub fn published(environment: &EnvironmentId, configuration: &str) -> String {
+    format!("{}/{configuration}", all_published(environment))
+}
+
+/// All that was published in an environment.
+pub fn all_published(environment: &EnvironmentId) -> String {
+    format!("published/{environment}")
+}
+
+/// All secrets of an environment.
+pub fn secrets(environment: &EnvironmentId) -> String {
+    format!("secret/{environment}")
+}
+
+/// The rotation of a secret that goes on, or the last one.
+pub fn rotation(environment: &EnvironmentId, binding: &SecretBindingId) -> String {
+    format!("rotation/{environment}/{binding}")
+}
+
+/// A finding of drift; a name has no colon.
+pub fn finding(environment: &EnvironmentId, hash: &FindingHash) -> String {
+    let digits = hash.as_str().strip_prefix("sha256:").unwrap_or_else(|| hash.as_str());
+    format!("{}/{digits}", findings(environment))
+}
+
+/// All findings of drift in an environment.
+pub fn findings(environment: &EnvironmentId) -> String {
+    format!("finding/{environment}")
 }
 
 /// How the services of an environment are, of those that were ever unwell.

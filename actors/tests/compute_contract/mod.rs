@@ -1,5 +1,6 @@
 //! What every adapter of the compute port must do, with real processes.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -56,6 +57,7 @@ pub fn set(place: &dyn Place, service: &str, revision: &str, count: u32) -> Set 
         command: PROGRAM.to_owned(),
         args: Vec::new(),
         configuration: Configuration { version: format!("config-of-{revision}"), variables: Variables::default() },
+        secrets: BTreeMap::new(),
         ports: Vec::new(),
         limits: Limits::default(),
         replicas: count,

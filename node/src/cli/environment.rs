@@ -1,6 +1,8 @@
 use clap::{Args, Subcommand};
 use protocol::Tenant;
-use protocol::runtime::{BindEnvironment, CreateEnvironment, ListServices};
+use protocol::runtime::{
+    BindEnvironment, ChangeRow, CreateEnvironment, ListServices, ProvisionEnvironment, Provisioned,
+};
 
 use crate::debug;
 
@@ -54,6 +56,32 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 100)]
         max_replicas: u32,
     },
+    /// Shows what would change of an environment's resources, and changes exactly that
+    #[command(
+        after_help = "Without --plan the changes are shown and then made, unless something else changed meanwhile; with\n--preview only those that were shown under that name.\n\nExample:\n  skald environment provision dev --replicas 20 --plan\n  skald environment provision dev --replicas 20 --preview 7c4e\n\nNext: skald environment list"
+    )]
+    Provision {
+        /// Name of the environment
+        name: String,
+        /// How many replicas its services may have together
+        #[arg(long, value_name = "N")]
+        replicas: Option<u32>,
+        /// How many bytes of memory
+        #[arg(long, value_name = "BYTES")]
+        memory: Option<u64>,
+        /// How many thousandths of a processor
+        #[arg(long, value_name = "MILLIS")]
+        cpu: Option<u32>,
+        /// Take all of it away
+        #[arg(long)]
+        absent: bool,
+        /// Only show what would change
+        #[arg(long, conflicts_with = "preview")]
+        plan: bool,
+        /// The name of the preview that is to be done
+        #[arg(long, value_name = "NAME")]
+        preview: Option<String>,
+    },
     /// Lists the environments that you may use
     #[command(after_help = "Example:\n  skald environment list\n\nNext: skald services")]
     List,
@@ -76,6 +104,25 @@ pub(super) async fn run(args: Environment, ctx: &Ctx) -> Ended {
                 most => format!("{to} may have {most} replicas in {name}\n"),
             });
         }
+        What::Provision { name, replicas, memory, cpu, absent, plan, preview } => {
+            let asked = ProvisionEnvironment {
+                environment: name.clone(),
+                replicas,
+                memory_bytes: memory,
+                cpu_millis: cpu,
+                absent,
+                preview: preview.clone(),
+            };
+            let mut answer = client.provision_environment(&asked).await?;
+            if !plan && preview.is_none() {
+                let decided = ProvisionEnvironment { preview: Some(answer.preview.clone()), ..asked };
+                answer = client.provision_environment(&decided).await?;
+            }
+            ctx.out.answer(&answer, |answer, _| changes(answer));
+            if plan {
+                ctx.out.next(&format!("next: the same with --preview {} instead of --plan", answer.preview));
+            }
+        }
         What::List => {
             let services = client.services(&ListServices::default()).await?;
             ctx.out.answer(&services.environments, |rows, paint| {
@@ -87,4 +134,19 @@ pub(super) async fn run(args: Environment, ctx: &Ctx) -> Ended {
         }
     }
     Ok(Ending::Done)
+}
+
+fn changes(answer: &Provisioned) -> String {
+    if answer.changes.is_empty() {
+        return format!("{} is as it is wanted\n", answer.environment);
+    }
+    let line = |ChangeRow { resource, from, to }: &ChangeRow| match (from, to) {
+        (Some(from), Some(to)) => format!("{resource}: {from} becomes {to}\n"),
+        (None, Some(to)) => format!("{resource}: {to} is made\n"),
+        (Some(from), None) => format!("{resource}: {from} is taken away\n"),
+        (None, None) => format!("{resource}: nothing\n"),
+    };
+    let done = if answer.applied { "done" } else { "not done yet" };
+    let lines: String = answer.changes.iter().map(line).collect();
+    format!("{lines}{done}\n")
 }

@@ -8,18 +8,21 @@ mod bench;
 mod cancel;
 mod catalog;
 mod completions;
+mod config;
 mod context;
 mod decide;
 mod definition;
 mod demo;
 mod deploy;
 mod doctor;
+mod drift;
 mod duration;
 mod environment;
 mod events;
 mod fault;
 mod follow;
 mod history;
+mod incident;
 mod input;
 mod install;
 mod list;
@@ -30,6 +33,8 @@ mod out;
 pub mod parts;
 mod release;
 mod rollback;
+mod scale;
+mod secret;
 mod services;
 mod show;
 mod signal;
@@ -82,6 +87,11 @@ enum Command {
     Deploy(Box<deploy::Deploy>),
     Rollback(rollback::Rollback),
     Services(services::Services),
+    Scale(scale::Scale),
+    Config(config::Config),
+    Secret(secret::Secret),
+    Drift(drift::Drift),
+    Incident(incident::Incident),
     Start(start::Start),
     List(list::List),
     Show(show::Show),
@@ -167,6 +177,11 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Deploy(it) => deploy::run(*it, ctx).await,
         Command::Rollback(it) => rollback::run(it, ctx).await,
         Command::Services(it) => services::run(it, ctx).await,
+        Command::Scale(it) => scale::run(it, ctx).await,
+        Command::Config(it) => config::run(it, ctx).await,
+        Command::Secret(it) => secret::run(it, ctx).await,
+        Command::Drift(it) => drift::run(it, ctx).await,
+        Command::Incident(it) => incident::run(it, ctx).await,
         Command::Start(it) => start::run(it, ctx).await,
         Command::List(it) => list::run(it, ctx).await,
         Command::Show(it) => show::run(it, ctx).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actors::marketplace::archive;
 use actors::marketplace::targets::Targets;
 use actors::runtime::compute::process;
+use actors::runtime::ports::desired::git;
 use supervisor::machine::expression;
 
 use crate::debug::HttpLimits;
@@ -15,6 +16,9 @@ use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tl
 use crate::service::{DefinitionLimits, ServiceLimits};
 
 use super::{Config, PUBLISHED, Streams};
+
+/// The copy of the repository of desired state, below the node's directory.
+const MIRROR: &str = "desired.git";
 
 const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours.saturating_mul(3_600))
@@ -34,6 +38,14 @@ impl Config {
         settings.stop_time = Duration::from_millis(self.runtime.stop_ms);
         settings.gateway.listen = self.runtime.gateways.iter().filter_map(|text| gateway(text)).collect();
         Some(settings)
+    }
+
+    /// Where it is written down how services should be; `None` where it is not. The copy is this
+    /// node's own.
+    pub fn desired_settings(&self) -> Option<git::Settings> {
+        let url = self.runtime.desired.clone()?;
+        let place = git::Place::Far { url, mirror: self.data_dir.join(MIRROR) };
+        Some(git::Settings::new(place, &self.runtime.desired_branch))
     }
 
     /// Whether the runtime platform's workers run here.

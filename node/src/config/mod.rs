@@ -13,6 +13,7 @@ mod servers;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use actors::runtime::ports::desired::git;
 use protocol::NodeId;
 use serde::{Deserialize, Serialize};
 use supervisor::machine::definition::source::SOURCE_MAX_BYTES;
@@ -319,6 +320,13 @@ settings! {
         /// How long a process may take to end after it was asked to, in milliseconds, before it is
         /// killed.
         stop_ms: u64 = 10_000,
+        /// The git repository in which it is written down how services should be, as an https://,
+        /// ssh://, user@host:path or file:/// address: one file per service,
+        /// `environments/ENVIRONMENT/SERVICE.yaml`. What is not set wants nothing, and nothing is drift.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        desired: Option<String> = None,
+        /// The branch of that repository whose tip counts.
+        desired_branch: String = "main".to_owned(),
     }
 }
 
@@ -482,6 +490,9 @@ impl Config {
             relative.is_some(),
             format!("catalog.target_roots: {:?} is not absolute", relative.map_or("", String::as_str)),
         );
+        if let Some(Err(fault)) = self.desired_settings().map(git::Repository::new) {
+            refuse(true, format!("runtime.desired: {}", fault.cause));
+        }
         for gateway in self.runtime.gateways.iter().filter(|gateway| adapters::gateway(gateway).is_none()) {
             refuse(true, format!("runtime.gateways: {gateway:?} is not NAME=ADDRESS, as in prod=127.0.0.1:8080"));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::runtime::arbiter::{Action, Command, Request, Source, Standing};
-use actors::runtime::arbitration::{Arbitration, Asker, Docket};
+use actors::runtime::arbitration::{Arbitration, Asker, Docket, event_id};
 use actors::runtime::deployment::observe::{self, Observe};
 use actors::runtime::deployment::record::Record;
 use actors::runtime::environments::{Environments, Refused, Wanted};
@@ -19,12 +19,23 @@ use protocol::runtime::{
     BindEnvironment, CreateEnvironment, EnvironmentRow, ListServices, OfService, ServiceRow, Services, SetRow,
     UnderWayRow,
 };
-use protocol::{Code, Principal, Problem, SagaId, SagaKey, Tenant, TraceId, Value};
+use protocol::{Code, Envelope, Principal, Problem, SagaId, SagaKey, Tenant, TraceId, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use supervisor::activity::{Attempt, Failure, Heartbeat, Typed};
 use supervisor::ports::{Clock, Outbox, RemoteActivities, RemoteAnswer};
+
+mod configuration;
+mod drift;
+mod incident;
+mod provisioning;
+mod scaling;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use super::local::Local;
 
 /// How long the keeper may take to look: shorter than a client's patience.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -38,24 +49,30 @@ pub struct RuntimeDesk {
     arbitration: Arbitration,
     tenancy: Tenancy,
     remote: Arc<dyn RemoteActivities>,
+    outbox: Arc<dyn Outbox>,
     clock: Arc<dyn Clock>,
+    local: Option<Local>,
 }
 
 impl RuntimeDesk {
-    /// A desk on `store`; what runs is asked through `remote`.
+    /// A desk on `store`; what runs is asked through `remote`, and what lies on the machine of the
+    /// processes is in `local`, on that machine.
     pub fn new(
         store: Arc<dyn RuntimeStore>,
         outbox: Arc<dyn Outbox>,
         clock: Arc<dyn Clock>,
         remote: Arc<dyn RemoteActivities>,
+        local: Option<Local>,
     ) -> Self {
         Self {
             environments: Environments::new(store.clone()),
             arbitration: Arbitration::new(store.clone(), outbox.clone(), clock.clone()),
-            tenancy: Tenancy::new(store.clone(), outbox, clock.clone()),
+            tenancy: Tenancy::new(store.clone(), outbox.clone(), clock.clone()),
             store,
             remote,
+            outbox,
             clock,
+            local,
         }
     }
 
@@ -80,6 +97,24 @@ impl RuntimeDesk {
                 let bound = self.environments.bind(&routed.tenant, &environment, &tenant, max_replicas).await;
                 told(&bound.map_err(refused)?)
             }
+            name::ENVIRONMENT_PROVISION => self.provision(routed, by, typed(body)?).await,
+            name::CONFIGURATION_PUBLISH => self.publish_configuration(routed, by, typed(body)?).await,
+            name::CONFIGURATION_SHOW => self.show_configuration(routed, by, typed(body)?).await,
+            name::CONFIGURATION_LIST => self.list_configurations(routed, by, typed(body)?).await,
+            name::SECRET_PUT => self.put_secret(routed, by, body).await,
+            name::SECRET_BIND => self.bind_secret(routed, by, typed(body)?).await,
+            name::SECRET_ROTATE => self.rotate_secret(routed, by, typed(body)?).await,
+            name::SECRET_LIST => self.list_secrets(routed, by, typed(body)?).await,
+            name::SCALING_APPLY => self.apply_policy(routed, by, typed(body)?).await,
+            name::SCALING_REMOVE => self.remove_policy(routed, by, &typed(body)?).await,
+            name::SCALING_LIST => self.list_policies(routed, typed(body)?).await,
+            name::SERVICE_SCALE => self.scale(routed, by, typed(body)?).await,
+            name::DRIFT_LIST => self.list_drift(routed, typed(body)?).await,
+            name::DRIFT_APPROVE => self.decide_drift(routed, by, typed(body)?, drift::Decision::Approve).await,
+            name::DRIFT_ACCEPT => self.decide_drift(routed, by, typed(body)?, drift::Decision::Accept).await,
+            name::INCIDENT_LIST => self.list_incidents(routed, typed(body)?).await,
+            name::INCIDENT_SHOW => self.show_incident(routed, by, &typed(body)?).await,
+            name::INCIDENT_CLOSE => self.close_incident(routed, by, typed(body)?).await,
             name::SERVICE_LIST => self.list(routed, by, &typed(body)?).await,
             name::SERVICE_RESUME => self.resume(routed, by, &typed(body)?).await,
             name::SERVICE_UNHOLD => self.unhold(routed, by, &typed(body)?).await,
@@ -90,19 +125,9 @@ impl RuntimeDesk {
     async fn list(&self, routed: &Routed, by: &Principal, asked: &ListServices) -> Answer {
         let tenant = &routed.tenant;
         let mut answer = Services::default();
-        let mut environments = self.environments.list(tenant).await.map_err(refused)?;
-        if let Some(only) = &asked.environment {
-            environments.retain(|environment| environment.environment_id.as_str() == only);
-        }
-        for environment in environments {
-            let (id, owner) = (&environment.environment_id, &environment.tenant_id);
-            let space = Space::Of(owner.clone());
-            let dockets = store::read_all::<Docket>(&*self.store, &space, &place::dockets(id)).await.map_err(kept)?;
-            let ours: Vec<Docket> = dockets
-                .into_iter()
-                .map(|(_, docket)| docket)
-                .filter(|docket| docket.tenant == *tenant || owner == tenant)
-                .collect();
+        for environment in self.environments_of(tenant, asked.environment.as_deref()).await? {
+            let id = &environment.environment_id;
+            let ours = self.dockets(tenant, &environment).await?;
             let seen = match ours.is_empty() {
                 true => None,
                 false => match self.observed(tenant, by, id).await {
@@ -119,6 +144,21 @@ impl RuntimeDesk {
             answer.environments.push(row(&environment));
         }
         told(&answer)
+    }
+
+    /// The environments that the tenant may use; with `only`, that one.
+    async fn environments_of(&self, tenant: &Tenant, only: Option<&str>) -> Result<Vec<Environment>, Problem> {
+        let mut environments = self.environments.list(tenant).await.map_err(refused)?;
+        environments.retain(|environment| only.is_none_or(|only| environment.environment_id.as_str() == only));
+        Ok(environments)
+    }
+
+    /// What is remembered of the services that the tenant may see in an environment.
+    async fn dockets(&self, tenant: &Tenant, environment: &Environment) -> Result<Vec<Docket>, Problem> {
+        let (owner, below) = (&environment.tenant_id, place::dockets(&environment.environment_id));
+        let dockets = store::read_all::<Docket>(&*self.store, &Space::Of(owner.clone()), &below).await;
+        let all = dockets.map_err(kept)?.into_iter().map(|(_, docket)| docket);
+        Ok(all.filter(|docket| docket.tenant == *tenant || owner == tenant).collect())
     }
 
     async fn service(
@@ -292,8 +332,20 @@ impl RuntimeDesk {
         by: &Principal,
         asked: &OfService,
     ) -> Result<(Place, Granted, Asker), Problem> {
-        let environment = EnvironmentId::new(&asked.environment).map_err(faulty)?;
         let service = ServiceId::new(&asked.service).map_err(faulty)?;
+        let (environment, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
+        let place = Place { owner: granted.owner.clone(), environment, service };
+        Ok((place, granted, asker))
+    }
+
+    /// Lets the tenant into an environment, or refuses it on record.
+    async fn enter_environment(
+        &self,
+        routed: &Routed,
+        by: &Principal,
+        environment: &str,
+    ) -> Result<(EnvironmentId, Granted, Asker), Problem> {
+        let environment = EnvironmentId::new(environment).map_err(faulty)?;
         let trace = match routed.trace.as_deref().and_then(trace_of) {
             Some(trace) => trace,
             None => TraceId::new(uuid::Uuid::new_v4().simple().to_string()).map_err(crate::service::unusable)?,
@@ -305,11 +357,56 @@ impl RuntimeDesk {
             saga: routed.id.clone(),
             key: routed.id.clone(),
             what: "service",
-            input: json!({ "command": routed.command, "environment": environment, "service": service }),
+            // Not the body: it may hold the value of a secret.
+            input: json!({ "command": routed.command, "environment": environment }),
         };
         let granted = self.tenancy.grant(&asking, &environment).await.map_err(problem)?;
-        let place = Place { owner: granted.owner.clone(), environment, service };
-        Ok((place, granted, Asker { tenant: asking.tenant, trace, saga: asking.saga }))
+        Ok((environment, granted, Asker { tenant: asking.tenant, trace, saga: asking.saga }))
+    }
+
+    /// The same for what only the environment's owner may do.
+    async fn enter_own(
+        &self,
+        routed: &Routed,
+        by: &Principal,
+        environment: &str,
+    ) -> Result<(EnvironmentId, Granted, Asker), Problem> {
+        let (environment, granted, asker) = self.enter_environment(routed, by, environment).await?;
+        if granted.owner != routed.tenant {
+            let why = format!("{environment} belongs to another tenant, and only its owner may do that");
+            return Err(Problem::new(Code::Conflict, why).mend("ask its owner, or use an environment of your own"));
+        }
+        Ok((environment, granted, asker))
+    }
+
+    /// What is remembered of a service, which the tenant may see. `None`: nothing yet.
+    async fn seen(&self, place: &Place, tenant: &Tenant) -> Result<Option<Docket>, Problem> {
+        let seen = self.arbitration.look(place).await.map_err(kept)?.map(|seen| seen.value);
+        match seen {
+            Some(docket) if docket.tenant != *tenant && place.owner != *tenant => {
+                let why = format!("the service {place} belongs to another tenant");
+                Err(Problem::new(Code::Conflict, why).mend("choose another name"))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Tells what a command did. The same `about` is the same event, however often it is told.
+    async fn tell(&self, asker: &Asker, event_type: &str, about: &[&str], payload: Value) -> Result<(), Problem> {
+        let event = Envelope {
+            event_id: event_id(event_type, about, 1).map_err(problem)?,
+            event_type: event_type.to_owned(),
+            tenant_id: asker.tenant.clone(),
+            project_id: None,
+            module_id: None,
+            trace_id: asker.trace.clone(),
+            correlation_id: asker.saga.clone(),
+            causation_id: asker.saga.clone(),
+            occurred_at: self.clock.now(),
+            payload,
+        };
+        let told = self.outbox.publish(&event).await;
+        told.map_err(|error| problem(Failure::transient("telling what a command did", error)))
     }
 }
 

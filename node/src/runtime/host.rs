@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::runtime::compute::Compute;
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
-use actors::runtime::compute::process::{Processes, Settings};
+use actors::runtime::compute::process::{Processes, Secrets, Settings};
 use actors::runtime::control::replicas::Replicas;
 use actors::runtime::deployment::{self, Ports};
 use actors::runtime::ports::metrics::scrape::{self, Scraper};
@@ -19,6 +19,7 @@ use supervisor::tree::card::Card;
 use tracing::{info, warn};
 
 use super::keeper::{self, Kept};
+use super::local::Local;
 use super::worker::Worker;
 use crate::config::Config;
 use crate::nats::Bus;
@@ -49,8 +50,10 @@ impl RuntimeHost {
         clock: Arc<dyn Clock>,
         bus: Bus,
         dispatcher: Arc<Dispatcher>,
+        local: Option<Local>,
     ) -> Option<Self> {
-        let settings = config.process_settings()?;
+        let mut settings = config.process_settings()?;
+        settings.secrets = local.map(|local| Secrets(local.secrets));
         let artifacts = config.artifacts_dir()?;
         let running_max = config.limits.attempts_per_activity;
         Some(Self { settings, artifacts, running_max, store, outbox, clock, bus, dispatcher })

@@ -9,12 +9,14 @@
 mod commands;
 mod host;
 pub mod keeper;
+mod local;
 mod ports;
 mod sagas;
 mod worker;
 
 pub use commands::RuntimeDesk;
 pub use host::RuntimeHost;
+pub use local::Local;
 pub use ports::worker_ports;
 pub use sagas::OwnSagas;
 

@@ -156,6 +156,24 @@ impl Dispatcher {
             name::EVENT_READ => self.read_events(format, routed).await,
             name::ENVIRONMENT_CREATE
             | name::ENVIRONMENT_BIND
+            | name::ENVIRONMENT_PROVISION
+            | name::CONFIGURATION_PUBLISH
+            | name::CONFIGURATION_SHOW
+            | name::CONFIGURATION_LIST
+            | name::DRIFT_LIST
+            | name::DRIFT_APPROVE
+            | name::DRIFT_ACCEPT
+            | name::INCIDENT_LIST
+            | name::INCIDENT_SHOW
+            | name::INCIDENT_CLOSE
+            | name::SCALING_APPLY
+            | name::SCALING_REMOVE
+            | name::SCALING_LIST
+            | name::SECRET_PUT
+            | name::SECRET_BIND
+            | name::SECRET_ROTATE
+            | name::SECRET_LIST
+            | name::SERVICE_SCALE
             | name::SERVICE_LIST
             | name::SERVICE_RESUME
             | name::SERVICE_UNHOLD => self.runtime.handle(&routed, &by, self.read(format, &routed)?).await,

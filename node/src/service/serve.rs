@@ -291,6 +291,9 @@ fn whole(message: &Message) -> bytes::Bytes {
         }
     }
     bytes.extend(b"\r\n");
-    bytes.extend(&message.payload);
+    // A value is nowhere but where secrets are kept; who sent it sends it again.
+    if !message.subject.ends_with(name::SECRET_PUT) {
+        bytes.extend(&message.payload);
+    }
     bytes.into()
 }

@@ -77,6 +77,17 @@ pub struct Configuration {
     pub variables: Variables,
 }
 
+/// A secret that processes find in a variable: which one, never its value. The value is read when a
+/// process is started, and is on no disk and in no log of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Where it is kept.
+    pub name: String,
+    /// Which version.
+    pub version: u64,
+}
+
 /// The most a replica may take, as far as the place it runs in can hold it to that; what it cannot
 /// is said in [`ObservedReplica::unlimited`](super::observed::ObservedReplica::unlimited).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +125,9 @@ pub struct Set {
     /// What it is configured with.
     #[serde(default)]
     pub configuration: Configuration,
+    /// Variables that hold secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretRef>,
     /// Ports besides the one for HTTP, which is always given as `PORT`: `admin` is given as
     /// `PORT_ADMIN`.
     #[serde(default)]
@@ -151,7 +165,10 @@ impl Set {
         if texts.map(String::len).sum::<usize>() > TEXT_BYTES_MAX {
             return bad(format!("arguments and variables are longer than {TEXT_BYTES_MAX} bytes"));
         }
-        for name in variables.keys() {
+        if let Some(name) = self.secrets.keys().find(|name| variables.contains_key(*name)) {
+            return bad(format!("the variable {name:?} is a secret and a configuration; call one something else"));
+        }
+        for name in variables.keys().chain(self.secrets.keys()) {
             let taken = name == "PORT" || name.starts_with("PORT_") || name.starts_with(RESERVED);
             if name.is_empty() || name.contains('=') || taken {
                 return bad(format!("the variable {name:?} cannot be set; call it something else"));

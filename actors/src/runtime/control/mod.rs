@@ -8,6 +8,8 @@
 //! carrying   the small actions: scaling, configuring, refreshing, draining
 //! switching  from one set to another, for those of them that change what runs
 //! replicas   where the replicas of a service are, for their metrics
+//! seen       what runs, in the words of drift detection
+//! telling    what a worker says, so that saying it again is saying nothing
 //! probes     which probes a workload has, and where its replicas answer them
 //! sagas      the port to what is larger: a deployment, a restore
 //! ```
@@ -24,16 +26,24 @@ use supervisor::worker::Worker;
 
 pub mod asking;
 pub mod carrying;
+pub mod configuration;
+pub mod deployment;
 pub mod desk;
+pub mod drift;
 pub mod health;
 pub mod inventory;
 pub mod probes;
 pub mod replicas;
 pub mod sagas;
 pub mod scaling;
+pub mod secrets;
+mod seen;
 #[cfg(test)]
 mod stage;
 mod switching;
+mod telling;
+#[cfg(test)]
+mod world;
 
 pub use asking::Said;
 pub use carrying::Carried;
@@ -45,8 +55,12 @@ use super::deployment::record::Running;
 /// The workers. Every node of a cluster has the same.
 pub fn workers(ports: &Ports) -> Vec<Arc<dyn Worker>> {
     vec![
+        Arc::new(deployment::RuntimeDeployment::new(ports)),
         Arc::new(health::Health::new(ports)),
         Arc::new(scaling::Scaling::new(ports)),
+        Arc::new(drift::DriftDetection::new(ports)),
+        Arc::new(configuration::ConfigurationSync::new(ports)),
+        Arc::new(secrets::SecretRotation::new(ports)),
         Arc::new(inventory::Inventory::new(ports)),
     ]
 }

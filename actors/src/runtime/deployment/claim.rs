@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use protocol::Value;
+use protocol::{Principal, Value};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
@@ -18,7 +18,7 @@ use super::plan::{Planned, plan};
 use super::record::{Record, Wanted};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::{BUSY, Docket, REFUSED, Written};
-use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, EnvironmentId, ServiceId};
+use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
 use crate::runtime::place;
 use crate::runtime::store::{self, Error, Read, TRIES};
 
@@ -34,6 +34,8 @@ pub enum Kind {
     Deploy,
     /// The last good revision comes back (H07).
     Restore,
+    /// What is wanted comes back (R064).
+    Remediate,
 }
 
 /// For which part it is asked. A body may claim to be less than a person, never more: a person may
@@ -48,6 +50,8 @@ pub enum Asks {
     Sync,
     /// `RuntimeHealthWorker`.
     Health,
+    /// `DriftDetectionWorker`.
+    Drift,
 }
 
 impl From<Asks> for Source {
@@ -56,6 +60,7 @@ impl From<Asks> for Source {
             Asks::Operator => Self::Operator,
             Asks::Sync => Self::Sync,
             Asks::Health => Self::Health,
+            Asks::Drift => Self::Drift,
         }
     }
 }
@@ -80,6 +85,12 @@ pub struct Input {
     /// Why it must go.
     #[serde(default)]
     pub why: Option<String>,
+    /// What differs from what is wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<DriftKind>,
+    /// Who approved that it is put right (R073).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<Principal>,
     /// What comes.
     #[serde(flatten)]
     pub wanted: Wanted,

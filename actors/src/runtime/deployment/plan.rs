@@ -1,6 +1,8 @@
 //! What a deployment is to do, from what is wanted and what the arbiter knows: read on one state, so
 //! that it fits the decision made on the same state.
 
+use std::collections::BTreeMap;
+
 use protocol::Time;
 use supervisor::activity::{Attempt, Failure};
 
@@ -11,10 +13,11 @@ use crate::runtime::arbiter::{Action, Command, Request, ServiceState};
 use crate::runtime::arbitration::Docket;
 use crate::runtime::configurations;
 use crate::runtime::model::{
-    Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision, SecretBinding,
+    Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision, SecretBindingId,
 };
 use crate::runtime::place::Place;
-use crate::runtime::store::{self, Read};
+use crate::runtime::secrets::bindings;
+use crate::runtime::store;
 
 /// Replicas of a service that was never told how many.
 const REPLICAS: u32 = 1;
@@ -40,7 +43,17 @@ pub(super) async fn plan(
     let state = &seen.state;
     let begin = Begin { attempt, place: &entered.place, id: &id, at };
     let (record, command) = match input.kind {
-        Kind::Deploy => deploy(desk, entered, state, &input.wanted, &begin).await?,
+        Kind::Deploy => {
+            let record = deploy(desk, entered, seen, &input.wanted, DeploymentKind::Deploy, &begin).await?;
+            let to = record.comes.revision.clone();
+            (record, Command::Deploy { to })
+        }
+        Kind::Remediate => {
+            let wanted = as_it_ran(desk, entered, state, &input.wanted).await?;
+            let record = deploy(desk, entered, seen, &wanted, DeploymentKind::Remediate, &begin).await?;
+            let (to, kinds) = (record.comes.revision.clone(), input.kinds.clone());
+            (record, Command::RemediateDrift { to, kinds, approved_by: input.approved_by.clone() })
+        }
         Kind::Restore => restore(desk, entered, state, input, &begin).await?,
     };
     let request = Request {
@@ -56,32 +69,29 @@ pub(super) async fn plan(
 async fn deploy(
     desk: &Desk,
     entered: &Entered,
-    state: &ServiceState,
+    seen: &Docket,
     wanted: &Wanted,
+    kind: DeploymentKind,
     begin: &Begin<'_>,
-) -> Result<(Record, Command), Failure> {
+) -> Result<Record, Failure> {
+    let state = &seen.state;
     wanted.workload.check().map_err(faulty)?;
     let Some(image) = wanted.artifact.clone() else {
         return Err(faulty(Fault::new("artifact", "it is missing", "name what to deploy")));
     };
     let current = state.current.as_ref();
-    let configuration = match &wanted.configuration {
-        None => current.and_then(|current| current.configuration.clone()),
+    let entries = wanted.configuration.as_ref().filter(|_| wanted.configuration_at.is_none());
+    let configuration = match entries {
+        None if wanted.configuration_at.is_some() => wanted.configuration_at.clone(),
+        None => match current {
+            Some(current) => current.configuration.clone(),
+            // What was published before there was anything that could run on it.
+            None => configurations::newest(&*desk.ports.store, &entered.place).await?.map(|sync| sync.newest),
+        },
         Some(entries) if entries.is_empty() => None,
-        Some(entries) => Some(configurations::publish(&*desk.ports.store, &entered.place, entries).await?),
+        Some(entries) => Some(configurations::publish(&*desk.ports.store, &entered.place, entries).await?.at),
     };
-    let mut secrets = wanted.secrets.clone();
-    for (binding, version) in &mut secrets {
-        let name = entered.place.secret(binding);
-        let known = store::read::<SecretBinding>(&*desk.ports.store, &entered.place.space(), &name).await?;
-        let Some(Read { value: known, .. }) = known else {
-            let why = format!("there is no secret {binding} in {}; bind it first", entered.place.environment);
-            return Err(Failure::named("SecretMissing", why));
-        };
-        if *version == 0 {
-            *version = known.version;
-        }
-    }
+    let secrets = secrets(desk, entered, seen, &wanted.secrets).await?;
     let before = match state.replicas {
         0 => REPLICAS,
         replicas => replicas,
@@ -103,9 +113,48 @@ async fn deploy(
         None => None,
     };
     let from = current.map(|current| current.image.clone());
-    let comes = Running::new(revision.clone(), wanted.workload.clone());
-    let record = begin.record(DeploymentKind::Deploy, from, comes, previous);
-    Ok((record, Command::Deploy { to: revision }))
+    let comes = Running::new(revision, wanted.workload.clone());
+    Ok(begin.record(kind, from, comes, previous))
+}
+
+/// What is wanted, with all that nobody wrote down as it ran: ports and limits are no drift.
+async fn as_it_ran(desk: &Desk, entered: &Entered, state: &ServiceState, wanted: &Wanted) -> Result<Wanted, Failure> {
+    let Some(current) = &state.current else { return Ok(wanted.clone()) };
+    let ran = running(desk, entered, current, &current.deployment_id).await?.workload;
+    let mut wanted = wanted.clone();
+    let given = std::mem::replace(&mut wanted.workload, ran);
+    if !given.command.is_empty() {
+        wanted.workload.command = given.command;
+    }
+    wanted.workload.probe = given.probe.or(wanted.workload.probe);
+    wanted.workload.strategy = given.strategy;
+    Ok(wanted)
+}
+
+/// The secrets that are named, and those that the service is bound to. 0 stands for the version that
+/// counts.
+async fn secrets(
+    desk: &Desk,
+    entered: &Entered,
+    seen: &Docket,
+    named: &BTreeMap<SecretBindingId, u64>,
+) -> Result<BTreeMap<SecretBindingId, u64>, Failure> {
+    let place = &entered.place;
+    let known = bindings(&*desk.ports.store, &place.owner, &place.environment).await?;
+    let bound = known.values().filter(|known| known.bound.contains(&place.service));
+    let mut secrets: BTreeMap<_, _> = bound.map(|known| (known.secret_binding_id.clone(), known.version)).collect();
+    for (binding, version) in named {
+        // Whoever may use the environment may not therefore read what its owner keeps there.
+        let known =
+            known.get(binding).filter(|known| seen.tenant == place.owner || known.bound.contains(&place.service));
+        let Some(known) = known else {
+            let why =
+                format!("there is no secret {binding} in {} for {}; bind it first", place.environment, place.service);
+            return Err(Failure::named("SecretMissing", why));
+        };
+        secrets.insert(binding.clone(), if *version == 0 { known.version } else { *version });
+    }
+    Ok(secrets)
 }
 
 async fn restore(

@@ -9,16 +9,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 
-use crate::runtime::compute::set::{Configuration, Limits, PROGRAM, Set, SetId, Variables};
+use crate::runtime::compute::set::{Configuration, Limits, PROGRAM, SecretRef, Set, SetId, Variables};
+use crate::runtime::model::secret::variable;
 use crate::runtime::model::service::PROBES_MAX;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
-    Deployment, DeploymentKind, Digest, Fault, ProbeSpec, Revision, RuntimeConfiguration, SecretBindingId, Strategy,
-    fault, millis,
+    ConfigurationRef, Deployment, DeploymentKind, Digest, Fault, ProbeSpec, Revision, RuntimeConfiguration,
+    SecretBindingId, Strategy, fault, millis,
 };
 use crate::runtime::place::Place;
 use crate::runtime::probing::HealthProbe;
 use crate::runtime::rollout::RolloutState;
+use crate::runtime::secrets::reference;
 use crate::runtime::store::{self, RuntimeStore};
 
 /// What runs, besides the image and its configuration, and how it takes over.
@@ -109,6 +111,11 @@ impl Running {
                 Configuration { version: at.to_string(), variables: Variables(read.value.entries) }
             }
         };
+        let mut secrets = BTreeMap::new();
+        for (binding, version) in &self.revision.secrets {
+            let name = reference(&place.environment, binding)?.to_string();
+            secrets.insert(variable(binding), SecretRef { name, version: *version });
+        }
         let command = self.workload.command.first().cloned().unwrap_or_else(|| PROGRAM.to_owned());
         Ok(Set {
             id: self.id(place),
@@ -116,6 +123,7 @@ impl Running {
             command,
             args: self.workload.command.iter().skip(1).cloned().collect(),
             configuration,
+            secrets,
             ports: self.workload.ports.clone(),
             limits: self.workload.limits,
             replicas: self.revision.replicas,
@@ -226,6 +234,9 @@ pub struct Wanted {
     /// Its configuration; what it was when absent.
     #[serde(default)]
     pub configuration: Option<BTreeMap<String, String>>,
+    /// Its configuration as a version that is there; counts before `configuration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_at: Option<ConfigurationRef>,
     /// Its secrets; 0 stands for the current version.
     #[serde(default)]
     pub secrets: BTreeMap<SecretBindingId, u64>,

@@ -39,12 +39,22 @@ pub enum FindingState {
         /// Who.
         by: Principal,
     },
+    /// Somebody decided that it is to be put right (R073, R076).
+    Approved {
+        /// Who.
+        by: Principal,
+        /// When.
+        at: Time,
+    },
     /// Its correction was asked for.
     Remediating {
         /// Under which key.
         key: RequestKey,
         /// Since when.
         since: Time,
+        /// Who approved it, where somebody had to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approved_by: Option<Principal>,
     },
     /// It is gone.
     Resolved {
@@ -81,11 +91,27 @@ pub struct DriftFinding {
     pub opened_at: Time,
 }
 
+impl FindingState {
+    /// Who decided that it is to be put right.
+    pub const fn approved_by(&self) -> Option<&Principal> {
+        match self {
+            Self::Approved { by, .. } | Self::Remediating { approved_by: Some(by), .. } => Some(by),
+            Self::Open
+            | Self::Accepted { .. }
+            | Self::Remediating { approved_by: None, .. }
+            | Self::Resolved { .. } => None,
+        }
+    }
+}
+
 impl DriftFinding {
     /// Whether it is still there.
     pub const fn is_open(&self) -> bool {
         match self.state {
-            FindingState::Open | FindingState::Accepted { .. } | FindingState::Remediating { .. } => true,
+            FindingState::Open
+            | FindingState::Accepted { .. }
+            | FindingState::Approved { .. }
+            | FindingState::Remediating { .. } => true,
             FindingState::Resolved { .. } => false,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use protocol::Time;
+use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
 use super::fault::{self, Fault};
@@ -36,6 +36,24 @@ pub struct SecretBinding {
     pub rotation_period: Option<Duration>,
     /// The workloads that use it.
     pub bound: BTreeSet<ServiceId>,
+    /// Somebody wants it rotated; taken away when that begins, so that no lost event loses the wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Requested>,
+}
+
+/// A wish for a rotation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requested {
+    /// Whose.
+    pub by: Principal,
+    /// When.
+    pub at: Time,
+}
+
+/// The variable in which processes find a secret: its name, as variables are written.
+pub fn variable(binding: &SecretBindingId) -> String {
+    binding.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 
 impl SecretBinding {
@@ -50,6 +68,18 @@ impl SecretBinding {
                 format!("use {} ms or more", PERIOD_MIN.as_millis()),
             )),
             Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_under_its_own_name() {
+        for (name, expected) in [("database", "DATABASE"), ("api-key.v2", "API_KEY_V2")] {
+            assert_eq!(variable(&SecretBindingId::new(name).unwrap()), expected);
         }
     }
 }

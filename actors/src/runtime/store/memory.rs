@@ -28,6 +28,11 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// How often anything was written: a run that changes nothing writes nothing (W074).
+    pub fn writes(&self) -> u64 {
+        self.inner().writes
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

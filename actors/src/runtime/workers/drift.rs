@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::Time;
+use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Difference, compare, hash};
@@ -109,6 +109,9 @@ pub struct Correction {
     pub findings: Vec<FindingHash>,
     /// Whether it waits for an approval.
     pub needs_approval: bool,
+    /// Who approved it. Whoever approves one finding of a service approves its correction: all of
+    /// them are put right by the same deployment.
+    pub approved_by: Option<Principal>,
 }
 
 /// What follows. Empty when nothing changed: then nothing is written and nothing is said (R068).
@@ -153,10 +156,14 @@ pub fn detect(look: &Look<'_>, now: Time) -> Result<Drift, Fault> {
         let finding = merge(look, hash, &difference, now, &mut drift);
         let remedy = look.policy.remedy(finding.kind, look.stage);
         match (remedy, &finding.state) {
-            (_, FindingState::Accepted { .. }) | (Remedy::Review | Remedy::None, _) => {}
+            (_, FindingState::Accepted { .. }) | (Remedy::None, _) => {}
+            (Remedy::Review, state) if state.approved_by().is_none() || finding.kind == DriftKind::Unmanaged => {}
             (
-                Remedy::Automatic | Remedy::AfterApproval,
-                FindingState::Open | FindingState::Remediating { .. } | FindingState::Resolved { .. },
+                Remedy::Automatic | Remedy::AfterApproval | Remedy::Review,
+                FindingState::Open
+                | FindingState::Approved { .. }
+                | FindingState::Remediating { .. }
+                | FindingState::Resolved { .. },
             ) => correct.entry(difference.service).or_default().push((remedy, finding)),
         }
     }
@@ -167,7 +174,10 @@ pub fn detect(look: &Look<'_>, now: Time) -> Result<Drift, Fault> {
         }
         let corrected = match finding.state {
             FindingState::Remediating { .. } => true,
-            FindingState::Open | FindingState::Accepted { .. } | FindingState::Resolved { .. } => false,
+            FindingState::Open
+            | FindingState::Accepted { .. }
+            | FindingState::Approved { .. }
+            | FindingState::Resolved { .. } => false,
         };
         drift.resolved.push((DriftFinding { state: FindingState::Resolved { at: now }, ..finding.clone() }, corrected));
     }
@@ -232,12 +242,14 @@ fn correction(
         parts.push(format!("{}#{}", finding.hash, finding.opened));
     }
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let approved_by = findings.iter().find_map(|(_, finding)| finding.state.approved_by().cloned());
     let key = format!("drift/{environment}/{service_id}/{:016x}", crate::runtime::model::ids::spread(&parts));
     Ok(Correction {
         key: RequestKey::new(key)?,
         kinds: findings.iter().map(|(_, finding)| finding.kind).collect::<BTreeSet<_>>().into_iter().collect(),
         findings: findings.iter().map(|(_, finding)| finding.hash.clone()).collect(),
-        needs_approval: findings.iter().any(|(remedy, _)| *remedy == Remedy::AfterApproval),
+        needs_approval: approved_by.is_none() && findings.iter().any(|(remedy, _)| *remedy == Remedy::AfterApproval),
+        approved_by,
         service_id,
     })
 }

@@ -177,7 +177,7 @@ fn replicas_that_a_policy_owns_are_no_drift() {
 fn a_drift_that_comes_back_is_opened_again() {
     let mut world = World::new(Stage::Dev, vec![spec(1, 1, 2)], vec![there(1, 2, 2)]);
     let first = world.look();
-    world.mark(&FindingState::Remediating { key: first.corrections[0].key.clone(), since: at(150) });
+    world.mark(&FindingState::Remediating { key: first.corrections[0].key.clone(), since: at(150), approved_by: None });
     assert!(world.look().is_quiet());
     world.observed[0] = there(1, 1, 2);
     let gone = world.look();

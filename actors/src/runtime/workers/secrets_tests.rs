@@ -20,6 +20,7 @@ fn binding(bound: impl IntoIterator<Item = u8>) -> SecretBinding {
         rotated_at: Time::from_micros(0),
         rotation_period: Some(Duration::from_secs(3600)),
         bound: names(bound),
+        requested: None,
     }
 }
 

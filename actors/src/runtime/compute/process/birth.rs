@@ -12,6 +12,7 @@ use super::super::observed::{Exit, ExitHow};
 use super::proc::{self, Identity, Marker};
 use super::record::{Process, Record};
 use super::replica::Replica;
+use super::secrets::Values;
 use super::shared::Shared;
 use super::start::{Start, free_ports, say};
 use super::steps::Step;
@@ -26,12 +27,22 @@ pub fn marker(shared: &Shared, record: &Record) -> Marker {
     }
 }
 
-/// Starts the process of `replica`. `None`: it could not be started, which counts as a failure.
-/// Blocks, and is not to be left half way.
-pub fn start(shared: &Shared, replica: &Replica) -> io::Result<Option<Identity>> {
+/// Starts the process of `replica` with these values of its secrets. `None`: it could not be
+/// started, which counts as a failure. Blocks, and is not to be left half way.
+pub fn start(shared: &Shared, replica: &Replica, secrets: Result<Values, String>) -> io::Result<Option<Identity>> {
     let _changing = replica.changing();
     shared.check_open()?;
     let mut record = replica.record();
+    let log = shared.store.log(&record.set.environment, &record.id);
+    let secrets = match secrets {
+        Ok(secrets) => secrets,
+        Err(why) => {
+            say(&log, &format!("{:?} is not started: {why}", replica.set.command))?;
+            ended(shared, &mut record, ExitHow::NotStarted);
+            put(shared, replica, &record)?;
+            return Ok(None);
+        }
+    };
     let mut ports = free_ports(1 + replica.set.ports.len())?.into_iter();
     record.port = ports.next().unwrap_or_default();
     record.ports = replica.set.ports.iter().cloned().zip(ports).collect::<BTreeMap<_, _>>();
@@ -40,9 +51,9 @@ pub fn start(shared: &Shared, replica: &Replica) -> io::Result<Option<Identity>>
     record.renew = None;
     put(shared, replica, &record)?;
     shared.steps.done(Step::Intended);
-    let log = shared.store.log(&record.set.environment, &record.id);
     let start = Start {
         set: &replica.set,
+        secrets: &secrets,
         marker: marker(shared, &record),
         artifact: &shared.shelf.path(&replica.set.digest),
         path: &shared.settings.path,

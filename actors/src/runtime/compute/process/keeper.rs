@@ -20,6 +20,7 @@ use super::birth::{self, change, marker};
 use super::logs;
 use super::record::Process;
 use super::replica::{Replica, address};
+use super::secrets;
 use super::shared::Shared;
 
 /// Failures in a row from which on it is called a crash loop.
@@ -94,7 +95,9 @@ impl Keeper {
             return Ok(None);
         }
         self.replica.set_state(ReplicaState::Starting);
-        let Some(identity) = self.blocking(birth::start).await? else { return Ok(None) };
+        let secrets = secrets::values(self.shared.settings.secrets.as_ref(), &self.replica.set).await;
+        let start = move |shared: &Shared, replica: &Replica| birth::start(shared, replica, secrets);
+        let Some(identity) = self.blocking(start).await? else { return Ok(None) };
         info!(replica = record.id, pid = identity.pid, "started");
         Alive::open(identity)
     }

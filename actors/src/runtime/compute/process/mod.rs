@@ -38,6 +38,7 @@ mod logs;
 pub mod proc;
 mod record;
 mod replica;
+mod secrets;
 pub mod settings;
 mod shared;
 mod shelf;
@@ -48,6 +49,7 @@ mod verbs;
 
 use record::Record;
 use replica::Replica;
+pub use secrets::Secrets;
 pub use settings::Settings;
 use shared::{Environment, Shared};
 use steps::{Steps, Uninterrupted};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::gateway;
+use super::secrets::Secrets;
 
 /// How processes are kept.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct Settings {
     /// A control group, version 2, that was delegated to us, for limits. `None`: see
     /// [`limits`](super::limits).
     pub cgroup: Option<PathBuf>,
+    /// Where processes' secrets are kept. `None`: a set that needs any is not started.
+    pub secrets: Option<Secrets>,
     /// The gateways.
     pub gateway: gateway::Settings,
 }
@@ -63,6 +66,7 @@ impl Settings {
             log_bytes: 16 << 20,
             logs_kept: 50,
             cgroup: None,
+            secrets: None,
             gateway: gateway::Settings::default(),
         }
     }

@@ -1,9 +1,11 @@
 //! Starts one process that outlives us, without a shell.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use super::super::set::Set;
 use super::proc::{MARKER, Marker};
+use super::secrets::Values;
 
 /// How often, and after which pauses, a program that counts as being written is tried.
 const BUSY_TRIES: u32 = 20;
@@ -22,6 +25,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub struct Start<'a> {
     /// What to run.
     pub set: &'a Set,
+    /// The values of its secrets.
+    pub secrets: &'a Values,
     /// Whose it is.
     pub marker: Marker,
     /// Where its artifact was unpacked; it starts there.
@@ -51,6 +56,7 @@ impl Start<'_> {
             .env_clear()
             .env("PATH", self.path)
             .envs(&self.set.configuration.variables.0)
+            .envs(self.secrets.iter().map(|(name, value)| (name, OsStr::from_bytes(value.reveal()))))
             .env("PORT", self.port.to_string())
             .env(MARKER, self.marker.text())
             .env("SKALD_ENVIRONMENT", &self.set.id.environment)

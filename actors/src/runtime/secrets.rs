@@ -1,0 +1,300 @@
+//! Secrets of environments: values are kept in a [`SecretStore`], and what is known of them besides
+//! their values stands in a [`SecretBinding`].
+//!
+//! The first value is current at once, because nothing uses the secret yet. Every later one only
+//! waits: `SecretRotationWorker` brings it into use, tested and with a way back. That somebody wants
+//! a rotation stands in the binding, so that a lost event loses nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::{Principal, Tenant, Time};
+use supervisor::activity::Failure;
+
+use super::model::secret::Requested;
+use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
+use super::place;
+use super::ports::secrets::{Label, Secret, SecretName, SecretStore, Which};
+use super::store::{self, RuntimeStore, Space};
+use super::workers::secrets::{Phase, Rotation};
+
+/// The error name of a value that no process could be given.
+pub const BAD_VALUE: &str = "BadValue";
+/// The error name of a secret that is not there.
+pub const UNKNOWN: &str = "UnknownSecret";
+
+/// The secrets of one environment.
+#[derive(Clone)]
+pub struct Secrets {
+    store: Arc<dyn RuntimeStore>,
+    values: Arc<dyn SecretStore>,
+    owner: Tenant,
+    environment: EnvironmentId,
+}
+
+/// What came of putting a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// It is the first one, and counts.
+    Current(u64),
+    /// It waits for a rotation.
+    Pending(u64),
+}
+
+fn faulty(fault: Fault) -> Failure {
+    Failure::named("BadArguments", fault.to_string())
+}
+
+/// Where the value of a secret is kept.
+pub fn reference(environment: &EnvironmentId, binding: &SecretBindingId) -> Result<SecretName, Failure> {
+    SecretName::new(format!("{environment}/{binding}")).map_err(faulty)
+}
+
+/// Whether a process can be given `value`: it becomes a variable.
+pub fn usable(value: &Secret) -> Result<(), Failure> {
+    let why = match std::str::from_utf8(value.reveal()) {
+        _ if value.is_empty() => "it is empty",
+        Err(_) => "it is not UTF-8",
+        Ok(text) if text.contains('\0') => "it has a zero byte in it",
+        Ok(_) => return Ok(()),
+    };
+    Err(Failure::named(BAD_VALUE, format!("the value cannot be a variable of a process: {why}; put another one")))
+}
+
+impl Secrets {
+    /// The secrets of `environment`, which is `owner`'s.
+    pub fn new(
+        store: Arc<dyn RuntimeStore>,
+        values: Arc<dyn SecretStore>,
+        owner: Tenant,
+        environment: EnvironmentId,
+    ) -> Self {
+        Self { store, values, owner, environment }
+    }
+
+    fn space(&self) -> Space {
+        Space::Of(self.owner.clone())
+    }
+
+    fn name(&self, binding: &SecretBindingId) -> String {
+        format!("{}/{binding}", place::secrets(&self.environment))
+    }
+
+    /// Keeps `value`. The same `token` again keeps it once.
+    pub async fn put(
+        &self,
+        binding: &SecretBindingId,
+        token: &RequestKey,
+        value: Secret,
+        by: &Principal,
+        now: Time,
+    ) -> Result<Put, Failure> {
+        let at = reference(&self.environment, binding)?;
+        let known = self.values.describe(&at).await?;
+        if known.as_ref().is_none_or(|known| known.labels.current.is_none()) {
+            usable(&value)?;
+        }
+        let version = self.values.create_version(&at, token, value).await?;
+        let described = self.values.describe(&at).await?.ok_or_else(|| unknown(&self.environment, binding))?;
+        let current = match described.labels.current {
+            Some(current) => current,
+            None => {
+                self.values.set_labels(&at, described.labels, described.labels.with_current(version)).await?;
+                version
+            }
+        };
+        let waits = described.labels.pending == Some(version) && current != version;
+        store::change(&*self.store, &self.space(), &self.name(binding), |there: Option<&SecretBinding>| {
+            let mut next = there.cloned().unwrap_or_else(|| SecretBinding {
+                secret_binding_id: binding.clone(),
+                environment_id: self.environment.clone(),
+                reference: at.to_string(),
+                version: current,
+                rotated_at: now,
+                rotation_period: None,
+                bound: BTreeSet::new(),
+                requested: None,
+            });
+            if waits {
+                next.requested.get_or_insert_with(|| Requested { by: by.clone(), at: now });
+            }
+            (there != Some(&next)).then_some(next)
+        })
+        .await?;
+        Ok(if waits { Put::Pending(version) } else { Put::Current(version) })
+    }
+
+    /// Lets `service` use the secret from its next deployment on, and says how often it is rotated by
+    /// itself: `Some(None)` takes the schedule away, `None` leaves it.
+    pub async fn bind(
+        &self,
+        binding: &SecretBindingId,
+        service: Option<&ServiceId>,
+        every: Option<Option<Duration>>,
+    ) -> Result<SecretBinding, Failure> {
+        let mut fault = None;
+        let stands =
+            store::change(&*self.store, &self.space(), &self.name(binding), |there: Option<&SecretBinding>| {
+                let mut next = there?.clone();
+                next.bound.extend(service.cloned());
+                next.rotation_period = every.unwrap_or(next.rotation_period);
+                fault = next.check().err();
+                (fault.is_none() && there != Some(&next)).then_some(next)
+            })
+            .await?;
+        match fault {
+            Some(fault) => Err(faulty(fault)),
+            None => stands.ok_or_else(|| unknown(&self.environment, binding)),
+        }
+    }
+
+    /// Wants the secret rotated. Answers whether that is new: a rotation that goes on is not asked
+    /// for again (W049).
+    pub async fn request(&self, binding: &SecretBindingId, by: &Principal, now: Time) -> Result<bool, Failure> {
+        let rotating = match self.rotation(binding).await? {
+            Some(rotation) => goes_on(&rotation),
+            None => false,
+        };
+        let mut new = false;
+        let stands =
+            store::change(&*self.store, &self.space(), &self.name(binding), |there: Option<&SecretBinding>| {
+                let there = there?;
+                new = there.requested.is_none() && !rotating;
+                new.then(|| SecretBinding { requested: Some(Requested { by: by.clone(), at: now }), ..there.clone() })
+            })
+            .await?;
+        stands.map(|_| new).ok_or_else(|| unknown(&self.environment, binding))
+    }
+
+    /// All of them, by name.
+    pub async fn list(&self) -> Result<Vec<SecretBinding>, Failure> {
+        Ok(bindings(&*self.store, &self.owner, &self.environment).await?.into_values().collect())
+    }
+
+    /// The rotation that goes on, or the last one.
+    pub async fn rotation(&self, binding: &SecretBindingId) -> Result<Option<Rotation>, Failure> {
+        let name = place::rotation(&self.environment, binding);
+        Ok(store::read::<Rotation>(&*self.store, &self.space(), &name).await?.map(|read| read.value))
+    }
+
+    /// The version that counts, for whoever checks that the store and the binding agree.
+    pub async fn current(&self, binding: &SecretBindingId) -> Result<u64, Failure> {
+        let at = reference(&self.environment, binding)?;
+        Ok(self.values.get(&at, Which::Labelled(Label::Current)).await?.0)
+    }
+}
+
+/// All secrets of an environment; no value is among what is known of them.
+pub async fn bindings(
+    store: &dyn RuntimeStore,
+    owner: &Tenant,
+    environment: &EnvironmentId,
+) -> Result<BTreeMap<SecretBindingId, SecretBinding>, Failure> {
+    let all = store::read_all::<SecretBinding>(store, &Space::Of(owner.clone()), &place::secrets(environment)).await?;
+    Ok(all.into_iter().map(|(_, binding)| (binding.secret_binding_id.clone(), binding)).collect())
+}
+
+/// Whether a rotation has not ended.
+pub const fn goes_on(rotation: &Rotation) -> bool {
+    match rotation.phase {
+        Phase::Doing { .. } | Phase::Confirming { .. } => true,
+        Phase::Done | Phase::Kept { .. } => false,
+    }
+}
+
+fn unknown(environment: &EnvironmentId, binding: &SecretBindingId) -> Failure {
+    let why = format!(
+        "there is no secret {binding} in {environment}; keep a value with `skald secret put {binding} --environment \
+         {environment}`"
+    );
+    Failure::named(UNKNOWN, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
+    use crate::runtime::store::MemoryStore;
+    use supervisor::ports::Clock;
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Time {
+            Time::from_micros(1_700_000_000_000_000)
+        }
+    }
+
+    struct World {
+        secrets: Secrets,
+        store: Arc<MemoryStore>,
+        _dir: tempfile::TempDir,
+    }
+
+    async fn world() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let values = SealedFiles::open(Settings::new(dir.path()), Arc::new(Noon)).await.unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let dev = EnvironmentId::new("dev").unwrap();
+        let secrets = Secrets::new(store.clone(), Arc::new(values), Tenant::new("acme").unwrap(), dev);
+        World { secrets, store, _dir: dir }
+    }
+
+    fn db() -> SecretBindingId {
+        SecretBindingId::new("db").unwrap()
+    }
+
+    async fn put(world: &World, token: &str, value: &str) -> Result<Put, Failure> {
+        let ann = Principal::new("ann").unwrap();
+        let token = RequestKey::new(token).unwrap();
+        world.secrets.put(&db(), &token, Secret::new(value), &ann, Noon.now()).await
+    }
+
+    /// W049, D602: a value that comes later waits for its rotation, and a repeated command keeps one.
+    #[tokio::test]
+    async fn the_first_value_counts_and_later_ones_wait() {
+        let world = world().await;
+        assert_eq!(put(&world, "a", "hunter2").await.unwrap(), Put::Current(1));
+        assert_eq!(put(&world, "a", "hunter2").await.unwrap(), Put::Current(1));
+        assert_eq!(world.secrets.list().await.unwrap()[0].requested, None);
+        assert_eq!(put(&world, "b", "hunter3").await.unwrap(), Put::Pending(2));
+        let known = world.secrets.list().await.unwrap().remove(0);
+        assert_eq!((known.version, known.requested.is_some()), (1, true));
+        assert_eq!(world.secrets.current(&db()).await.unwrap(), 1);
+        let kept = world.store.list(&Space::Of(Tenant::new("acme").unwrap()), "secret").await.unwrap();
+        let kept = format!("{:?}", kept.iter().map(|(_, it)| it.bytes.clone()).collect::<Vec<_>>());
+        assert!(!kept.contains("hunter"), "no value is in the store: {kept}");
+    }
+
+    #[tokio::test]
+    async fn what_no_process_could_be_given_is_refused_without_being_shown() {
+        let world = world().await;
+        let refused = put(&world, "a", "hunter2\0").await.unwrap_err();
+        assert_eq!(refused.error, BAD_VALUE);
+        assert!(!refused.cause.contains("hunter"), "{refused:?}");
+        let nobody = world.secrets.bind(&db(), None, None).await.unwrap_err();
+        assert_eq!(nobody.error, UNKNOWN);
+    }
+
+    #[tokio::test]
+    async fn a_wish_for_a_rotation_is_remembered_once() {
+        let world = world().await;
+        put(&world, "a", "hunter2").await.unwrap();
+        let ann = Principal::new("ann").unwrap();
+        assert!(world.secrets.request(&db(), &ann, Noon.now()).await.unwrap());
+        assert!(!world.secrets.request(&db(), &ann, Noon.now()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_schedule_is_not_shorter_than_a_rotation() {
+        let world = world().await;
+        put(&world, "a", "hunter2").await.unwrap();
+        let web = ServiceId::new("web").unwrap();
+        let hour = Some(Some(Duration::from_secs(3_600)));
+        assert_eq!(world.secrets.bind(&db(), Some(&web), hour).await.unwrap().bound.len(), 1);
+        let minute = Some(Some(Duration::from_secs(60)));
+        assert_eq!(world.secrets.bind(&db(), None, minute).await.unwrap_err().error, "BadArguments");
+        assert_eq!(world.secrets.bind(&db(), None, Some(None)).await.unwrap().rotation_period, None);
+    }
+}

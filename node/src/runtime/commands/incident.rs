@@ -1,0 +1,90 @@
+//! `incident.list`, `incident.show`, `incident.close`: services of which the arbiter knows that
+//! nothing good could be reached. Closing one is saying that it may act by itself again.
+
+use actors::runtime::arbiter::{Answered, Command, Standing};
+use actors::runtime::deployment::record::Record;
+use actors::runtime::place;
+use actors::runtime::store;
+use protocol::command::Routed;
+use protocol::runtime::{CloseIncident, IncidentRow, IncidentView, Incidents, ListServices, OfService};
+use protocol::{Code, Principal, Problem, SagaKey};
+use serde_json::json;
+
+use super::{Answer, Docket, RuntimeDesk, kept, told};
+
+/// How much of what was asked of a service is shown.
+const TRAIL_MAX: usize = 10;
+
+impl RuntimeDesk {
+    pub(super) async fn list_incidents(&self, routed: &Routed, asked: ListServices) -> Answer {
+        let mut incidents = Vec::new();
+        for environment in self.environments_of(&routed.tenant, asked.environment.as_deref()).await? {
+            let dockets = self.dockets(&routed.tenant, &environment).await?;
+            incidents.extend(dockets.iter().filter_map(|docket| row(environment.environment_id.as_str(), docket)));
+        }
+        incidents.sort_by_key(|incident: &IncidentRow| incident.since);
+        told(&Incidents { incidents })
+    }
+
+    pub(super) async fn show_incident(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, granted, _) = self.enter(routed, by, asked).await?;
+        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let incident = row(place.environment.as_str(), &docket).ok_or_else(|| none(asked))?;
+        let seen = self.observed(&routed.tenant, by, &place.environment).await.ok();
+        let below = place::deployments(&place.environment, &place.service);
+        let records = store::read_all::<Record>(&*self.store, &place.space(), &below).await.map_err(kept)?;
+        let last = records.into_iter().map(|(_, record)| record).max_by_key(|record| record.deployment.at);
+        let saga = last.and_then(|record| SagaKey::new(record.saga.split_once('/')?.1).ok());
+        told(&IncidentView {
+            incident,
+            row: self.service(&granted.environment.value, &docket, seen.as_ref()).await?,
+            trail: docket.state.answered.iter().rev().take(TRAIL_MAX).map(line).collect(),
+            saga,
+        })
+    }
+
+    pub(super) async fn close_incident(&self, routed: &Routed, by: &Principal, asked: CloseIncident) -> Answer {
+        let CloseIncident { environment, service, unhold } = asked;
+        let of = OfService { environment, service };
+        let (place, granted, asker) = self.enter(routed, by, &of).await?;
+        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let incident = row(place.environment.as_str(), &docket).ok_or_else(|| none(&of))?;
+        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
+        if unhold {
+            self.unhold(&Routed { id: format!("{}.unhold", routed.id), ..routed.clone() }, by, &of).await?;
+        }
+        let payload = json!({
+            "environmentId": place.environment, "serviceId": place.service, "why": incident.why,
+            "since": incident.since, "by": by,
+        });
+        let since = incident.since.to_string();
+        let about = [place.environment.as_str(), place.service.as_str(), &since];
+        self.tell(&asker, "RuntimeIncidentClosed", &about, payload).await?;
+        told(&incident)
+    }
+}
+
+fn row(environment: &str, docket: &Docket) -> Option<IncidentRow> {
+    let (why, since) = match &docket.state.standing {
+        Standing::Incident { why, since } => (why.clone(), *since),
+        Standing::Open | Standing::Paused { .. } | Standing::Drained { .. } => return None,
+    };
+    Some(IncidentRow {
+        environment: environment.to_owned(),
+        service: docket.state.service_id.to_string(),
+        why,
+        since,
+        held: docket.state.held.iter().map(|hold| format!("{:?}: {}", hold.what, hold.why)).collect(),
+    })
+}
+
+fn line(answered: &Answered) -> String {
+    let ended = answered.outcome.as_ref().map(|outcome| format!(", {outcome:?}")).unwrap_or_default();
+    format!("{} {} by {}{ended}", answered.at, answered.what, answered.by)
+}
+
+fn none(of: &OfService) -> Problem {
+    let OfService { environment, service } = of;
+    Problem::new(Code::NotFound, format!("{environment}/{service} is no incident"))
+        .mend("`skald incident list` has those that are")
+}

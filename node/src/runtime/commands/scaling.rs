@@ -1,0 +1,109 @@
+//! `scaling.apply`, `scaling.remove`, `scaling.list` and `service.scale`: who owns the replicas of a
+//! service, and how many they are when nobody does (H02).
+
+use actors::runtime::arbiter::Command;
+use actors::runtime::model::{ScalingPolicy, TargetKind};
+use actors::runtime::place::Place;
+use actors::runtime::policies::{Policies as Kept, Refused};
+use protocol::command::Routed;
+use protocol::runtime::{ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService};
+use protocol::{Code, Principal, Problem};
+use serde_json::json;
+
+use super::{Answer, RuntimeDesk, faulty, kept, told};
+
+impl RuntimeDesk {
+    pub(super) async fn apply_policy(&self, routed: &Routed, by: &Principal, asked: ApplyScalingPolicy) -> Answer {
+        let ApplyScalingPolicy { environment, service, mut policy } = asked;
+        let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
+        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        if let Some(fields) = policy.as_object_mut() {
+            fields.entry("policyId").or_insert_with(|| json!(place.service));
+            fields.entry("serviceId").or_insert_with(|| json!(place.service));
+        }
+        let policy: ScalingPolicy = super::typed(policy)?;
+        // The policy first: the arbiter's word without it would leave the replicas nobody's.
+        let changed = self.policies().apply(&place, &policy, TargetKind::Continuous).await.map_err(refused)?;
+        let range = Some(policy.range());
+        self.ask(routed, by, &place, &granted, &asker, Command::Govern { range }).await?;
+        told(&json!({
+            "environment": place.environment, "service": place.service, "changed": changed,
+            "minReplicas": policy.min_replicas, "maxReplicas": policy.max_replicas, "replicas": docket.state.replicas,
+        }))
+    }
+
+    pub(super) async fn remove_policy(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, granted, asker) = self.enter(routed, by, asked).await?;
+        self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        // The arbiter first: a policy without its word decides nothing.
+        self.ask(routed, by, &place, &granted, &asker, Command::Govern { range: None }).await?;
+        let removed = self.policies().remove(&place).await.map_err(kept)?;
+        told(&json!({ "environment": place.environment, "service": place.service, "removed": removed }))
+    }
+
+    pub(super) async fn list_policies(&self, routed: &Routed, asked: ListPolicies) -> Answer {
+        let mut answer = Policies::default();
+        for environment in self.environments_of(&routed.tenant, asked.environment.as_deref()).await? {
+            let id = &environment.environment_id;
+            let policies = self.policies().all(&environment.tenant_id, id).await.map_err(kept)?;
+            for docket in self.dockets(&routed.tenant, &environment).await? {
+                let Some(policy) = policies.get(&docket.state.service_id) else { continue };
+                answer.policies.push(PolicyRow {
+                    environment: id.to_string(),
+                    service: docket.state.service_id.to_string(),
+                    policy: told(policy)?,
+                    replicas: docket.state.replicas,
+                });
+            }
+        }
+        told(&answer)
+    }
+
+    pub(super) async fn scale(&self, routed: &Routed, by: &Principal, asked: ScaleService) -> Answer {
+        let ScaleService { environment, service, replicas } = asked;
+        let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
+        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        self.room(routed, &place, &granted, replicas).await?;
+        let observed = docket.state.replicas;
+        let command = Command::Scale { to: replicas, observed };
+        self.ask(routed, by, &place, &granted, &asker, command).await?;
+        told(&json!({
+            "environment": place.environment, "service": place.service, "from": observed, "to": replicas,
+            "changed": observed != replicas,
+        }))
+    }
+
+    fn policies(&self) -> Kept {
+        Kept::new(self.store.clone())
+    }
+
+    /// Whether the tenant may have so many replicas here (B.3).
+    async fn room(
+        &self,
+        routed: &Routed,
+        place: &Place,
+        granted: &super::Granted,
+        replicas: u32,
+    ) -> Result<(), Problem> {
+        let Some(binding) = &granted.binding else { return Ok(()) };
+        let dockets = self.dockets(&routed.tenant, &granted.environment.value).await?;
+        let others = dockets.iter().filter(|docket| docket.tenant == routed.tenant);
+        let others = others.filter(|docket| docket.state.service_id != place.service);
+        let taken: u32 = others.map(|docket| docket.state.replicas).sum();
+        if taken.saturating_add(replicas) > binding.max_replicas {
+            let why = format!(
+                "{} may have {} replicas in {}, and other services have {taken} of them",
+                routed.tenant, binding.max_replicas, place.environment
+            );
+            return Err(Problem::new(Code::Conflict, why).mend("ask its owner for more, or scale others down"));
+        }
+        Ok(())
+    }
+}
+
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Faulty(fault) => faulty(fault),
+        Refused::Store(error) => kept(error),
+    }
+}

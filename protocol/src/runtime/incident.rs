@@ -1,0 +1,61 @@
+//! Incidents: services that could not be brought back to a good state.
+
+use serde::{Deserialize, Serialize};
+
+use super::ServiceRow;
+use crate::{SagaKey, Time};
+
+/// The answer to `incident.list`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Incidents {
+    /// One row each, oldest first.
+    pub incidents: Vec<IncidentRow>,
+}
+
+/// An incident.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentRow {
+    /// Where.
+    pub environment: String,
+    /// Which service.
+    pub service: String,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: Time,
+    /// What may not come again, with the reason.
+    #[serde(default)]
+    pub held: Vec<String>,
+}
+
+/// The answer to `incident.show`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentView {
+    /// The incident.
+    #[serde(flatten)]
+    pub incident: IncidentRow,
+    /// The service.
+    pub row: ServiceRow,
+    /// What was asked last of the service, newest first: what, by whom, when, and how it ended.
+    #[serde(default)]
+    pub trail: Vec<String>,
+    /// The saga of the last deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saga: Option<SagaKey>,
+}
+
+/// `incident.close`: the service acts by itself again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CloseIncident {
+    /// Where.
+    pub environment: String,
+    /// Which service.
+    pub service: String,
+    /// Whether what is held may come again too.
+    #[serde(default)]
+    pub unhold: bool,
+}
