@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::compute::observed::ObservedSet;
 use actors::runtime::compute::process::proc::{MARKER, Marker, kill_family, marked};
 use actors::runtime::compute::process::steps::{Step, Steps};
 use actors::runtime::compute::process::{Processes, Secrets, Settings};
@@ -17,12 +18,12 @@ use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
 use actors::runtime::ports::secrets::{Secret, SecretName, SecretStore};
 use async_trait::async_trait;
 use protocol::Time;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 use supervisor::ports::Clock;
 
 mod compute_contract;
 
-use compute_contract::{ENVIRONMENT, Place, gateway, get, observe, pids, set, settled, until, with};
+use compute_contract::{ENVIRONMENT, Place, gateway, get, observe, pids, run, set, set_when, settled, until, with};
 
 struct Now;
 
@@ -152,12 +153,22 @@ contract! {
     traffic::requests_pass_whole,
 }
 
+/// Nothing that a replica started stays behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn children_end_with_their_replica() {
-    let mut world = World::open().await;
+    let world = World::open().await;
     let instance = world.instance();
     let children = || marked(&instance).unwrap().len();
-    compute_contract::sets::children_end_with_their_replica(&mut world, children).await;
+    let set = with(set(&world, "web", "r1", 1), "BROOD", "yes");
+    let before = run(&world, &set).await;
+    assert_eq!(children(), 2, "the process and its child, which has a session of its own");
+    let first = before[0].pid.unwrap().try_into().unwrap();
+    kill_process(Pid::from_raw(first).unwrap(), Signal::KILL).unwrap();
+    let replaced = |seen: &ObservedSet| seen.ready == 1 && seen.replicas.iter().any(|one| one.incarnation == 2);
+    set_when(&world, &set.id, "it was replaced", replaced).await;
+    assert_eq!(children(), 2, "the new ones only");
+    world.compute().remove(&set.id).await.unwrap();
+    assert_eq!(children(), 0);
     world.end().await;
 }
 

@@ -163,7 +163,7 @@ impl Node {
             let desired = desired.map(|repository| -> Arc<dyn DesiredState> { Arc::new(repository) });
             let secrets = on_disk.as_ref().map(|local| local.secrets.clone());
             let around = (outbox.clone(), clock.clone());
-            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, (desired, secrets));
+            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, desired, secrets);
             kinds.extend(control::workers(&own));
             environments.get_or_insert_with(|| Arc::new(OwnEnvironments::new(runtime_store.clone())));
         }

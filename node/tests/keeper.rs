@@ -21,13 +21,17 @@ use node::node::SystemClock;
 use node::runtime::keeper::{FarKeeper, Kept, serve};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 #[path = "../../actors/tests/compute_contract/mod.rs"]
 mod compute_contract;
 mod nats_support;
 
-use compute_contract::{ENVIRONMENT, Place, observe, run, set, until};
+use compute_contract::{ENVIRONMENT, Place, observe, run, set};
 use nats_support::{One, bus, one};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A server, a keeper on one connection, and whoever asks it on another.
 struct World {
@@ -77,7 +81,12 @@ impl World {
     }
 
     async fn answers(&self) {
-        until("the keeper answers", async || self.far.observe(ENVIRONMENT).await.ok()).await;
+        let answers = async {
+            while self.far.observe(ENVIRONMENT).await.is_err() {
+                sleep(PAUSE).await;
+            }
+        };
+        timeout(PATIENCE, answers).await.expect("the keeper answers");
     }
 
     fn instance(&self) -> String {
@@ -126,8 +135,12 @@ impl Place for World {
         (self.processes, self.served) = keep(self.dir.path(), &self.artifacts, &self.keeper).await;
         self.answers().await;
         if let Some(at) = observe(self).await.gateway {
-            let listens = async || tokio::net::TcpStream::connect(at).await.ok();
-            until("the gateway listens", listens).await;
+            let listens = async {
+                while tokio::net::TcpStream::connect(at).await.is_err() {
+                    sleep(PAUSE).await;
+                }
+            };
+            timeout(PATIENCE, listens).await.expect("the gateway listens");
         }
     }
 }

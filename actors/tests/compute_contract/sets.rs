@@ -155,16 +155,3 @@ pub async fn a_removal_outlives_its_keeper(place: &mut impl Place) {
     until("it was removed", async || observe(place).await.sets.is_empty().then_some(())).await;
     place.compute().remove(&set.id).await.unwrap();
 }
-
-/// Nothing that a replica started stays behind.
-pub async fn children_end_with_their_replica(place: &mut impl Place, children: impl Fn() -> usize) {
-    let set = with(set(place, "web", "r1", 1), "BROOD", "yes");
-    let before = run(place, &set).await;
-    assert_eq!(children(), 2, "the process and its child, which has a session of its own");
-    kill_process(Pid::from_raw(before[0].pid.unwrap().try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
-    let replaced = |seen: &ObservedSet| seen.ready == 1 && seen.replicas.iter().any(|one| one.incarnation == 2);
-    set_when(place, &set.id, "it was replaced", replaced).await;
-    assert_eq!(children(), 2, "the new ones only");
-    place.compute().remove(&set.id).await.unwrap();
-    assert_eq!(children(), 0);
-}

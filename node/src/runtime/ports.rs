@@ -18,7 +18,8 @@ pub fn worker_ports(
     store: Arc<dyn RuntimeStore>,
     sagas: Arc<dyn Sagas>,
     (outbox, clock): (Arc<dyn Outbox>, Arc<dyn Clock>),
-    (desired, secrets): (Option<Arc<dyn DesiredState>>, Option<Arc<dyn SecretStore>>),
+    desired: Option<Arc<dyn DesiredState>>,
+    secrets: Option<Arc<dyn SecretStore>>,
 ) -> Ports {
     let keeper = Arc::new(FarKeeper::new(bus));
     Ports {

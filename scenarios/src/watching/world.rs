@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use actors::runtime::arbiter::{Command, Outcome, Request, Source};
 use actors::runtime::arbitration::{Arbitration, Asker};
-use actors::runtime::compute::Compute;
 use actors::runtime::control::{Became, Ports, Sagas, Starting};
 use actors::runtime::deployment::record::{Record, Running};
 use actors::runtime::environments::{Environments, Wanted};

@@ -18,7 +18,7 @@ async fn configured() -> (Stage, Desk, ConfigurationRef, String) {
     stage.deploy("web", "1", 2).await;
     let (desk, place) = (Desk::new(stage.ports.clone(), Which::ConfigurationSyncWorker), stage.place("web"));
     let entries = BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]);
-    let to = configurations::publish(&*stage.ports.store, &place, &entries).await.unwrap();
+    let to = configurations::publish(&*stage.ports.store, &place, &entries).await.unwrap().at;
     stage.ask("web", "configure", Command::ApplyConfiguration { to: to.clone() }).await;
     let current = stage.service("web").await.current().unwrap();
     let next = Revision { configuration: Some(to.clone()), ..current };

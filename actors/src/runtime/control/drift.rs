@@ -40,8 +40,6 @@ use crate::runtime::workers::triggers::Worker as Which;
 
 /// The saga that puts things right.
 pub(super) const DEFINITION: &str = "runtime_deployment";
-/// What a person says about a finding.
-const APPROVED: &str = "RuntimeDriftApproved";
 
 /// The worker.
 pub struct DriftDetection {
@@ -71,9 +69,7 @@ impl DriftDetection {
     /// A worker on `ports`.
     pub fn new(ports: &Ports) -> Self {
         let which = Which::DriftDetectionWorker;
-        let mut triggers = which.events();
-        triggers.push(APPROVED);
-        Self { desk: Desk::new(ports.clone(), which), policy: DriftPolicy::default(), triggers }
+        Self { desk: Desk::new(ports.clone(), which), policy: DriftPolicy::default(), triggers: which.events() }
     }
 
     /// The same with another policy.

@@ -159,6 +159,7 @@ impl Worker {
                     Event("RuntimeDeploymentCompleted"), // W032, W059
                     Event("HealthCheckCompleted"),       // W062
                     Event("RuntimeInventoryUpdated"),    // W068
+                    Event("RuntimeDriftApproved"),       // R073, R076
                 ],
                 says: &["RuntimeDriftDetected", "RuntimeDriftRemediated"], // W034, R067
                 attempts: 3,                                               // W035
@@ -275,7 +276,8 @@ mod tests {
     /// Every event that wakes somebody is said by somebody, or comes from outside.
     #[test]
     fn nobody_waits_for_what_is_never_said() {
-        let outside = ["RuntimeDeploymentRequested", "ConfigurationPublished", "SecretRotationRequested"];
+        let outside =
+            ["RuntimeDeploymentRequested", "ConfigurationPublished", "SecretRotationRequested", "RuntimeDriftApproved"];
         for worker in WORKERS {
             for trigger in worker.card().triggers {
                 let Trigger::Event(event) = trigger else { continue };
