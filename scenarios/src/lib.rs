@@ -11,6 +11,7 @@ pub mod fourfold;
 pub mod hostile;
 pub mod ledger;
 pub mod load;
+pub mod platform;
 pub mod service;
 pub mod sim;
 pub mod stage;

@@ -5,19 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
-/// Says which version it is, and at `/of/NAME` what its variable NAME holds. What is broken answers
-/// its probe and fails all else.
+/// Says which version it is, at `/of/NAME` what its variable NAME holds, at `/pid` which process it
+/// is, and at `/metrics` how often it was asked. What is broken answers its probe and fails all else.
 const SERVER: &str = r#"#!/usr/bin/env python3
-import http.server, os
+import http.server, itertools, os
 VERSION, BROKEN = "@VERSION@", @BROKEN@
+COUNT = itertools.count(1)
+ASKED = [0]
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        name = self.path[4:] if self.path.startswith("/of/") else None
-        body = (VERSION if name is None else os.environ.get(name, "")).encode()
-        self.send_response(500 if BROKEN and self.path != "/health" else 200)
+        if self.path == "/":
+            ASKED[0] = next(COUNT)
+        said = {
+            "/pid": str(os.getpid()),
+            "/metrics": "http_requests_total %d\n" % ASKED[0],
+        }
+        body = said.get(self.path, os.environ.get(self.path[4:], "") if self.path.startswith("/of/") else VERSION)
+        body = body.encode()
+        self.send_response(500 if BROKEN and self.path not in ("/health", "/metrics") else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -63,35 +72,47 @@ pub type Seen = Result<String, String>;
 /// Requests, one after the other, until it is told to stop.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
-    seen: JoinHandle<Vec<Seen>>,
+    seen: UnboundedReceiver<Seen>,
+    task: JoinHandle<()>,
 }
 
 impl Traffic {
-    /// Asks `url` from now on.
+    /// Asks `url` from now on, as fast as a patient client does.
     pub fn begin(url: &str) -> Self {
-        let (stop, url) = (Arc::new(AtomicBool::new(false)), format!("{url}/"));
-        let told = stop.clone();
-        let seen = tokio::spawn(async move {
-            let client = reqwest::Client::new();
-            let mut seen = Vec::new();
-            while !told.load(SeqCst) {
-                let answer = async {
-                    let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
-                    let status = answer.status();
-                    let text = answer.text().await.map_err(|error| error.to_string())?;
-                    if status.is_success() { Ok(text) } else { Err(format!("{status} {text}")) }
-                };
-                seen.push(answer.await);
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
-            seen
-        });
-        Self { stop, seen }
+        Self::paced(url, Duration::from_millis(3))
     }
 
-    /// Stops, and answers what was seen.
-    pub async fn end(self) -> Vec<Seen> {
+    /// Asks `url` from now on, with a pause after each answer.
+    pub fn paced(url: &str, pause: Duration) -> Self {
+        let (sees, seen) = unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, url) = (stop.clone(), format!("{url}/"));
+        let task = tokio::spawn(async move {
+            let client = reqwest::Client::new();
+            while !told.load(SeqCst) {
+                let answer = async {
+                    let answer = client.get(&url).send().await.map_err(|error| format!("{error:?}"))?;
+                    let status = answer.status();
+                    let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
+                    if status.is_success() { Ok(text) } else { Err(format!("{status} {text}")) }
+                };
+                // Nobody looks any more: the story is over.
+                let _ = sees.send(answer.await);
+                tokio::time::sleep(pause).await;
+            }
+        });
+        Self { stop, seen, task }
+    }
+
+    /// What was seen since the last look; goes on asking.
+    pub fn look(&mut self) -> Vec<Seen> {
+        std::iter::from_fn(|| self.seen.try_recv().ok()).collect()
+    }
+
+    /// Stops, and answers what was seen since the last look.
+    pub async fn end(mut self) -> Vec<Seen> {
         self.stop.store(true, SeqCst);
-        self.seen.await.expect("the requests do not panic")
+        (&mut self.task).await.expect("the requests do not panic");
+        self.look()
     }
 }

@@ -2,7 +2,7 @@
 //! replicas follow the load that the workload itself reports (W016-W029, W050-W056).
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use protocol::view::Status;
 use protocol::{Envelope, Environment, SagaKey, Tenant, WorkerKind};
 use rustix::process::{Pid, Signal, kill_process};
 use scenarios::cluster::{TestCluster, until};
+use scenarios::service::{Left, has_python};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -56,24 +57,6 @@ struct World {
     queue: PathBuf,
     url: String,
     _left: Left,
-}
-
-/// Ends the processes of the story, however it ends: they outlive their node on purpose.
-struct Left(PathBuf);
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let dir = self.0.display().to_string();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let ours =
-                String::from_utf8_lossy(&command).contains(&dir) && pid != i32::try_from(std::process::id()).ok();
-            if let Some(pid) = pid.filter(|_| ours).and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
-    }
 }
 
 impl World {
@@ -143,10 +126,6 @@ async fn health(tail: &mut EventTail, status: &str) -> Envelope {
             return next;
         }
     }
-}
-
-fn has_python() -> bool {
-    Path::new("/usr/bin/python3").exists() || Path::new("/usr/local/bin/python3").exists()
 }
 
 /// One story after the other on one world.

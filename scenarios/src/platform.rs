@@ -1,0 +1,227 @@
+//! A cluster that looks after services: real processes behind a real gateway, and a git repository
+//! in which it is written down how they should be.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use anyhow::{Context, ensure};
+use node::client::Client;
+use protocol::command::{RunWorker, Start};
+use protocol::runtime::{
+    BindEnvironment, CreateEnvironment, DriftRow, ListDrift, ListServices, PublishConfiguration, PutSecret,
+    SecretValue, ServiceRow,
+};
+use protocol::view::{SagaView, Status};
+use protocol::{Environment, SagaKey, Tenant, Value, WorkerKind};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::cluster::TestCluster;
+use crate::service::{Left, server};
+
+/// Long enough for a machine that has other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// An environment for trying things out, in which drift is put right by itself.
+pub const DEV: &str = "dev";
+/// An environment of stage `prod`, in which a person decides.
+pub const LIVE: &str = "live";
+
+/// The cluster, the repository, and whoever asks for things.
+pub struct Platform {
+    /// Its nodes. One keeps the processes; when it dies, another one of the machine goes on.
+    pub cluster: TestCluster,
+    /// Tenant `acme`, as `ann`.
+    pub client: Client,
+    artifacts: DirectoryArtifacts,
+    repository: TempDir,
+    _left: Left,
+}
+
+impl Platform {
+    /// Starts `nodes` nodes, with the environments [`DEV`] and [`LIVE`].
+    pub async fn start(nodes: usize) -> anyhow::Result<Self> {
+        let repository = tempfile::tempdir()?;
+        git(repository.path(), &["init", "--quiet", "--initial-branch=main"])?;
+        git(repository.path(), &["commit", "--quiet", "--allow-empty", "-m", "begin"])?;
+        let address = format!("file://{}", repository.path().display());
+        let definitions: Vec<&str> = actors::definitions().iter().map(|(_, source)| *source).collect();
+        let adjust = move |config: &mut node::config::Config| {
+            config.runtime.dir = config.data_dir.parent().map(|dir| dir.join("runtime"));
+            (config.runtime.drain_ms, config.runtime.stop_ms) = (1_000, 500);
+            config.runtime.desired = Some(address.clone());
+        };
+        // Only the deployment; the installation's activities are not offered here.
+        let cluster = TestCluster::start_with(nodes, |_| Vec::new(), &definitions[1..], adjust, |_| {}).await?;
+        let client = cluster.client().await?;
+        let dir = cluster.dir.path().canonicalize()?;
+        let artifacts = DirectoryArtifacts::open(dir.join("runtime/published"))?;
+        let platform = Self { cluster, client, artifacts, repository, _left: Left(dir) };
+        for (name, stage) in [(DEV, "dev"), (LIVE, "prod")] {
+            let create = CreateEnvironment { environment: name.into(), stage: Some(stage.into()), region: None };
+            platform.client.create_environment(&create).await?;
+        }
+        let tenant = Tenant::new("acme")?;
+        let bind = BindEnvironment { environment: LIVE.into(), tenant, max_replicas: 10 };
+        platform.client.bind_environment(&bind).await?;
+        // A new environment is seen within seconds.
+        for environment in [DEV, LIVE] {
+            let end = tokio::time::Instant::now() + PATIENCE;
+            while let Err(error) = platform.try_run("deployment", environment).await {
+                ensure!(tokio::time::Instant::now() < end, "nobody looks after {environment}: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(platform)
+    }
+
+    /// Where the processes have their files.
+    pub fn dir(&self) -> PathBuf {
+        self.cluster.dir.path().join("runtime")
+    }
+
+    /// Makes a version of the service available, and says its digest.
+    pub fn release(&self, version: &str, broken: bool) -> String {
+        format!("sha256:{}", self.artifacts.add(server(version, broken).as_bytes()).expect("there is room"))
+    }
+
+    /// Writes down how a service should be: `file` over what a small one of two replicas is.
+    pub fn write_down(&self, environment: &str, service: &str, file: Value) -> anyhow::Result<()> {
+        let mut whole = json!({
+            "serviceId": service, "tenantId": "acme", "environmentId": environment, "replicas": 2,
+            "target": "continuous",
+        });
+        let fields = file.as_object().context("a file has fields")?;
+        for (name, value) in fields {
+            whole[name] = value.clone();
+        }
+        let dir = self.repository.path().join("environments").join(environment);
+        std::fs::create_dir_all(&dir)?;
+        // What is JSON is YAML.
+        std::fs::write(dir.join(format!("{service}.yaml")), whole.to_string())?;
+        git(self.repository.path(), &["add", "."])?;
+        git(self.repository.path(), &["commit", "--quiet", "--allow-empty", "-m", "wanted"])
+    }
+
+    /// Publishes a configuration that says so much, and says its version.
+    pub async fn publish(&self, environment: &str, service: &str, colour: &str) -> anyhow::Result<u64> {
+        let publish = PublishConfiguration {
+            environment: environment.into(),
+            service: service.into(),
+            entries: [("COLOUR".to_owned(), colour.to_owned())].into(),
+        };
+        Ok(self.client.publish_configuration(&publish).await?.version)
+    }
+
+    /// Puts a value of the secret `db`.
+    pub async fn put_secret(&self, environment: &str, value: &str) -> anyhow::Result<Value> {
+        let put = PutSecret {
+            environment: environment.into(),
+            secret: "db".into(),
+            value: SecretValue(value.into()),
+            id: Some(value.into()),
+        };
+        Ok(self.client.put_secret(&put).await?)
+    }
+
+    async fn try_run(&self, kind: &str, environment: &str) -> anyhow::Result<()> {
+        let run = RunWorker {
+            kind: WorkerKind::new(kind)?,
+            environment: Environment::new(environment)?,
+            wait_ms: Some(60_000),
+        };
+        self.client.run_worker(&run).await?;
+        Ok(())
+    }
+
+    /// Runs a worker now instead of waiting for its time, and waits for the run.
+    pub async fn run(&self, kind: &str, environment: &str) {
+        let tried = self.try_run(kind, environment).await;
+        tried.unwrap_or_else(|error| panic!("{kind} does not run for {environment}: {error}"));
+    }
+
+    /// What is known of a service.
+    pub async fn service(&self, environment: &str, service: &str) -> Option<ServiceRow> {
+        let list = ListServices { environment: Some(environment.into()) };
+        let listed = self.client.services(&list).await.ok()?;
+        listed.services.into_iter().find(|row| row.service == service)
+    }
+
+    /// Runs `kind` until the service answers `expected` at `path`, and nothing is under way; says
+    /// where it answers.
+    pub async fn until_it_says(
+        &self,
+        kind: &str,
+        (environment, service): (&str, &str),
+        path: &str,
+        expected: &str,
+    ) -> String {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let row = self.service(environment, service).await;
+            if let Some(row) = row.as_ref().filter(|row| row.under_way.is_none())
+                && let Some(url) = &row.endpoint_url
+                && said(url, path).await.as_deref() == Some(expected)
+            {
+                return url.clone();
+            }
+            assert!(tokio::time::Instant::now() < end, "{environment}/{service} never says {expected}: {row:#?}");
+            self.run(kind, environment).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Begins a deployment past the repository.
+    pub async fn begin(&self, key: &str, input: Value) -> anyhow::Result<SagaKey> {
+        let key = SagaKey::new(key)?;
+        let definition = "runtime_deployment".into();
+        let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
+        self.client.start(&start).await?;
+        Ok(key)
+    }
+
+    /// How a deployment ended.
+    pub async fn end(&self, key: &SagaKey) -> anyhow::Result<SagaView> {
+        let view = self.client.wait(key, PATIENCE).await?;
+        ensure!(view.status.is_final(), "{key} goes on: {view:#?}");
+        Ok(view)
+    }
+
+    /// Somebody deploys another setting, past the repository.
+    pub async fn change_by_hand(&self, environment: &str, service: &str, artifact: &str) -> anyhow::Result<()> {
+        let input = json!({
+            "environment": environment, "service": service, "artifact": artifact,
+            "configuration": { "COLOUR": "pink" },
+        });
+        let key = self.begin(&format!("by-hand-{environment}"), input).await?;
+        let view = self.end(&key).await?;
+        ensure!(view.status == Status::Succeeded, "{view:#?}");
+        Ok(())
+    }
+
+    /// What was found in an environment, also what is put right.
+    pub async fn drift(&self, environment: &str) -> anyhow::Result<Vec<DriftRow>> {
+        let list = ListDrift { environment: Some(environment.into()), all: true };
+        Ok(self.client.drift(&list).await?.findings)
+    }
+}
+
+/// What the service at `url` answers at `path`; `None` when it does not.
+pub async fn said(url: &str, path: &str) -> Option<String> {
+    let answer = reqwest::get(format!("{url}{path}")).await.ok()?;
+    if answer.status().is_success() { answer.text().await.ok() } else { None }
+}
+
+fn git(dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let run = Command::new("git")
+        .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgSign=false"])
+        .args(arguments)
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()?;
+    ensure!(run.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+    Ok(())
+}
