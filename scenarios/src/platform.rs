@@ -1,7 +1,7 @@
 //! A cluster that looks after services: real processes behind a real gateway, and a git repository
 //! in which it is written down how they should be.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -54,10 +54,15 @@ impl Platform {
             config.runtime.desired = Some(address.clone());
         };
         // Only the deployment; the installation's activities are not offered here.
-        let cluster = TestCluster::start_with(nodes, |_| Vec::new(), &definitions[1..], adjust, |_| {}).await?;
+        let mut cluster = TestCluster::start_with(1, |_| Vec::new(), &definitions[1..], adjust, |_| {}).await?;
         let client = cluster.client().await?;
         let dir = cluster.dir.path().canonicalize()?;
         let artifacts = DirectoryArtifacts::open(dir.join("runtime/published"))?;
+        // The first one keeps the processes.
+        for number in 1..nodes {
+            let node = cluster.node(number).await?;
+            cluster.nodes.push(node);
+        }
         let platform = Self { cluster, client, artifacts, repository, _left: Left(dir) };
         for (name, stage) in [(DEV, "dev"), (LIVE, "prod")] {
             let create = CreateEnvironment { environment: name.into(), stage: Some(stage.into()), region: None };
@@ -77,9 +82,12 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Where the processes have their files.
-    pub fn dir(&self) -> PathBuf {
-        self.cluster.dir.path().join("runtime")
+    /// The node that keeps the processes dies, and comes back.
+    pub async fn restart_keeper(&mut self) -> anyhow::Result<()> {
+        self.cluster.nodes.remove(0).kill();
+        let again = self.cluster.node(0).await?;
+        self.cluster.nodes.push(again);
+        Ok(())
     }
 
     /// Makes a version of the service available, and says its digest.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fault::{self, Fault};
 use super::ids::{PolicyId, ServiceId};
@@ -89,7 +89,7 @@ pub enum Select {
 }
 
 /// How one direction behaves.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Behaviour {
     /// How far a metric may be from its target, in parts of it.
@@ -170,10 +170,10 @@ pub struct ScalingPolicy {
     #[serde(rename = "cooldownMs", with = "millis", default = "cooldown")]
     pub cooldown: Duration,
     /// How it grows.
-    #[serde(default = "up")]
+    #[serde(default = "up", deserialize_with = "up_with")]
     pub up: Behaviour,
     /// How it shrinks.
-    #[serde(default = "down")]
+    #[serde(default = "down", deserialize_with = "down_with")]
     pub down: Behaviour,
     /// How long there must be nothing to do before the last replica goes.
     #[serde(rename = "zeroAfterMs", with = "millis", default = "zero_after")]
@@ -214,6 +214,35 @@ pub fn up() -> Behaviour {
 pub fn down() -> Behaviour {
     let limits = vec![Limit { by: Step::Percent(100), period: Duration::from_secs(15) }];
     Behaviour { tolerance: TOLERANCE, stabilization: STABILIZATION_DOWN, limits, select: Select::Max }
+}
+
+/// What is written of a behaviour; the rest is as it is unless told otherwise.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    tolerance: Option<f64>,
+    stabilization_ms: Option<u64>,
+    limits: Option<Vec<Limit>>,
+    select: Option<Select>,
+}
+
+impl Written {
+    fn over(self, otherwise: Behaviour) -> Behaviour {
+        Behaviour {
+            tolerance: self.tolerance.unwrap_or(otherwise.tolerance),
+            stabilization: self.stabilization_ms.map_or(otherwise.stabilization, Duration::from_millis),
+            limits: self.limits.unwrap_or(otherwise.limits),
+            select: self.select.unwrap_or(otherwise.select),
+        }
+    }
+}
+
+fn up_with<'de, D: Deserializer<'de>>(from: D) -> Result<Behaviour, D::Error> {
+    Written::deserialize(from).map(|written| written.over(up()))
+}
+
+fn down_with<'de, D: Deserializer<'de>>(from: D) -> Result<Behaviour, D::Error> {
+    Written::deserialize(from).map(|written| written.over(down()))
 }
 
 impl ScalingPolicy {
@@ -300,5 +329,30 @@ impl ScalingPolicy {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is not written is as it is unless told otherwise, in each direction its own.
+    #[test]
+    fn a_behaviour_may_be_written_in_part() {
+        let written = json!({
+            "policyId": "p", "serviceId": "web", "minReplicas": 1, "maxReplicas": 2, "targets": [],
+            "up": { "tolerance": 0.2 }, "down": { "stabilizationMs": 5_000 },
+        });
+        let policy: ScalingPolicy = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(policy.up, Behaviour { tolerance: 0.2, ..up() });
+        assert_eq!(policy.down, Behaviour { stabilization: Duration::from_secs(5), ..down() });
+        let again: ScalingPolicy = serde_json::from_value(serde_json::to_value(&policy).unwrap()).unwrap();
+        assert_eq!(again, policy);
+        let mut mistyped = written;
+        mistyped["up"] = json!({ "tolerence": 0.2 });
+        let error = serde_json::from_value::<ScalingPolicy>(mistyped).unwrap_err().to_string();
+        assert!(error.contains("tolerence"), "{error}");
     }
 }
