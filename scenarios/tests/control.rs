@@ -14,12 +14,12 @@ use actors::runtime::policies::Policies;
 use node::client::{Client, EventTail, Since};
 use node::nats::{ConnectConfig, KvRuntime, Replicas, connect};
 use protocol::command::{RunWorker, Start};
-use protocol::runtime::{CreateEnvironment, ListServices};
+use protocol::runtime::{ApplyScalingPolicy, CreateEnvironment, ListServices};
 use protocol::view::Status;
 use protocol::{Envelope, Environment, SagaKey, Tenant, WorkerKind};
 use rustix::process::{Pid, Signal, kill_process};
 use scenarios::cluster::{TestCluster, until};
-use scenarios::service::{Left, has_python};
+use scenarios::service::{Left, has_python, server};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,6 +55,8 @@ struct World {
     cluster: TestCluster,
     client: Client,
     queue: PathBuf,
+    /// A service that counts its requests.
+    idle: String,
     url: String,
     _left: Left,
 }
@@ -76,9 +78,10 @@ impl World {
         let queue = dir.join("queue");
         std::fs::write(&queue, "2").unwrap();
         let key = SagaKey::new("deploy-v1").unwrap();
+        let publish = |program: &str| format!("sha256:{}", artifacts.add(program.as_bytes()).unwrap());
+        let idle = publish(&server("v1", false));
         let input = json!({
-            "environment": "dev", "service": "web", "version": "v1", "replicas": 2,
-            "artifact": format!("sha256:{}", artifacts.add(SERVER.as_bytes()).unwrap()),
+            "environment": "dev", "service": "web", "version": "v1", "replicas": 2, "artifact": publish(SERVER),
             "probe": { "path": "/health" }, "configuration": { "QUEUE": queue },
         });
         let definition = "runtime_deployment".into();
@@ -87,7 +90,7 @@ impl World {
         let view = client.wait(&key, PATIENCE).await.unwrap();
         assert_eq!(view.status, Status::Succeeded, "{view:#?}");
         let url = view.outcome.unwrap().output.unwrap()["endpointUrl"].as_str().unwrap().to_owned();
-        Self { cluster, client, queue, url, _left: Left(dir) }
+        Self { cluster, client, queue, idle, url, _left: Left(dir) }
     }
 
     /// The processes that answer: asked often enough that each had its turn.
@@ -113,7 +116,8 @@ impl World {
             environment: Environment::new("dev").unwrap(),
             wait_ms: None,
         };
-        self.client.run_worker(&run).await.unwrap();
+        // A new environment is seen within seconds.
+        until(PATIENCE, "somebody looks after it", || async { self.client.run_worker(&run).await.is_ok() }).await;
     }
 }
 
@@ -139,6 +143,7 @@ async fn services_are_looked_after() {
     a_killed_replica_comes_back(&world).await;
     a_replica_that_hangs_is_seen_and_started_anew(&world).await;
     replicas_follow_the_load(&world).await;
+    what_waits_for_events_sleeps_until_it_is_called(&world).await;
     drop(world.cluster);
 }
 
@@ -195,4 +200,42 @@ async fn replicas_follow_the_load(world: &World) {
         assert_eq!((&applied.payload["rule"], &applied.payload["to"]), (&json!("target"), &json!(replicas)));
         assert_eq!(applied.payload["inputs"]["readings"][0]["metric"], "queue", "F48");
     }
+}
+
+/// R087, D307: nothing runs until a request comes, and nobody else wakes it.
+async fn what_waits_for_events_sleeps_until_it_is_called(world: &World) {
+    let key = SagaKey::new("deploy-idle").unwrap();
+    let input = json!({
+        "environment": "dev", "service": "idle", "version": "v1", "replicas": 1, "target": "eventDriven",
+        "artifact": world.idle,
+    });
+    let definition = "runtime_deployment".into();
+    let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
+    world.client.start(&start).await.unwrap();
+    let view = world.client.wait(&key, PATIENCE).await.unwrap();
+    let url = view.outcome.unwrap().output.unwrap()["endpointUrl"].as_str().unwrap().to_owned();
+    let sleepy = |service: &str| ApplyScalingPolicy {
+        environment: "dev".into(),
+        service: service.into(),
+        policy: json!({
+            "minReplicas": 1, "maxReplicas": 2, "scaleToZero": true, "zeroAfterMs": 1_000, "cooldownMs": 0,
+            "targets": [{ "metric": "rps", "perReplica": 1_000.0 }], "down": { "stabilizationMs": 0 },
+        }),
+    };
+    assert!(world.client.apply_policy(&sleepy("web")).await.is_err(), "its requests find it at once");
+    world.client.apply_policy(&sleepy("idle")).await.unwrap();
+    let wanted = async || {
+        let services = world.client.services(&ListServices::default()).await.unwrap();
+        let idle = services.services.into_iter().find(|row| row.service == "idle").unwrap();
+        idle.sets.iter().map(|set| set.wanted).sum::<u32>()
+    };
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while wanted().await > 0 {
+        assert!(tokio::time::Instant::now() < end, "it does not sleep");
+        world.run("scaling").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let answer = reqwest::Client::new().get(format!("{url}/")).timeout(PATIENCE).send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    assert_eq!(wanted().await, 1);
 }

@@ -75,6 +75,13 @@ impl Environments {
         Self { store }
     }
 
+    /// Whose the environment of that name is.
+    pub async fn owner(&self, environment: &EnvironmentId) -> Result<Option<Tenant>, Error> {
+        let name = place::environment(environment);
+        let read = store::read::<Name>(&*self.store, &Space::Shared, &name).await?;
+        Ok(read.map(|read| read.value.owner))
+    }
+
     /// Makes an environment, or changes what may change of the tenant's own. It is provisioned by
     /// the first deployment (R018); on one machine there is nothing to be done for that.
     pub async fn create(&self, tenant: &Tenant, wanted: &Wanted) -> Result<Environment, Refused> {

@@ -8,6 +8,7 @@ use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use actors::runtime::compute::process::{Processes, Secrets, Settings};
 use actors::runtime::control::replicas::Replicas;
 use actors::runtime::deployment::{self, Ports};
+use actors::runtime::environments::Environments;
 use actors::runtime::ports::metrics::scrape::{self, Scraper};
 use actors::runtime::ports::probes::{self, LocalProber};
 use actors::runtime::probing::HttpProber;
@@ -16,8 +17,10 @@ use anyhow::Context;
 use supervisor::activities::Activities;
 use supervisor::ports::{Clock, Outbox};
 use supervisor::tree::card::Card;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::calls::{self, Crier};
 use super::keeper::{self, Kept};
 use super::local::Local;
 use super::worker::Worker;
@@ -65,8 +68,11 @@ impl RuntimeHost {
         let artifacts = DirectoryArtifacts::open(&self.artifacts).context("the directory of artifacts")?;
         let artifacts = Arc::new(artifacts);
         let mut waited = false;
+        let (calls, called) = mpsc::channel(calls::CALLS_MAX);
+        let mut settings = self.settings.clone();
+        settings.gateway.calls = Some(calls);
         let compute = loop {
-            match Processes::open(self.settings.clone(), artifacts.clone(), self.clock.clone()).await {
+            match Processes::open(settings.clone(), artifacts.clone(), self.clock.clone()).await {
                 Ok(compute) => break Arc::new(compute),
                 Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
                     card.doing("another node keeps the processes of this directory; waits to take over");
@@ -98,8 +104,16 @@ impl RuntimeHost {
         }
         let worker = Worker { bus: self.bus.clone(), dispatcher: self.dispatcher.clone(), clock: self.clock.clone() };
         // Whichever ends first ends the service, and it is started again.
-        tokio::try_join!(worker.serve(activities), keeper::serve(self.bus.clone(), kept))?;
-        Ok(())
+        let crier = Crier {
+            environments: Environments::new(self.store.clone()),
+            outbox: self.outbox.clone(),
+            clock: self.clock.clone(),
+        };
+        tokio::select! {
+            served = worker.serve(activities) => served,
+            served = keeper::serve(self.bus.clone(), kept) => served,
+            () = crier.serve(called) => Ok(()),
+        }
     }
 
     /// What the workers are given of the machine, whichever node they run on.

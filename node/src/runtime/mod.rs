@@ -6,6 +6,7 @@
 //! the directory, the processes and the work over. Nodes of other machines have no part in it but
 //! their sagas: processes run on the one machine whose nodes have `runtime.dir` set.
 
+mod calls;
 mod commands;
 mod host;
 pub mod keeper;

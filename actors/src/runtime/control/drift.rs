@@ -496,6 +496,7 @@ pub(super) fn workload(spec: &ServiceSpec) -> Workload {
         limits: Limits::default(),
         probe: spec.probes.iter().find_map(http),
         probes: spec.probes.clone(),
+        target: spec.target,
         strategy: spec.strategy.clone(),
         progress_deadline: PROGRESS_DEADLINE,
     }

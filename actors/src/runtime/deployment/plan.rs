@@ -127,7 +127,7 @@ async fn as_it_ran(desk: &Desk, entered: &Entered, state: &ServiceState, wanted:
         wanted.workload.command = given.command;
     }
     wanted.workload.probe = given.probe.or(wanted.workload.probe);
-    wanted.workload.strategy = given.strategy;
+    (wanted.workload.strategy, wanted.workload.target) = (given.strategy, given.target);
     Ok(wanted)
 }
 

@@ -15,7 +15,7 @@ use crate::runtime::model::service::PROBES_MAX;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
     ConfigurationRef, Deployment, DeploymentKind, Digest, Fault, ProbeSpec, Revision, RuntimeConfiguration,
-    SecretBindingId, Strategy, fault, millis,
+    SecretBindingId, Strategy, TargetKind, fault, millis,
 };
 use crate::runtime::place::Place;
 use crate::runtime::probing::HealthProbe;
@@ -42,6 +42,9 @@ pub struct Workload {
     /// How its health is watched; absent: by `probe`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeSpec>,
+    /// What makes it busy; what is `eventDriven` may sleep (R087).
+    #[serde(default, skip_serializing_if = "TargetKind::is_continuous")]
+    pub target: TargetKind,
     /// How it takes over.
     #[serde(default)]
     pub strategy: Strategy,

@@ -25,13 +25,24 @@ pub const ARGUMENTS_MAX: usize = 256;
 pub const ARGUMENT_MAX_BYTES: usize = 4_096;
 
 /// What makes a service busy.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TargetKind {
     /// Requests: it must be there before they come.
+    #[default]
     Continuous,
     /// Events that wait for it: it may sleep (R087).
     EventDriven,
+}
+
+impl TargetKind {
+    /// Whether it must always be there.
+    pub const fn is_continuous(&self) -> bool {
+        match self {
+            Self::Continuous => true,
+            Self::EventDriven => false,
+        }
+    }
 }
 
 /// What is deployed together: a change of any part is a new revision.

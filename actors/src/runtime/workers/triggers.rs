@@ -148,9 +148,13 @@ impl Worker {
                 then: Then::NextTick,
             },
             Self::ScalingPolicyWorker => Card {
-                triggers: &[EVERY_60_S, Event("HealthCheckCompleted")], // W024, W025, W061
+                triggers: &[
+                    EVERY_60_S,                     // W024
+                    Event("HealthCheckCompleted"),  // W025, W061
+                    Event("RuntimeServiceAwaited"), // D307: the gateway has a request and nobody for it
+                ],
                 says: &["ScalingPolicyApplied", "ScalingPolicyViolated"], // W027, R089
-                attempts: 4,                                            // W028
+                attempts: 4,                                              // W028
                 then: Then::NextTick,
             },
             Self::DriftDetectionWorker => Card {
@@ -276,8 +280,13 @@ mod tests {
     /// Every event that wakes somebody is said by somebody, or comes from outside.
     #[test]
     fn nobody_waits_for_what_is_never_said() {
-        let outside =
-            ["RuntimeDeploymentRequested", "ConfigurationPublished", "SecretRotationRequested", "RuntimeDriftApproved"];
+        let outside = [
+            "RuntimeDeploymentRequested",
+            "ConfigurationPublished",
+            "SecretRotationRequested",
+            "RuntimeDriftApproved",
+            "RuntimeServiceAwaited",
+        ];
         for worker in WORKERS {
             for trigger in worker.card().triggers {
                 let Trigger::Event(event) = trigger else { continue };

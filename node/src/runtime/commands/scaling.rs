@@ -2,9 +2,12 @@
 //! service, and how many they are when nobody does (H02).
 
 use actors::runtime::arbiter::Command;
+use actors::runtime::arbitration::Docket;
+use actors::runtime::deployment::record::Record;
 use actors::runtime::model::{ScalingPolicy, TargetKind};
 use actors::runtime::place::Place;
 use actors::runtime::policies::{Policies as Kept, Refused};
+use actors::runtime::store;
 use protocol::command::Routed;
 use protocol::runtime::{ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService};
 use protocol::{Code, Principal, Problem};
@@ -23,7 +26,8 @@ impl RuntimeDesk {
         }
         let policy: ScalingPolicy = super::typed(policy)?;
         // The policy first: the arbiter's word without it would leave the replicas nobody's.
-        let changed = self.policies().apply(&place, &policy, TargetKind::Continuous).await.map_err(refused)?;
+        let target = self.target(&place, &docket).await?;
+        let changed = self.policies().apply(&place, &policy, target).await.map_err(refused)?;
         let range = Some(policy.range());
         self.ask(routed, by, &place, &granted, &asker, Command::Govern { range }).await?;
         told(&json!({
@@ -71,6 +75,15 @@ impl RuntimeDesk {
             "environment": place.environment, "service": place.service, "from": observed, "to": replicas,
             "changed": observed != replicas,
         }))
+    }
+
+    /// What makes the service busy, as its deployment says. What does not run yet is taken to be
+    /// continuous: nobody lets sleep what he does not know.
+    async fn target(&self, place: &Place, docket: &Docket) -> Result<TargetKind, Problem> {
+        let Some(current) = &docket.state.current else { return Ok(TargetKind::Continuous) };
+        let name = place.deployment(&current.deployment_id);
+        let record = store::read::<Record>(&*self.store, &place.space(), &name).await.map_err(kept)?;
+        Ok(record.map(|record| record.value.comes.workload.target).unwrap_or_default())
     }
 
     fn policies(&self) -> Kept {

@@ -26,7 +26,7 @@ mod target;
 mod weights;
 
 pub use listener::Gateway;
-pub use table::Table;
+pub use table::{Call, Calls, Table};
 
 /// The bounds of a gateway.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Settings {
     /// Where the gateway of an environment listens. One that is not named here takes a free port
     /// on loopback when it is first used, and keeps it.
     pub listen: BTreeMap<String, SocketAddr>,
+    /// Who hears of services that are called while none of their replicas is ready.
+    pub calls: Option<Calls>,
     /// The longest head of a request or an answer, in bytes: large cookies fit, nothing else needs
     /// as much. At least 8 KiB.
     pub header_bytes: usize,
@@ -63,6 +65,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: BTreeMap::new(),
+            calls: None,
             header_bytes: 64 << 10,
             headers_max: 128,
             header_time: Duration::from_secs(30),

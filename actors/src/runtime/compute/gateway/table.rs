@@ -8,15 +8,30 @@ use std::time::Duration;
 
 use protocol::Time;
 use supervisor::ports::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::traffic::{RevisionTraffic, Route, ServiceTraffic};
 use super::weights::Weights;
 
+/// A service that somebody calls while none of its replicas is ready.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// Where.
+    pub environment: String,
+    /// Which.
+    pub service: String,
+}
+
+/// Hears of calls. One that finds the channel full is lost: whoever listens is busy with others, and
+/// the service is looked at again anyway.
+pub type Calls = mpsc::Sender<Call>;
+
 /// The table of one environment.
 pub struct Table {
     inner: Mutex<Inner>,
+    environment: String,
+    calls: Option<Calls>,
     /// Turns when a request that waits, or somebody who drains, should look again.
     turned: watch::Sender<()>,
     clock: Arc<dyn Clock>,
@@ -64,9 +79,10 @@ pub enum Unserved {
 }
 
 impl Table {
-    /// Nothing is known yet.
-    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), turned: watch::Sender::new(()), clock })
+    /// Nothing is known yet. `calls` hears of services that are called in vain.
+    pub fn new(environment: &str, calls: Option<Calls>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let (environment, turned) = (environment.to_owned(), watch::Sender::new(()));
+        Arc::new(Self { inner: Mutex::default(), environment, calls, turned, clock })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -185,6 +201,9 @@ impl Table {
             return Err(Unserved::TooMany);
         }
         entry.waiting += 1;
+        if let Some(calls) = self.calls.as_ref().filter(|_| entry.waiting == 1) {
+            let _ = calls.try_send(Call { environment: self.environment.clone(), service: service.to_owned() });
+        }
         Ok(Waits { table: self.clone(), service: service.to_owned() })
     }
 

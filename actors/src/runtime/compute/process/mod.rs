@@ -170,7 +170,8 @@ impl Processes {
         if store.listens(name)? != Some(address) {
             store.put_listens(name, address)?;
         }
-        let gateway = Gateway { address, table: Table::new(self.shared.clock.clone()) };
+        let table = Table::new(name, settings.calls.clone(), self.shared.clock.clone());
+        let gateway = Gateway { address, table };
         self.shared.spawn(gateway.clone().serve(name.to_owned(), settings, listener));
         let environment = Environment { gateway, sets: BTreeMap::new(), replicas: BTreeMap::new() };
         self.shared.environments().insert(name.to_owned(), environment);
