@@ -6,6 +6,7 @@
 //! from (H01), and brings a service once per change of its file. What differs without a change of the
 //! file is drift, and drift detection's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use super::Said;
 use super::desk::{Desk, Look, Ports, Service};
 use super::drift::{DEFINITION, workload};
 use super::sagas::Starting;
-use crate::runtime::arbiter::{Command, Desired, Source};
+use crate::runtime::arbiter::{Command, Desired, Source, Standing};
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
 use crate::runtime::deployment::record::Wanted;
 use crate::runtime::model::{RequestKey, ServiceSpec};
@@ -81,8 +82,17 @@ impl Worker for RuntimeDeployment {
         };
         let read = desired.read(&look.environment.environment_id, Empty::Allowed).await?;
         let (mut did, mut why) = (Vec::new(), Vec::new());
-        for spec in read.services.values() {
-            self.bring(run, &look, spec, &mut did, &mut why).await?;
+        for (wave, specs) in waves(read.services.values()) {
+            let mut unsettled = Vec::new();
+            for spec in specs {
+                if !self.bring(run, &look, spec, &mut did, &mut why).await? {
+                    unsettled.push(spec.service_id.as_str());
+                }
+            }
+            if read.services.values().any(|spec| spec.wave > wave) && !unsettled.is_empty() {
+                why.push(format!("what comes after wave {wave} waits for {}", unsettled.join(", ")));
+                break;
+            }
         }
         let saw = format!("{saw}, {} wanted at {}", read.services.len(), &read.commit.as_str()[..12]);
         Ok(match did.is_empty() {
@@ -94,6 +104,7 @@ impl Worker for RuntimeDeployment {
 }
 
 impl RuntimeDeployment {
+    /// Begins to bring a service to what is written down. Answers whether it is there already.
     async fn bring(
         &self,
         run: &Run,
@@ -101,7 +112,7 @@ impl RuntimeDeployment {
         spec: &ServiceSpec,
         did: &mut Vec<String>,
         why: &mut Vec<String>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let place = Place {
             owner: run.worker.tenant.clone(),
             environment: spec.environment_id.clone(),
@@ -110,10 +121,11 @@ impl RuntimeDeployment {
         let digest = digest(spec)?;
         let (space, name) = (place.space(), synced(&place));
         let known = store::read::<Synced>(&*self.desk.ports.store, &space, &name).await?;
+        let service = look.services.iter().find(|it| it.place.service == spec.service_id);
         if known.as_ref().is_some_and(|known| known.value.spec == digest) {
-            return Ok(());
+            return Ok(service.is_some_and(|service| settled(service, spec)));
         }
-        let service = match look.services.iter().find(|it| it.place.service == spec.service_id) {
+        let service = match service {
             Some(service) => service.clone(),
             None => {
                 let docket = self.desk.arbitration.open(&place, &spec.tenant_id, look.environment.stage).await?.value;
@@ -123,7 +135,7 @@ impl RuntimeDeployment {
         let state = &service.docket.state;
         if let Some(under_way) = &state.under_way {
             why.push(format!("{place} changes already: {:?}", under_way.action.doing()));
-            return Ok(());
+            return Ok(false);
         }
         let wanted = Desired { image: spec.image.clone(), configuration: spec.configuration.clone() };
         if state.desired.as_ref().map(|(known, _)| known) != Some(&wanted) {
@@ -134,15 +146,15 @@ impl RuntimeDeployment {
                 Said::Accepted { .. } | Said::AlreadyDone { .. } => {}
                 Said::Busy { doing, .. } => {
                     why.push(format!("{place} is busy: {doing:?}"));
-                    return Ok(());
+                    return Ok(false);
                 }
                 Said::Refused(refusal) => {
                     why.push(format!("{place}: {refusal}; {}", refusal.mend()));
-                    return Ok(());
+                    return Ok(false);
                 }
                 Said::Forbidden(cause) => {
                     why.push(cause);
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
@@ -189,8 +201,29 @@ impl RuntimeDeployment {
             (there != Some(&next)).then(|| next.clone())
         })
         .await?;
-        Ok(())
+        Ok(settled(&service, spec))
     }
+}
+
+/// The services by wave, the first one first (F42). Nothing is ever taken away because it is written
+/// down no more (F40), so there is no order for that.
+fn waves<'a>(specs: impl Iterator<Item = &'a ServiceSpec>) -> BTreeMap<u32, Vec<&'a ServiceSpec>> {
+    let mut waves: BTreeMap<u32, Vec<&ServiceSpec>> = BTreeMap::new();
+    for spec in specs {
+        waves.entry(spec.wave).or_default().push(spec);
+    }
+    waves
+}
+
+/// Whether what comes after it may come: it runs as written, nothing is under way, and nobody needs to
+/// look after it.
+fn settled(service: &Service, spec: &ServiceSpec) -> bool {
+    let state = &service.docket.state;
+    let stands = match state.standing {
+        Standing::Open | Standing::Paused { .. } => true,
+        Standing::Drained { .. } | Standing::Incident { .. } => false,
+    };
+    stands && state.under_way.is_none() && as_written(service, spec)
 }
 
 /// Whether the service runs as its file says, replicas of a policy apart.

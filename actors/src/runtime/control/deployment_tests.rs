@@ -3,7 +3,7 @@ use protocol::view::Status;
 use super::super::world::{World, image};
 use super::*;
 use crate::runtime::arbiter::Outcome;
-use crate::runtime::model::Stage;
+use crate::runtime::model::{ServiceId, Stage};
 
 fn worker(world: &World) -> RuntimeDeployment {
     RuntimeDeployment::new(&world.ports)
@@ -68,4 +68,25 @@ async fn a_busy_service_waits() {
     world.finished(Outcome::Failed { why: "no artifact".into() }).await;
     world.run(&worker).await.unwrap();
     assert_eq!(world.began().len(), 1);
+}
+
+/// F42: what is of a later wave waits until the one before runs as written.
+#[tokio::test]
+async fn waves_come_one_after_the_other() {
+    let world = World::new(Stage::Dev).await;
+    let worker = worker(&world);
+    let api = ServiceSpec { service_id: ServiceId::new("api").unwrap(), wave: 1, ..world.spec(1, 2) };
+    world.write_down(world.spec(1, 2));
+    world.write_down(api);
+    let services = |world: &World| -> Vec<String> {
+        let of = |starting: &Starting| starting.input["service"].as_str().unwrap().to_owned();
+        world.began().iter().map(of).collect()
+    };
+    let report = world.run(&worker).await.unwrap();
+    assert_eq!(services(&world), ["web"]);
+    assert!(report.why.contains("what comes after wave 0 waits for web"), "{report:?}");
+    world.is_quiet(&worker).await;
+    world.deployed(world.revision("d1", 1, 2)).await;
+    world.run(&worker).await.unwrap();
+    assert_eq!(services(&world), ["web", "api"]);
 }

@@ -266,6 +266,13 @@ impl DriftDetection {
             done.why.push(format!("{service} waits for an approval: `skald drift approve`"));
             return Ok(());
         }
+        // What was written down since is no drift: it is brought, in its wave and with its strategy.
+        let taken = seen.look.services.iter().find(|it| it.place.service == *service);
+        let taken = taken.and_then(|it| it.docket.state.desired.as_ref());
+        if taken.is_some_and(|(taken, _)| taken.image != spec.image) {
+            done.why.push(format!("{service}: its file moved on, and is not brought yet"));
+            return Ok(());
+        }
         let place = Place {
             owner: run.worker.tenant.clone(),
             environment: spec.environment_id.clone(),

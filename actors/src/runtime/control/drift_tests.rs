@@ -1,9 +1,9 @@
 use protocol::Principal;
 use protocol::view::Status;
 
-use super::super::world::{World, acme};
+use super::super::world::{World, acme, image};
 use super::*;
-use crate::runtime::arbiter::Outcome;
+use crate::runtime::arbiter::{Desired, Outcome};
 use crate::runtime::configurations;
 use crate::runtime::model::{ConfigurationRef, DeploymentKind, DriftKind, ReplicaRange, Stage};
 
@@ -188,4 +188,17 @@ async fn what_nobody_wrote_down_has_another_owner() {
     let worker = worker(&world);
     world.run(&worker).await.unwrap();
     assert_eq!((world.heard().len(), world.began().len()), (0, 0));
+}
+
+/// A file that moved on is brought by whoever brings files, in its wave and with its strategy.
+#[tokio::test]
+async fn what_was_written_down_since_is_no_drift() {
+    let (world, at) = in_order(Stage::Dev).await;
+    let desired = Desired { image: image(1), configuration: Some(at.clone()) };
+    world.ask(Source::Sync, "desired-1", Command::DesiredState { desired }).await.unwrap();
+    world.write_down(ServiceSpec { configuration: Some(at), ..world.spec(2, 2) });
+    let worker = worker(&world);
+    let report = world.run(&worker).await.unwrap();
+    assert!(report.why.contains("its file moved on"), "{report:?}");
+    assert_eq!(world.began().len(), 0);
 }

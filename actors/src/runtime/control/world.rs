@@ -313,6 +313,7 @@ impl World {
             probes: Vec::new(),
             target: TargetKind::Continuous,
             strategy: Strategy::default(),
+            wave: 0,
         }
     }
 

@@ -119,6 +119,13 @@ pub struct ServiceSpec {
     /// How a new revision takes over.
     #[serde(default)]
     pub strategy: Strategy,
+    /// When it is brought: after all services of lower numbers run as written and well (D205).
+    #[serde(default, skip_serializing_if = "first")]
+    pub wave: u32,
+}
+
+fn first(wave: &u32) -> bool {
+    *wave == 0
 }
 
 impl ServiceSpec {

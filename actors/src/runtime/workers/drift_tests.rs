@@ -26,6 +26,7 @@ fn spec(n: u8, of: u8, replicas: u32) -> ServiceSpec {
         probes: vec![],
         target: TargetKind::Continuous,
         strategy: Strategy::default(),
+        wave: 0,
     }
 }
 
