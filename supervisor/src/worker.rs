@@ -38,12 +38,17 @@ pub trait Worker: Send + Sync + 'static {
     /// Whether `event`, which is of the environment's tenant and of one of the triggers, is about
     /// `environment`. An event that names none in `payload.environmentId` is about all of them.
     fn concerns(&self, event: &Envelope, environment: &Environment) -> bool {
-        event.payload.get("environmentId").and_then(Value::as_str).is_none_or(|named| named == environment.as_str())
+        names(event, environment)
     }
 
     /// Looks, thinks and acts, once. A [permanent](Failure::permanent) failure is not tried again
     /// within this run. The same run is tried under the same [key](Run::key).
     async fn run(&self, run: &Run) -> Result<Report, Failure>;
+}
+
+/// Whether `event` names `environment`, or none at all.
+pub fn names(event: &Envelope, environment: &Environment) -> bool {
+    event.payload.get("environmentId").and_then(Value::as_str).is_none_or(|named| named == environment.as_str())
 }
 
 /// When a worker runs, and how often it tries.

@@ -65,6 +65,9 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
             for missing in &services.missing {
                 ctx.out.say(missing);
             }
+            for (row, held) in services.services.iter().flat_map(|row| row.held.iter().map(move |held| (row, held))) {
+                ctx.out.say(&format!("held    {}/{} {held}", row.environment, row.service));
+            }
             let waits =
                 services.services.iter().find(|row| row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some()));
             if let Some(row) = waits {

@@ -230,7 +230,7 @@ impl RuntimeDesk {
                 Standing::Drained { why, .. } => format!("drained: {why}"),
                 Standing::Incident { why, .. } => format!("incident: {why}"),
             },
-            held: state.held.iter().map(|hold| format!("{:?}: {}", hold.what, hold.why)).collect(),
+            held: state.held.iter().map(ToString::to_string).collect(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! What an arbiter remembers of its service.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use protocol::{Principal, Time};
@@ -85,6 +86,15 @@ pub enum Held {
     Configuration(ConfigurationRef),
 }
 
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(image) => write!(f, "image {image}"),
+            Self::Configuration(at) => write!(f, "configuration {at}"),
+        }
+    }
+}
+
 /// What may not come again, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,6 +105,12 @@ pub struct Hold {
     pub why: String,
     /// Since when.
     pub since: Time,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
 }
 
 /// What is under way.

@@ -152,6 +152,7 @@ impl Worker {
                     EVERY_60_S,                     // W024
                     Event("HealthCheckCompleted"),  // W025, W061
                     Event("RuntimeServiceAwaited"), // D307: the gateway has a request and nobody for it
+                    Event("RuntimeActionStarted"),  // somebody scales by hand; of other actions it takes no notice
                 ],
                 says: &["ScalingPolicyApplied", "ScalingPolicyViolated"], // W027, R089
                 attempts: 4,                                              // W028
@@ -286,6 +287,7 @@ mod tests {
             "SecretRotationRequested",
             "RuntimeDriftApproved",
             "RuntimeServiceAwaited",
+            "RuntimeActionStarted",
         ];
         for worker in WORKERS {
             for trigger in worker.card().triggers {

@@ -74,7 +74,7 @@ fn row(environment: &str, docket: &Docket) -> Option<IncidentRow> {
         service: docket.state.service_id.to_string(),
         why,
         since,
-        held: docket.state.held.iter().map(|hold| format!("{:?}: {}", hold.what, hold.why)).collect(),
+        held: docket.state.held.iter().map(ToString::to_string).collect(),
     })
 }
 

@@ -13,8 +13,9 @@ mod reading;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use protocol::{Envelope, Environment, Value};
 use supervisor::activity::Failure;
-use supervisor::worker::{Report, Rhythm, Run, Worker};
+use supervisor::worker::{Report, Rhythm, Run, Worker, names};
 
 use super::carrying::Carried;
 use super::desk::{Desk, Ports, Service};
@@ -28,6 +29,9 @@ pub use deciding::{DECISIONS_MAX, Remembered};
 
 /// What it carries out.
 const CARRIES: [Doing; 2] = [Doing::Scaling, Doing::Draining];
+
+/// What an arbiter says of every action that it accepted.
+const STARTED: &str = "RuntimeActionStarted";
 
 /// The worker.
 pub struct Scaling {
@@ -114,6 +118,12 @@ impl Worker for Scaling {
 
     fn triggers(&self) -> &[&str] {
         &self.triggers
+    }
+
+    fn concerns(&self, event: &Envelope, environment: &Environment) -> bool {
+        let action = event.payload.pointer("/action/type").and_then(Value::as_str);
+        let ours = event.event_type != STARTED || matches!(action, Some("scaling" | "draining"));
+        ours && names(event, environment)
     }
 
     async fn run(&self, run: &Run) -> Result<Report, Failure> {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use supervisor::worker::Worker as _;
+
 use super::{Remembered, Scaling};
 use crate::runtime::arbiter::{Command, Outcome, Source};
 use crate::runtime::control::stage::{Ran, Stage};
@@ -189,4 +191,22 @@ async fn a_dry_run_only_says_and_a_policy_can_go() {
     next(&stage, &scaling).await;
     assert_eq!(stage.service("web").await.docket.state.governed, None);
     assert!(next(&stage, &scaling).await.silent());
+}
+
+/// A scale by hand is carried out at once, and what is no business of this worker does not wake it.
+#[tokio::test(start_paused = true)]
+async fn only_what_it_carries_out_wakes_it() {
+    let stage = Stage::new().await;
+    stage.deploy("web", "1", 2).await;
+    let scaling = Scaling::new(&stage.ports);
+    let environment = protocol::Environment::new("dev").unwrap();
+    stage.ask("web", "by-hand", Command::Scale { to: 3, observed: 2 }).await;
+    let started = stage.heard().pop().unwrap();
+    assert_eq!(started.event_type, super::STARTED);
+    assert!(scaling.triggers().contains(&super::STARTED) && scaling.concerns(&started, &environment));
+    let mut other = started;
+    other.payload["action"]["type"] = "deploying".into();
+    assert!(!scaling.concerns(&other, &environment));
+    next(&stage, &scaling).await;
+    assert_eq!(stage.machine.wanted("web"), 3);
 }

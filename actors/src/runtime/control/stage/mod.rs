@@ -240,6 +240,11 @@ impl Stage {
         Ran { report, said, writes: self.store.writes.load(SeqCst) - writes }
     }
 
+    /// All that was said so far.
+    pub(crate) fn heard(&self) -> Vec<Envelope> {
+        self.ear.0.lock().unwrap().clone()
+    }
+
     /// Lets time pass.
     pub(crate) async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
