@@ -46,6 +46,8 @@ pub mod name {
     pub const SECRET_LIST: &str = "secret.list";
     pub const SERVICE_LIST: &str = "service.list";
     pub const SERVICE_SCALE: &str = "service.scale";
+    pub const SERVICE_DRAIN: &str = "service.drain";
+    pub const SERVICE_PAUSE: &str = "service.pause";
     pub const SERVICE_RESUME: &str = "service.resume";
     pub const SERVICE_UNHOLD: &str = "service.unhold";
     pub const WORKER_LIST: &str = "worker.list";
@@ -93,6 +95,8 @@ pub mod name {
         SECRET_LIST,
         SERVICE_LIST,
         SERVICE_SCALE,
+        SERVICE_DRAIN,
+        SERVICE_PAUSE,
         SERVICE_RESUME,
         SERVICE_UNHOLD,
         WORKER_LIST,

@@ -69,6 +69,20 @@ pub struct OfService {
     pub service: String,
 }
 
+/// `service.drain`: its traffic and its replicas go, until it is resumed and deployed again.
+/// `service.pause`: nothing happens to it by itself any more; people may still act.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SteerService {
+    /// Where.
+    pub environment: String,
+    /// Which.
+    pub service: String,
+    /// Why; people who look at it later are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// The answer to `service.list`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

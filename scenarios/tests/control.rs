@@ -14,7 +14,7 @@ use actors::runtime::policies::Policies;
 use node::client::{Client, EventTail, Since};
 use node::nats::{ConnectConfig, KvRuntime, Replicas, connect};
 use protocol::command::{RunWorker, Start};
-use protocol::runtime::{ApplyScalingPolicy, CreateEnvironment, ListServices};
+use protocol::runtime::{ApplyScalingPolicy, CreateEnvironment, ListServices, SteerService};
 use protocol::view::Status;
 use protocol::{Envelope, Environment, SagaKey, Tenant, WorkerKind};
 use rustix::process::{Pid, Signal, kill_process};
@@ -238,4 +238,8 @@ async fn what_waits_for_events_sleeps_until_it_is_called(world: &World) {
     let answer = reqwest::Client::new().get(format!("{url}/")).timeout(PATIENCE).send().await.unwrap();
     assert!(answer.status().is_success(), "{answer:?}");
     assert_eq!(wanted().await, 1);
+    let why = Some("nobody uses it".to_owned());
+    let steer = SteerService { environment: "dev".into(), service: "idle".into(), why };
+    world.client.drain_service(&steer).await.unwrap();
+    until(PATIENCE, "it is gone", || async { wanted().await == 0 }).await;
 }

@@ -1,5 +1,5 @@
 use clap::{Args, Subcommand};
-use protocol::runtime::{ListServices, OfService, ServiceRow};
+use protocol::runtime::{ListServices, OfService, ServiceRow, SteerService};
 
 use crate::debug;
 
@@ -31,6 +31,16 @@ enum What {
     /// Lets a rollout go on that waits for you, and a service act by itself again after an incident
     #[command(after_help = "Example:\n  skald services resume web --environment prod\n\nNext: skald services")]
     Resume(One),
+    /// Lets nothing happen to a service by itself: no scaling, no drift put right; you may still act
+    #[command(
+        after_help = "Example:\n  skald services pause web --environment prod --reason 'we look at it'\n\nNext: skald services resume web --environment prod"
+    )]
+    Pause(Steer),
+    /// Takes the traffic and the replicas of a service away
+    #[command(
+        after_help = "Example:\n  skald services drain web --environment dev --reason 'nobody uses it'\n\nNext: skald services; to have it back: skald services resume, then skald deploy"
+    )]
+    Drain(Steer),
     /// Lets releases come again that were rolled back
     #[command(
         after_help = "Example:\n  skald services unhold web --environment prod\n\nNext: skald deploy web --environment prod --artifact FILE"
@@ -45,6 +55,21 @@ struct One {
     /// Name of the environment
     #[arg(long, short, value_name = "NAME")]
     environment: String,
+}
+
+#[derive(Args, Debug)]
+struct Steer {
+    #[command(flatten)]
+    one: One,
+    /// Why, for whoever looks at it later
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl From<Steer> for SteerService {
+    fn from(steer: Steer) -> Self {
+        Self { environment: steer.one.environment, service: steer.one.service, why: steer.reason }
+    }
 }
 
 impl From<One> for OfService {
@@ -66,7 +91,7 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
                 ctx.out.say(missing);
             }
             for (row, held) in services.services.iter().flat_map(|row| row.held.iter().map(move |held| (row, held))) {
-                ctx.out.say(&format!("held    {}/{} {held}", row.environment, row.service));
+                ctx.out.say(format!("held    {}/{} {held}", row.environment, row.service));
             }
             let waits =
                 services.services.iter().find(|row| row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some()));
@@ -78,6 +103,15 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
         Some(What::Resume(one)) => {
             let answer = client.resume_service(&one.into()).await?;
             ctx.out.answer(&answer, |_, _| "resumed\n".to_owned());
+        }
+        Some(What::Pause(steer)) => {
+            let answer = client.pause_service(&steer.into()).await?;
+            ctx.out.answer(&answer, |_, _| "paused\n".to_owned());
+        }
+        Some(What::Drain(steer)) => {
+            let answer = client.drain_service(&steer.into()).await?;
+            ctx.out.answer(&answer, |_, _| "its traffic and its replicas go\n".to_owned());
+            ctx.out.next("next: skald services");
         }
         Some(What::Unhold(one)) => {
             let answer = client.unhold_service(&one.into()).await?;

@@ -9,7 +9,7 @@ use protocol::runtime::{
     Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies, ListSecrets, ListServices,
     OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment, Provisioned, PublishConfiguration,
     PublishedConfiguration, PutSecret, ScaleService, SecretRow, Secrets, Services, ShowConfiguration,
-    ShownConfiguration,
+    ShownConfiguration, SteerService,
 };
 
 use super::{Client, Error, Repeat};
@@ -35,7 +35,17 @@ impl Client {
         self.call(name::SERVICE_RESUME, of, Repeat::Never, Duration::ZERO).await
     }
 
-    /// Lets what is held come again.
+    /// Takes the traffic and the replicas of a service away.
+    pub async fn drain_service(&self, steer: &SteerService) -> Result<Value, Error> {
+        self.call(name::SERVICE_DRAIN, steer, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Lets a service act no more by itself; people still may.
+    pub async fn pause_service(&self, steer: &SteerService) -> Result<Value, Error> {
+        self.call(name::SERVICE_PAUSE, steer, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Lets releases come again that were rolled back.
     pub async fn unhold_service(&self, of: &OfService) -> Result<Value, Error> {
         self.call(name::SERVICE_UNHOLD, of, Repeat::Safe, Duration::ZERO).await
     }

@@ -32,6 +32,7 @@ mod incident;
 mod provisioning;
 mod scaling;
 mod secret;
+mod steering;
 #[cfg(test)]
 mod tests;
 
@@ -116,6 +117,8 @@ impl RuntimeDesk {
             name::INCIDENT_SHOW => self.show_incident(routed, by, &typed(body)?).await,
             name::INCIDENT_CLOSE => self.close_incident(routed, by, typed(body)?).await,
             name::SERVICE_LIST => self.list(routed, by, &typed(body)?).await,
+            name::SERVICE_DRAIN => self.drain(routed, by, typed(body)?).await,
+            name::SERVICE_PAUSE => self.pause(routed, by, typed(body)?).await,
             name::SERVICE_RESUME => self.resume(routed, by, &typed(body)?).await,
             name::SERVICE_UNHOLD => self.unhold(routed, by, &typed(body)?).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))),
@@ -261,49 +264,6 @@ impl RuntimeDesk {
             }
             RemoteAnswer::Accepted => Err(Failure::transient("looking", "the keeper answers later, and nobody waits")),
         }
-    }
-
-    async fn resume(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
-        let (place, granted, asker) = self.enter(routed, by, asked).await?;
-        let seen = self.arbitration.look(&place).await.map_err(kept)?;
-        let state = seen.ok_or_else(|| unknown(&place))?.value.state;
-        let coming = match state.under_way.map(|under_way| under_way.action) {
-            Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => {
-                Some(to)
-            }
-            Some(
-                Action::Stopping { .. }
-                | Action::Scaling { .. }
-                | Action::Configuring { .. }
-                | Action::Refreshing { .. }
-                | Action::Draining { .. },
-            )
-            | None => None,
-        };
-        if let Some(to) = coming {
-            let name = place.deployment(&to.deployment_id);
-            store::change(&*self.store, &place.space(), &name, |record: Option<&Record>| {
-                let mut record = record?.clone();
-                record.resumes += 1;
-                Some(record)
-            })
-            .await
-            .map_err(kept)?;
-        }
-        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
-        told(&json!({ "environment": place.environment, "service": place.service, "resumed": true }))
-    }
-
-    async fn unhold(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
-        let (place, granted, asker) = self.enter(routed, by, asked).await?;
-        let seen = self.arbitration.look(&place).await.map_err(kept)?;
-        let held = seen.ok_or_else(|| unknown(&place))?.value.state.held;
-        for (number, hold) in held.iter().enumerate() {
-            let routed = Routed { id: format!("{}.{number}", routed.id), ..routed.clone() };
-            let command = Command::ClearHold { held: hold.what.clone() };
-            self.ask(&routed, by, &place, &granted, &asker, command).await?;
-        }
-        told(&json!({ "environment": place.environment, "service": place.service, "released": held.len() }))
     }
 
     async fn ask(

@@ -176,6 +176,8 @@ impl Dispatcher {
             | name::SERVICE_SCALE
             | name::SERVICE_LIST
             | name::SERVICE_RESUME
+            | name::SERVICE_DRAIN
+            | name::SERVICE_PAUSE
             | name::SERVICE_UNHOLD => self.runtime.handle(&routed, &by, self.read(format, &routed)?).await,
             name::WORKER_LIST => {
                 let list: ListWorkers = self.read(format, &routed)?;

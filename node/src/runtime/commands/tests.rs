@@ -386,3 +386,21 @@ async fn an_environment_is_provisioned_as_it_was_shown() {
     let refused = ask(json!({ "absent": true })).await.unwrap_err();
     assert!(refused.message.contains("still has services: web"), "{refused:?}");
 }
+
+/// A person stops what happens by itself, lets it go on, and takes a service away.
+#[tokio::test]
+async fn a_service_is_paused_resumed_and_drained() {
+    let world = World::new().await;
+    let steer = |why: &str| json!({ "environment": "dev", "service": "web", "why": why });
+    assert_eq!(world.ask(name::SERVICE_PAUSE, steer("why not")).await.unwrap_err().code, Code::NotFound);
+    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision() }).await;
+    world.arbiter("dev", Source::Runner, "f", finished(Outcome::Succeeded)).await;
+    let row = async || world.ask(name::SERVICE_LIST, json!({})).await.unwrap()["services"][0].clone();
+    world.ask(name::SERVICE_PAUSE, steer("we look at it")).await.unwrap();
+    let standing = row().await["standing"].as_str().unwrap().to_owned();
+    assert!(standing.starts_with("paused") && standing.contains("we look at it"), "{standing}");
+    world.ask(name::SERVICE_RESUME, of("dev")).await.unwrap();
+    assert_eq!(row().await["standing"], "open");
+    world.ask(name::SERVICE_DRAIN, steer("nobody uses it")).await.unwrap();
+    assert_eq!(row().await["underWay"]["doing"], "Draining");
+}
