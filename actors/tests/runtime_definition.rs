@@ -51,7 +51,13 @@ fn no_state_that_acts_is_without_a_deadline() {
         let acts = state["Resource"].as_str().is_some_and(|resource| resource.starts_with("activity:"));
         assert!(!acts || state["TimeoutSeconds"].is_number(), "{name}: H06");
         assert!(!acts || !state["Retry"].is_null(), "{name} gives up at once");
+        // F38: a worker that died is noticed by its silence, not by the end of a long time-out.
+        assert!(!acts || state["HeartbeatSeconds"].is_number(), "{name} would wait for a worker that died");
         let undo = &state["Compensate"];
+        assert!(!undo.is_object() || undo["HeartbeatSeconds"].is_number(), "the undo of {name}");
+        for retry in [&state["Retry"], &undo["Retry"]].into_iter().filter(|retry| !retry.is_null()) {
+            assert!(retry.to_string().contains("States.HeartbeatTimeout"), "{name} gives up when its worker dies");
+        }
         assert!(!undo.is_object() || undo["TimeoutSeconds"].is_number(), "the undo of {name}");
     }
 }

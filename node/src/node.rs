@@ -443,6 +443,7 @@ impl Source {
             received_at: SystemClock.now(),
             trace: None,
             id: "debug".into(),
+            causes: 0,
             hops: 0,
             content_type: protocol::codec::Format::Json.content_type().into(),
             body: protocol::codec::Format::Json.write(&Of { key: saga.key }),

@@ -395,6 +395,9 @@ pub struct Routed {
     pub trace: Option<String>,
     /// Identity of the command message, for causation.
     pub id: String,
+    /// How many events led to it, one after the other, where a worker gives it.
+    #[serde(default, skip_serializing_if = "crate::envelope::is_zero")]
+    pub causes: u32,
     /// How often it was passed on; bounded, so that two nodes that disagree cannot play ball.
     pub hops: u8,
     /// The format the client speaks and gets its answer in: its media type.

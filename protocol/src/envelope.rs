@@ -26,10 +26,19 @@ pub struct Envelope {
     pub correlation_id: String,
     /// The id of what caused it.
     pub causation_id: String,
+    /// How many events led to it, one after the other: 0 for what a person, a timer or a program
+    /// outside began, and in what older releases wrote. Workers stop a row that is too long (H05).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub causes: u32,
     /// When it happened.
     pub occurred_at: Time,
     /// What happened. Fields are only ever added.
     pub payload: Value,
+}
+
+/// For fields that are left out while they say nothing.
+pub fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Header names under which an envelope's fields also travel, so that CloudEvents readers and
@@ -110,6 +119,20 @@ mod tests {
             let error = serde_json::from_value::<Envelope>(partial).unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
         }
+    }
+
+    #[test]
+    fn what_led_to_an_event_travels_and_an_old_event_has_nothing_before_it() {
+        let mut text = serde_json::json!({
+            "eventId": "evt-1", "eventType": "AssetInstalled", "tenantId": "acme", "traceId": "t1",
+            "correlationId": "acme/install-7", "causationId": "cmd-1",
+            "occurredAt": "2026-01-01T00:00:00Z", "payload": {}
+        });
+        let old: Envelope = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(old.causes, 0);
+        assert_eq!(serde_json::to_value(&old).unwrap(), text, "and is written as before");
+        text["causes"] = 3.into();
+        assert_eq!(serde_json::from_value::<Envelope>(text).unwrap().causes, 3);
     }
 
     #[test]

@@ -6,14 +6,19 @@ use std::process::Stdio;
 
 use anyhow::Context;
 use node::server::Server;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::cluster::server;
+use crate::faults::nodes::signal;
 use crate::ledger::Ledger;
 
 /// Words of the environment that are for the test and no settings of a node.
 const OURS: [&str; 2] = ["SKALD_KILLS", "SKALD_SEED"];
+
+/// More variables for the node of this number, given the directory in which everything is.
+type Variables = Box<dyn Fn(&Path, usize) -> Vec<(&'static str, String)> + Send + Sync>;
 
 /// A server and node processes, gone when dropped.
 pub struct Fleet {
@@ -22,6 +27,7 @@ pub struct Fleet {
     /// What really happened.
     pub ledger: Ledger,
     program: PathBuf,
+    variables: Variables,
     nodes: Vec<Child>,
     dir: TempDir,
 }
@@ -29,10 +35,20 @@ pub struct Fleet {
 impl Fleet {
     /// Starts a server and `nodes` processes of `program`.
     pub async fn start(program: &str, nodes: usize) -> anyhow::Result<Self> {
+        Self::start_with(program, nodes, |_, _| Vec::new()).await
+    }
+
+    /// The same, with more settings as variables for each node.
+    pub async fn start_with(
+        program: &str,
+        nodes: usize,
+        variables: impl Fn(&Path, usize) -> Vec<(&'static str, String)> + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let server = server(dir.path(), |_| {}).await?;
         let ledger = Ledger::open(&dir.path().join("ledger"))?;
-        let mut fleet = Self { server, ledger, program: program.into(), nodes: Vec::new(), dir };
+        let variables = Box::new(variables);
+        let mut fleet = Self { server, ledger, program: program.into(), variables, nodes: Vec::new(), dir };
         for number in 0..nodes {
             let node = fleet.spawn(number)?;
             fleet.nodes.push(node);
@@ -58,6 +74,7 @@ impl Fleet {
             .env("SKALD_DEBUG__BIND", "127.0.0.1:0")
             .env("SKALD_SAGAS__SNAPSHOT_EVERY_MS", "500")
             .env("STORY_LEDGER", self.dir.path().join("ledger"))
+            .envs((self.variables)(self.dir.path(), number))
             .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -78,6 +95,11 @@ impl Fleet {
     /// Kills a node: `SIGKILL`.
     pub async fn kill(&mut self, number: usize) -> anyhow::Result<()> {
         Ok(self.nodes[number].kill().await?)
+    }
+
+    /// Lets a node stand still, or go on.
+    pub fn freeze(&self, number: usize, still: bool) -> anyhow::Result<()> {
+        signal(&self.nodes[number], if still { Signal::STOP } else { Signal::CONT })
     }
 
     /// Starts a node that was killed.

@@ -29,6 +29,7 @@ fn routed(key: &str, input: Value) -> Routed {
         received_at: Time::from_micros(0),
         trace: None,
         id: format!("cmd-{key}"),
+        causes: 0,
         hops: 0,
         content_type: Format::Json.content_type().into(),
         body: Format::Json.write(&start("human", key, input)),

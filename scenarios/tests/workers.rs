@@ -121,6 +121,7 @@ async fn tell(client: &Client, id: &str, place: &str) {
         trace_id: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").unwrap(),
         correlation_id: "acme/story".into(),
         causation_id: "cmd-1".into(),
+        causes: 0,
         occurred_at: protocol::Time::from_micros(1),
         payload: json!({ "environmentId": place }),
     };

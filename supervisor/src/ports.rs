@@ -258,6 +258,9 @@ pub enum Parcel {
         by: protocol::Principal,
         /// The parent's trace.
         trace: protocol::TraceId,
+        /// How many events led to the parent, one after the other.
+        #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
+        causes: u32,
     },
     /// A child ended.
     ChildEnded {

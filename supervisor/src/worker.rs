@@ -19,6 +19,13 @@ pub const TEXT_MAX_BYTES: usize = 400;
 /// Figures in a report; more are left out, the last by name first.
 pub const COUNTS_MAX: usize = 16;
 
+/// The longest row of causes, counted in events: deployment, inventory, drift, remediation, deployment,
+/// inventory is six. A longer one turns in a circle: whoever it wakes does not act, and says so (H05).
+/// What a timer or a person begins is a row of its own.
+pub const CAUSES_MAX: u32 = 12;
+/// The event by which people are told that they should look.
+pub const ALARM: &str = "RuntimeAlarmRaised";
+
 /// One kind of worker. Runs of one environment never overlap on one node; for a moment during a
 /// takeover two nodes may both run it. So whatever it does must be safe to do twice, and be guarded
 /// by a compare-and-set or by the arbiter of what it changes, never by being alone.
@@ -148,6 +155,8 @@ pub struct Run {
     pub correlation: String,
     /// The id of what caused it.
     pub cause: String,
+    /// How many events led to what it says, one after the other; 0 for a run by timer or by hand.
+    pub causes: u32,
     /// What the last report asked to remember; `null` at first. It survives a move to another node
     /// but may be older than the last run: that node may have died before it was kept.
     pub remembered: Value,
@@ -174,6 +183,7 @@ impl Run {
             attempt: 1,
             correlation: key.clone(),
             cause: key.clone(),
+            causes: 0,
             key,
             trace,
             remembered,
@@ -211,6 +221,7 @@ impl Run {
             trace_id: self.trace.clone(),
             correlation_id: self.correlation.clone(),
             causation_id: self.cause.clone(),
+            causes: self.causes,
             occurred_at: self.now(),
             payload,
         }

@@ -210,6 +210,7 @@ fn a_person_a_signal_a_child_and_time_each_move_a_saga_on() {
     assert_eq!((event.event_type.as_str(), event.project_id.as_deref()), ("AllDone", Some("p1")));
     assert_eq!(event.payload, json!({"projectId": "p1", "was": 7}));
     assert!(event.event_id.as_str().starts_with("evt-"));
+    assert_eq!(event.causes, 4, "as many as led to the saga");
     world.ring();
     assert_eq!(world.status(), "succeeded");
     world.check_replay();

@@ -10,7 +10,7 @@ use protocol::worker::{RunOutcome, WorkerStatus};
 use protocol::{Envelope, Tenant};
 use serde_json::json;
 use supervisor::tree::workers::Limits;
-use supervisor::worker::{Failure, Rhythm, Why};
+use supervisor::worker::{ALARM, CAUSES_MAX, Failure, Rhythm, Why};
 use tree_common::*;
 use workers_common::*;
 
@@ -83,6 +83,34 @@ async fn an_event_runs_the_worker_it_concerns_once_and_its_trace_goes_on() {
     node.local.hear(&std::sync::Arc::new(other));
     node.world.pass(1).await;
     assert_eq!(script.runs(), 3);
+}
+
+/// H05: whoever hears the last event of a row does nothing, says so once, and goes on with the next.
+#[tokio::test(start_paused = true)]
+async fn a_row_of_events_that_turns_in_a_circle_is_stopped_and_told() {
+    let (script, store) = (Script::new(by_events()), Store::with(&["acme/prod"]));
+    let node = Node::start(&Outside::new(&[]), 1, &script, &store).await;
+    node.loaded("prod").await;
+    let after = |id: &str, causes: u32| std::sync::Arc::new(Envelope { causes, ..(*event(id, "prod")).clone() });
+    let said = || node.world.outside.events.lock().unwrap().last().unwrap().clone();
+    node.local.hear(&after("e1", CAUSES_MAX - 2));
+    node.world.pass(1).await;
+    assert_eq!((script.runs(), said().causes), (1, CAUSES_MAX - 1), "its event is the last of the row");
+    for _ in 0..2 {
+        node.local.hear(&after("e2", CAUSES_MAX - 1));
+        node.world.pass(1).await;
+    }
+    assert_eq!(script.runs(), 1, "it did not act");
+    let last = node.show("prod").unwrap().last.unwrap();
+    assert_eq!((last.number, last.outcome, last.saw.as_str()), (2, RunOutcome::Unchanged, "Happened e2"));
+    assert!(last.why.contains("12 events") && last.why.contains("circle"), "{}", last.why);
+    let alarm = said();
+    assert_eq!((alarm.event_type.as_str(), alarm.causation_id.as_str()), (ALARM, "e2"));
+    assert_eq!(alarm.payload["worker"], "probe/acme/prod");
+    assert_eq!(node.world.outside.events.lock().unwrap().len(), 2, "the alarm is said once");
+    node.local.hear(&event("e3", "prod"));
+    node.world.pass(1).await;
+    assert_eq!((script.runs(), said().causes), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]

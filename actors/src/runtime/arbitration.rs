@@ -246,6 +246,8 @@ impl Arbitration {
             trace_id: due.trace.clone(),
             correlation_id: due.saga.clone(),
             causation_id: due.saga.clone(),
+            // It wakes nobody.
+            causes: 0,
             occurred_at: self.clock.now(),
             payload,
         })

@@ -120,6 +120,7 @@ impl Tenancy {
             trace_id: asking.trace.clone(),
             correlation_id: asking.saga.clone(),
             causation_id: asking.saga.clone(),
+            causes: 0,
             occurred_at: self.clock.now(),
             payload: json!({
                 "environmentId": environment, "by": asking.principal, "what": asking.what, "why": why,

@@ -362,6 +362,7 @@ impl RuntimeDesk {
             trace_id: asker.trace.clone(),
             correlation_id: asker.saga.clone(),
             causation_id: asker.saga.clone(),
+            causes: 0,
             occurred_at: self.clock.now(),
             payload,
         };

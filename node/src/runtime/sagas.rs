@@ -32,7 +32,7 @@ impl OwnSagas {
         tenant: &Tenant,
         principal: &str,
         command: &str,
-        trace: Option<&TraceId>,
+        (trace, causes): (Option<&TraceId>, u32),
         body: &(impl Serialize + Sync),
     ) -> Result<Result<Value, Problem>, Failure> {
         let dispatcher = self.dispatcher.get().and_then(Weak::upgrade);
@@ -44,6 +44,7 @@ impl OwnSagas {
             received_at: self.clock.now(),
             trace: trace.and_then(traceparent),
             id: uuid::Uuid::now_v7().simple().to_string(),
+            causes,
             hops: 0,
             content_type: Format::MessagePack.content_type().into(),
             body: Format::MessagePack.write(body),
@@ -63,7 +64,7 @@ fn failure(command: &str, problem: &Problem) -> Failure {
 #[async_trait]
 impl Sagas for OwnSagas {
     async fn start(&self, starting: &Starting) -> Result<(), Failure> {
-        let Starting { tenant, principal, definition, key, input, trace } = starting;
+        let Starting { tenant, principal, definition, key, input, trace, causes } = starting;
         let start = Start {
             definition: definition.clone(),
             version: None,
@@ -72,7 +73,7 @@ impl Sagas for OwnSagas {
             wait_ms: None,
         };
         let by: &Principal = principal;
-        match self.command(tenant, by.as_str(), name::SAGA_START, Some(trace), &start).await? {
+        match self.command(tenant, by.as_str(), name::SAGA_START, (Some(trace), *causes), &start).await? {
             Ok(_) => Ok(()),
             Err(problem) => Err(failure(name::SAGA_START, &problem)),
         }
@@ -80,7 +81,7 @@ impl Sagas for OwnSagas {
 
     async fn became(&self, tenant: &Tenant, key: &SagaKey) -> Result<Option<Became>, Failure> {
         let of = Of { key: key.clone() };
-        match self.command(tenant, LOOKS_AS, name::SAGA_DESCRIBE, None, &of).await? {
+        match self.command(tenant, LOOKS_AS, name::SAGA_DESCRIBE, (None, 0), &of).await? {
             Ok(view) => {
                 let view: SagaView = serde_json::from_value(view)
                     .map_err(|error| Failure::permanent("reading what became of a saga", error))?;

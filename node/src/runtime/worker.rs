@@ -150,6 +150,7 @@ impl Worker {
             received_at: self.clock.now(),
             trace: None,
             id: uuid::Uuid::now_v7().simple().to_string(),
+            causes: 0,
             hops: 0,
             content_type: Format::Json.content_type().to_owned(),
             body: Format::Json.write(&body),

@@ -210,6 +210,7 @@ impl Dispatcher {
             by: by.clone(),
             trace: trace(&routed),
             cause: routed.id,
+            causes: routed.causes,
             parent: None,
             secret: Some(secret()),
         };
@@ -316,12 +317,12 @@ impl Dispatcher {
         };
         let by = Principal::new(&routed.principal).map_err(unusable)?;
         let fact = match parcel {
-            Parcel::Child { definition, input, parent, by, trace } => {
+            Parcel::Child { definition, input, parent, by, trace, causes } => {
                 let definition = self.definitions.pick(&to.tenant, &definition, None).await?;
                 let cause = format!("{}/{}", to.tenant, parent.0);
                 let reference = definition.reference().clone();
                 let (parent, secret) = (Some(parent), Some(secret()));
-                let start = StartFact { definition: reference, input, by, trace, cause, parent, secret };
+                let start = StartFact { definition: reference, input, by, trace, cause, causes, parent, secret };
                 let start = Box::new(start);
                 return tell(&shard, |accepted| Message::Start {
                     saga: to,

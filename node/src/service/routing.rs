@@ -163,6 +163,7 @@ impl Peers for NatsPeers {
             received_at: self.clock.now(),
             trace: None,
             id: uuid::Uuid::now_v7().simple().to_string(),
+            causes: 0,
             hops: 0,
             content_type: Format::MessagePack.content_type().into(),
             body: Format::MessagePack.write(&(to, parcel)),

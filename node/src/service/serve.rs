@@ -219,6 +219,7 @@ impl CommandService {
                 .or_else(|| (subject.command == name::SAGA_START).then(fresh_traceparent)),
             id: header(message, MESSAGE_ID)
                 .map_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
+            causes: 0,
             hops: 0,
             content_type: format.content_type().into(),
             body: message.payload.to_vec(),

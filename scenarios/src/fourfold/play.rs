@@ -76,6 +76,7 @@ async fn run(
         by: by.clone(),
         trace: TraceId::new("00000000000000000000000000000001").expect("32 digits are a trace"),
         cause: "test".into(),
+        causes: 0,
         parent: None,
         secret: None,
     };

@@ -53,6 +53,7 @@ pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<
         by: Principal::new("ada").expect("a name"),
         trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").expect("a trace"),
         cause: "cmd-1".into(),
+        causes: 0,
         parent: None,
         secret: None,
     };
@@ -118,6 +119,7 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
             by: Principal::new("eve").expect("a name"),
             trace: TraceId::new("t").expect("a trace"),
             cause: "again".into(),
+            causes: 0,
             parent: None,
             secret: None,
         })),

@@ -215,7 +215,7 @@ impl Bus {
         let node = usize::try_from(from.roll(self.nodes() as u64)).unwrap_or(0);
         let by = Principal::new("skald").expect("a word is a principal");
         let answer = match parcel {
-            Parcel::Child { definition, input, parent, by, trace } => {
+            Parcel::Child { definition, input, parent, by, trace, causes } => {
                 let found = self.library.by_reference.values().find(|known| known.name() == definition);
                 let Some(definition) = found.cloned() else { return Ok(()) };
                 let start = Start {
@@ -224,6 +224,7 @@ impl Bus {
                     by: by.clone(),
                     trace: trace.clone(),
                     cause: format!("{}/{}", to.tenant, parent.0),
+                    causes: *causes,
                     parent: Some(parent.clone()),
                     secret: None,
                 };

@@ -79,6 +79,8 @@ pub struct Sending {
     pub by: Principal,
     /// Its trace.
     pub trace: TraceId,
+    /// How many events led to it, one after the other.
+    pub causes: u32,
     /// `Publish`, `StartChild`, `CancelChild` or `Ended`.
     pub effect: Effect,
 }
@@ -95,8 +97,10 @@ impl Sending {
     pub fn of(driver: &Driver, effects: impl IntoIterator<Item = Effect>) -> Vec<Arc<Self>> {
         let execution = driver.execution();
         let (Some(by), Some(trace)) = (execution.started_by(), execution.trace()) else { return Vec::new() };
-        let sending =
-            |effect| Arc::new(Self { saga: execution.saga().clone(), by: by.clone(), trace: trace.clone(), effect });
+        let sending = |effect| {
+            let (saga, by, trace) = (execution.saga().clone(), by.clone(), trace.clone());
+            Arc::new(Self { saga, by, trace, causes: execution.causes(), effect })
+        };
         effects.into_iter().map(sending).collect()
     }
 }

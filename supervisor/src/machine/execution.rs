@@ -52,6 +52,8 @@ pub(super) struct Started {
     pub by: Principal,
     pub trace: TraceId,
     pub cause: String,
+    #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
+    pub causes: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<(SagaKey, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! What came from outside.
 
 use protocol::command::ReleaseDecision;
+use protocol::envelope::is_zero;
 use protocol::view::Outcome;
 use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,9 @@ pub struct Start {
     pub trace: TraceId,
     /// Identity of the command that started it; the first event's cause.
     pub cause: String,
+    /// How many events led to it, one after the other.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub causes: u32,
     /// The parent's key and waiting step, when it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<(SagaKey, u64)>,

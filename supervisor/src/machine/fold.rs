@@ -331,6 +331,7 @@ fn began(x: &mut Execution, folding: &Folding<'_>, alarm: Option<super::change::
             by: start.by.clone(),
             trace: start.trace.clone(),
             cause: start.cause.clone(),
+            causes: start.causes,
             parent: start.parent.clone(),
             secret: start.secret.clone(),
             input: Arc::clone(&folding.given),

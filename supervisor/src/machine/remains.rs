@@ -45,6 +45,7 @@ impl Remains {
             by: start.by.clone(),
             trace: start.trace.clone(),
             cause: start.cause.clone(),
+            causes: start.causes,
             parent: start.parent.clone(),
             input: Arc::new(Value::Null),
             secret: None,

@@ -102,6 +102,11 @@ impl Execution {
         self.start.as_ref().map(|start| &start.trace)
     }
 
+    /// How many events led to it, one after the other.
+    pub fn causes(&self) -> u32 {
+        self.start.as_ref().map_or(0, |start| start.causes)
+    }
+
     /// The execution's input; nothing before the start.
     pub fn input(&self) -> Option<&Value> {
         self.start.as_ref().map(|start| &*start.input)

@@ -98,6 +98,7 @@ pub(super) fn envelope(x: &Execution, folding: &Folding<'_>, event: &str, payloa
         trace_id: start.trace.clone(),
         correlation_id: x.saga.to_string(),
         causation_id: cause,
+        causes: start.causes,
         occurred_at: folding.fact.at,
         payload: payload.clone(),
     })

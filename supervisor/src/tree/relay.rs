@@ -203,6 +203,7 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
                 parent: (sending.saga.key.clone(), *step),
                 by: sending.by.clone(),
                 trace: sending.trace.clone(),
+                causes: sending.causes,
             };
             engine.peers.deliver(&peer(key), &parcel).await
         }

@@ -33,6 +33,7 @@ pub fn start(definition: &Definition, input: Value) -> FactKind {
         by: Principal::new("ada").unwrap(),
         trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").unwrap(),
         cause: "cmd-1".into(),
+        causes: 4,
         parent: Some(("boss".parse().unwrap(), 3)),
         secret: None,
     }))

@@ -293,6 +293,7 @@ impl World {
             by: Principal::new("ada").unwrap(),
             trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").unwrap(),
             cause: "cmd-1".into(),
+            causes: 0,
             parent,
             secret: None,
         });

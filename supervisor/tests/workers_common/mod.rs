@@ -182,6 +182,7 @@ pub fn event(id: &str, environment: &str) -> Arc<Envelope> {
         trace_id: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").unwrap(),
         correlation_id: "acme/deploy-7".into(),
         causation_id: "cmd-1".into(),
+        causes: 0,
         occurred_at: protocol::Time::from_micros(crate::tree_common::NOON),
         payload: serde_json::json!({ "environmentId": environment }),
     })

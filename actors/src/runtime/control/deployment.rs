@@ -190,6 +190,7 @@ impl RuntimeDeployment {
                 input: serde_json::to_value(&input)
                     .map_err(|error| Failure::permanent("writing a deployment", error))?,
                 trace: run.trace.clone(),
+                causes: run.causes,
             };
             self.desk.ports.sagas.start(&starting).await?;
             did.push(format!("began to bring {place} as {key}"));

@@ -16,8 +16,9 @@ async fn a_file_is_brought_once() {
     let worker = worker(&world);
     world.is_quiet(&worker).await;
     world.write_down(world.spec(1, 2));
-    world.run(&worker).await.unwrap();
+    world.run_after(3, &worker).await.unwrap();
     let began = world.began();
+    assert_eq!(began[0].causes, 3, "its deployment stands in the same row of events (H05)");
     assert_eq!((began.len(), &began[0].input["source"]), (1, &serde_json::json!("sync")));
     assert_eq!(world.state().await.desired.unwrap().0.image, image(1));
     world.is_quiet(&worker).await;

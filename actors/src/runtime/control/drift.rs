@@ -327,6 +327,7 @@ impl DriftDetection {
             key: key.clone(),
             input: serde_json::to_value(&input).map_err(|error| Failure::permanent("writing a deployment", error))?,
             trace: run.trace.clone(),
+            causes: run.causes,
         };
         self.desk.ports.sagas.start(&starting).await?;
         done.did.push(format!("had {service} put right by {key}"));

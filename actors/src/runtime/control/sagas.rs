@@ -31,6 +31,8 @@ pub struct Starting {
     pub input: Value,
     /// The trace that led to it.
     pub trace: TraceId,
+    /// How many events led to it, one after the other.
+    pub causes: u32,
 }
 
 /// What became of a saga.

@@ -9,8 +9,8 @@ use super::desk::Desk;
 use crate::runtime::arbitration::event_id;
 
 /// The event of a loop that does the same again and again without effect, and of a rotation that
-/// does not get on: people should look.
-pub const ALARM: &str = "RuntimeAlarmRaised";
+/// does not get on, as of a row of events that turns in a circle: people should look.
+pub use supervisor::worker::ALARM;
 
 impl Desk {
     /// Says it to `tenant`, with the trace, correlation and cause of `run` (W076).
@@ -31,6 +31,7 @@ impl Desk {
             trace_id: run.trace.clone(),
             correlation_id: run.correlation.clone(),
             causation_id: run.cause.clone(),
+            causes: run.causes,
             occurred_at: run.now(),
             payload,
         };

@@ -262,6 +262,11 @@ impl World {
 
     /// Runs a worker once, by hand.
     pub async fn run(&self, worker: &dyn Worker) -> Result<Report, Failure> {
+        self.run_after(0, worker).await
+    }
+
+    /// The same, where so many events led to it.
+    pub async fn run_after(&self, causes: u32, worker: &dyn Worker) -> Result<Report, Failure> {
         let (number, remembered) = {
             let mut runs = self.runs.lock().unwrap();
             runs.0 += 1;
@@ -270,7 +275,8 @@ impl World {
         let environment = Environment::new(self.environment.as_str()).unwrap();
         let id = WorkerId::new(WorkerKind::new(worker.kind()).unwrap(), acme(), environment);
         let why = (Why::ByHand(Principal::new("ann").unwrap()), TraceId::new("a".repeat(32)).unwrap());
-        let run = Run::alone(id, number, why, remembered, (self.clock.clone(), self.ear.clone()));
+        let mut run = Run::alone(id, number, why, remembered, (self.clock.clone(), self.ear.clone()));
+        run.causes = causes;
         let report = worker.run(&run).await?;
         if let Some(remember) = &report.remember {
             self.runs.lock().unwrap().1 = remember.clone();

@@ -61,7 +61,8 @@ impl Desk {
         Self { ports, arbitration, tenancy }
     }
 
-    /// Lets the attempt's tenant into an environment, or refuses it on record.
+    /// Lets the attempt's tenant into an environment, or refuses it on record. A sign of life, as each
+    /// look at the record is.
     pub async fn enter(
         &self,
         attempt: &Attempt,
@@ -70,6 +71,7 @@ impl Desk {
         service: &ServiceId,
         input: Value,
     ) -> Result<Entered, Failure> {
+        attempt.heartbeat.beat();
         let saga = attempt.saga.to_string();
         let asking = Asking {
             tenant: attempt.saga.tenant.clone(),
@@ -88,6 +90,7 @@ impl Desk {
 
     /// The record of a deployment that the attempt's saga carries out.
     pub async fn record(&self, attempt: &Attempt, place: &Place) -> Result<Option<Read<Record>>, Failure> {
+        attempt.heartbeat.beat();
         let id = deployment_id(attempt)?;
         let read = store::read::<Record>(&*self.ports.store, &place.space(), &place.deployment(&id)).await?;
         match read {

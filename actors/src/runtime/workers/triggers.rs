@@ -206,10 +206,6 @@ pub fn woken_by(event: &str) -> Vec<Worker> {
     WORKERS.into_iter().filter(|worker| worker.card().triggers.iter().any(is_it)).collect()
 }
 
-/// The longest chain of causes, counted in events: deployment → inventory → drift → remediation →
-/// deployment → inventory is six. A longer one turns in a circle, is stopped and reported (H05).
-pub const CAUSES_MAX: u32 = 12;
-
 #[cfg(test)]
 mod tests {
     use super::*;

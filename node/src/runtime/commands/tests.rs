@@ -97,6 +97,7 @@ impl World {
             received_at: Noon.now(),
             trace: None,
             id: format!("cmd-{number}"),
+            causes: 0,
             hops: 0,
             content_type: "application/json".into(),
             body: Vec::new(),

@@ -41,6 +41,19 @@ impl Wanted {
         !self.timer && !self.more && self.events.is_empty() && self.asks.is_empty()
     }
 
+    /// How many events led to what the run says, one after the other, where a row may have `max`. What a
+    /// timer or a person begins is a row of its own. `None`: all it runs for are the last that their rows
+    /// may have, and it does nothing.
+    pub fn causes(&self, max: u32) -> Option<u32> {
+        let longer = |event: &Arc<Envelope>| event.causes.saturating_add(1);
+        let within = self.events.iter().map(longer).filter(|causes| *causes < max).max();
+        match (self.asks.is_empty(), within) {
+            (false, _) => Some(0),
+            (true, Some(causes)) => Some(causes),
+            (true, None) => (self.timer || self.more).then_some(0),
+        }
+    }
+
     /// What a person is told made it run: a person's word before an event, an event before a timer.
     pub fn why(&self) -> Why {
         match (self.asks.first(), self.events.first()) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::machine::restart::Intensity;
+use crate::worker::CAUSES_MAX;
 
 /// Settings of workers.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Limits {
     pub events_seen: usize,
     /// Ids of handled events that are remembered also on the next node: what a takeover repeats.
     pub events_kept: usize,
+    /// The longest row of causes, in events; what the last of them wakes does not act, and says so.
+    pub causes_max: u32,
     /// People and programs that ask for the same next run; one more is answered "busy".
     pub asks_per_run: usize,
     /// Runs that a worker shows.
@@ -55,6 +58,7 @@ impl Default for Limits {
             events_per_run: 64,
             events_seen: 1_024,
             events_kept: 32,
+            causes_max: CAUSES_MAX,
             asks_per_run: 32,
             history: 20,
             alert_after: 3,

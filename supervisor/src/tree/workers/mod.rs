@@ -8,6 +8,7 @@
 //! it changes, like the journal by its fence.
 
 mod agenda;
+mod circle;
 mod limits;
 mod local;
 mod memory;

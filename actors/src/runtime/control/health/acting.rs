@@ -245,6 +245,7 @@ impl Health {
             key: key.clone(),
             input,
             trace: run.trace.clone(),
+            causes: run.causes,
         };
         sagas.start(&starting).await?;
         tally.did.push(format!("asked for the last good release of {}", place.service));

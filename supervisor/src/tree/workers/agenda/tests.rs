@@ -19,6 +19,7 @@ fn event(id: &str) -> Arc<Envelope> {
         trace_id: TraceId::new("t").unwrap(),
         correlation_id: "c".into(),
         causation_id: "c".into(),
+        causes: 0,
         occurred_at: NOW,
         payload: Value::Null,
     })
@@ -77,6 +78,29 @@ fn what_comes_and_what_runs() {
         ("tick ask:a ask:b ask:c end", &["1: timer", "c busy", "2: a+b"]),
     ] {
         assert_eq!(play(story), runs, "{story}");
+    }
+}
+
+/// H05, with rows of at most three events: what begins a row, what makes it longer, what ends it.
+#[test]
+fn a_row_of_events_is_counted_up_to_its_end() {
+    const MAX: u32 = 3;
+    let after = |causes: u32| Arc::new(Envelope { causes, ..(*event("e")).clone() });
+    for (timer, asks, events, expected) in [
+        (true, 0, &[][..], Some(0)),
+        (false, 1, &[2], Some(0)),
+        (false, 0, &[0], Some(1)),
+        (false, 0, &[0, 1], Some(2)),
+        (false, 0, &[2], None),
+        (false, 0, &[2, u32::MAX], None),
+        // Something else happened too: that is a reason to act.
+        (false, 0, &[2, 0], Some(1)),
+        (true, 0, &[2], Some(0)),
+        (true, 0, &[1], Some(2)),
+    ] {
+        let events = events.iter().map(|causes| after(*causes)).collect();
+        let wanted = Wanted { timer, events, more: false, asks: vec![asked("ann"); asks] };
+        assert_eq!(wanted.causes(MAX), expected, "{wanted:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use protocol::{Envelope, Time, TraceId, codec};
 use tracing::{debug, error, warn};
 
 use super::super::agenda::{Agenda, Bad, Running, Wanted};
+use super::super::circle::Circle;
 use super::{Message, State, WorkerActor, run, tell_later};
 use crate::activity::Failure;
 use crate::tree::card::Card;
@@ -38,6 +39,8 @@ struct Ticket {
     trace: TraceId,
     correlation: String,
     cause: String,
+    /// `None`: the row of events that led to it is too long.
+    causes: Option<u32>,
 }
 
 impl UnderWay {
@@ -78,7 +81,8 @@ impl UnderWay {
             }
             (None, None) => (fresh(), own.clone(), own),
         };
-        self.ticket = Some(Ticket { number: *number, attempt: *attempt, key, trace, correlation, cause });
+        let causes = wanted.causes(by.limits.causes_max);
+        self.ticket = Some(Ticket { number: *number, attempt: *attempt, key, trace, correlation, cause, causes });
         self.again = None;
     }
 }
@@ -98,6 +102,7 @@ impl WorkerActor {
             trace: ticket.trace.clone(),
             correlation: ticket.correlation.clone(),
             cause: ticket.cause.clone(),
+            causes: ticket.causes.unwrap_or(self.limits.causes_max),
             remembered: state.memory.remembered.clone(),
             clock: self.engine.clock.clone(),
             outbox: self.engine.outbox.clone(),
@@ -107,7 +112,10 @@ impl WorkerActor {
         me.card().adopt(card.clone());
         let actor = run::RunActor {
             engine: self.engine.clone(),
-            worker: self.worker.clone(),
+            worker: match ticket.causes {
+                Some(_) => self.worker.clone(),
+                None => Arc::new(Circle { kind: self.id.kind.to_string(), max: self.limits.causes_max }),
+            },
             run,
             within: state.rhythm.attempt_max,
             owner: me.clone(),
