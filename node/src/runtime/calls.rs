@@ -76,6 +76,7 @@ fn event(call: &Call, owner: Tenant, now: Time) -> Result<Envelope, Failure> {
         trace_id: trace_id.map_err(|error| Failure::permanent("naming a trace", error))?,
         correlation_id: event_id.to_string(),
         causation_id: event_id.to_string(),
+        causes: 0,
         event_id,
         occurred_at: now,
         payload: json!({ "environmentId": call.environment, "serviceId": call.service }),
