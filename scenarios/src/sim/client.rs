@@ -103,6 +103,7 @@ impl User {
             by: by(),
             trace,
             cause: "cmd".into(),
+            causes: 0,
             parent: None,
             secret: None,
         };
