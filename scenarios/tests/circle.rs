@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use node::client::{Client, Since};
 use protocol::codec::Format;
-use protocol::command::{Deploy, Routed, name};
+use protocol::command::{Deploy, ListWorkers, Routed, name};
+use protocol::worker::WorkerStatus;
 use protocol::{Envelope, Environment, Tenant, Time, WorkerKind};
-use scenarios::cluster::TestCluster;
+use scenarios::cluster::{TestCluster, until};
 use scenarios::stage::{PATIENCE, start};
 use serde_json::json;
 use supervisor::ports::{Environments, Unavailable};
@@ -81,6 +82,11 @@ async fn workers_that_wake_each_other_are_stopped_and_people_are_told() {
     let cluster = TestCluster::of_workers(2, make).await.unwrap();
     let client = cluster.client().await.unwrap();
     client.deploy(&Deploy { source: SERVE.into(), file: None }).await.unwrap();
+    until(PATIENCE, "both players are there", || async {
+        let listed = client.workers(&ListWorkers::default()).await.map(|listed| listed.workers).unwrap_or_default();
+        listed.len() == 2 && listed.iter().all(|worker| worker.status == WorkerStatus::Idle)
+    })
+    .await;
     client.start(&start("serve", "first", json!({}))).await.unwrap();
     let events = said(&client, "acme/first").await;
     let causes: Vec<u32> = events.iter().map(|event| event.causes).collect();

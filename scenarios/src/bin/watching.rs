@@ -1,4 +1,4 @@
-//! What looking after services costs: `cargo run --release -p skald-scenarios --bin watching`. Real
+//! What looking after services costs: `cargo watching`. Real
 //! probes over loopback to a server in a process of its own, what is remembered on a real
 //! nats-server, and only the machine on which the workloads would run is made up.
 
@@ -10,7 +10,7 @@ use scenarios::watching::{self, Asked};
 
 /// Measures the control loops
 #[derive(Parser)]
-#[command(after_help = "Examples:\n  watching\n  watching --services 1000 --replicas 10 --windows 4 --json")]
+#[command(after_help = "Examples:\n  cargo watching\n  cargo watching --services 1000 --replicas 1 --no-probes\n  cargo watching --only drift --windows 10 --json")]
 struct Options {
     /// How many services there are
     #[arg(long, default_value_t = 1_000)]
@@ -24,6 +24,9 @@ struct Options {
     /// No probes: replicas that accept connections are well
     #[arg(long)]
     no_probes: bool,
+    /// Only this kind of worker, as in `health`
+    #[arg(long, value_name = "KIND")]
+    only: Option<String>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -45,6 +48,7 @@ async fn main() -> ExitCode {
         services: options.services,
         replicas: options.replicas,
         probes: !options.no_probes,
+        only: options.only,
         time: Duration::from_secs(30) * options.windows,
     };
     match watching::measure(&asked).await {

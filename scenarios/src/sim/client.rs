@@ -104,6 +104,7 @@ impl User {
             by: by(),
             trace,
             cause: "cmd".into(),
+            causes: 0,
             parent: None,
             secret: None,
         };

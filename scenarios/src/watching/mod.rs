@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::runtime::control::{health, inventory, scaling};
+use actors::runtime::control;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
@@ -29,6 +29,8 @@ pub struct Asked {
     pub replicas: u32,
     /// Whether each replica is asked over HTTP.
     pub probes: bool,
+    /// One kind of worker alone; all when absent.
+    pub only: Option<String>,
     /// For how long.
     pub time: Duration,
 }
@@ -60,15 +62,15 @@ pub async fn measure(asked: &Asked) -> anyhow::Result<Figures> {
     let mut port = String::new();
     BufReader::new(said).read_line(&mut port).await?;
     let world = World::build(asked, port.trim().parse().context("the port of whoever answers")?).await?;
+    let mut workers = control::workers(&world.ports);
+    // Those without a timer do nothing at rest.
+    workers.retain(|worker| worker.rhythm().every.is_some());
     // The first run reads what runs; from then on nothing changes.
-    let workers: Vec<Arc<dyn Worker>> = vec![
-        Arc::new(health::Health::new(&world.ports)),
-        Arc::new(scaling::Scaling::new(&world.ports)),
-        Arc::new(inventory::Inventory::new(&world.ports)),
-    ];
     for worker in &workers {
         turn(&world, worker, 0).await?;
     }
+    workers.retain(|worker| asked.only.as_deref().is_none_or(|only| only == worker.kind()));
+    anyhow::ensure!(!workers.is_empty(), "no worker of that kind has a timer");
     world.begin();
     let (begun, before) = (Instant::now(), node::bench::cpu_ms(&[std::process::id()]));
     let loops = workers.iter().map(|worker| rounds(&world, worker, asked.time));
@@ -111,7 +113,8 @@ struct Counted {
 async fn rounds(world: &World, worker: &Arc<dyn Worker>, time: Duration) -> anyhow::Result<Counted> {
     let every = worker.rhythm().every.context("it has a timer")?;
     let mut counted = Counted::default();
-    let (mut at, end) = (tokio::time::Instant::now(), tokio::time::Instant::now() + time);
+    let mut at = tokio::time::Instant::now();
+    let end = at + time;
     let mut number = 1;
     while at < end {
         tokio::time::sleep_until(at).await;

@@ -120,7 +120,7 @@ async fn once(world: &mut World, case: Case) -> (Told, String) {
     let input = service.input(2, &artifact, |input| {
         input["probe"]["path"] = json!(if late { "/health" } else { "/" });
         if late {
-            input["strategy"] = json!({ "name": "BlueGreen", "scaleDownDelayMs": 1_000, "after": {
+            input["strategy"] = json!({ "name": "BlueGreen", "autoPromoteAfterMs": 0, "scaleDownDelayMs": 1_000, "after": {
                 "intervalMs": 500, "requestsMin": 1, "count": 100, "consecutiveSuccessLimit": 3, "inconclusiveLimit": 99,
                 "success": [{ "figure": "failurePercent", "is": "atMost", "bound": 1.0 }],
             }});
