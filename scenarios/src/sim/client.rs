@@ -98,7 +98,6 @@ impl User {
         let trace =
             TraceId::new(format!("{:032x}", 1 + self.link.roll(u64::MAX - 1))).map_err(|error| error.to_string())?;
         let start = Start {
-            causes: 0,
             definition: self.definition.reference().clone(),
             input: serde_json::json!({}),
             by: by(),
