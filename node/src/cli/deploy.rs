@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -8,12 +8,11 @@ use protocol::view::{SagaView, Status};
 use protocol::{SagaKey, Value};
 use serde_json::json;
 
-use crate::config::PUBLISHED;
 use crate::debug::{self, Paint};
 
 use super::context::Ctx;
 use super::fault::Fault;
-use super::{Ended, Ending, duration, follow, parts, state};
+use super::{Ended, Ending, artifact, duration, follow, parts};
 
 /// Brings a revision of a service into an environment, as processes behind a gateway
 #[derive(Args, Debug)]
@@ -142,14 +141,7 @@ impl Deploy {
         if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(format!("sha256:{}", digits.to_ascii_lowercase()));
         }
-        let file = PathBuf::from(&self.artifact);
-        if !file.is_file() {
-            return Err(Fault::usage(format!("there is no file {}", file.display()))
-                .mend("name a file, or sha256: and the 64 digits of one that was deployed before"));
-        }
-        let dir = artifacts(self.artifacts.clone(), ctx)?;
-        let digest = parts::put_artifact(&dir, &file)?;
-        Ok(format!("sha256:{digest}"))
+        artifact::put(Path::new(&self.artifact), self.artifacts.clone(), ctx)
     }
 
     fn input(&self, artifact: &str) -> Result<Value, Fault> {
@@ -175,19 +167,6 @@ impl Deploy {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The artifacts directory that is meant.
-fn artifacts(named: Option<PathBuf>, ctx: &Ctx) -> Result<PathBuf, Fault> {
-    let of_settings = || ctx.config().map(|config| config.artifacts_dir());
-    match (named, state::running()) {
-        (Some(named), _) => Ok(named),
-        (None, Some(state)) => Ok(parts::runtime_dir(&state.data).join(PUBLISHED)),
-        (None, None) => of_settings()?.ok_or_else(|| {
-            Fault::usage("where artifacts belong is not known")
-                .mend("name the directory with --artifacts, set runtime.dir, or start a cluster with `skald up`")
-        }),
-    }
 }
 
 /// A fresh key for `what` of `service`.

@@ -4,6 +4,7 @@
 //! everything else goes to standard error. Nothing here knows a rule about sagas: commands ask
 //! nodes, and nodes decide.
 
+mod artifact;
 mod bench;
 mod cancel;
 mod catalog;
@@ -84,6 +85,7 @@ enum Command {
     Install(install::Install),
     Catalog(catalog::Catalog),
     Environment(environment::Environment),
+    Artifact(artifact::Artifact),
     Deploy(Box<deploy::Deploy>),
     Rollback(rollback::Rollback),
     Services(services::Services),
@@ -174,6 +176,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Install(it) => install::run(it, ctx).await,
         Command::Catalog(it) => catalog::run(it, ctx),
         Command::Environment(it) => environment::run(it, ctx).await,
+        Command::Artifact(it) => artifact::run(it, ctx),
         Command::Deploy(it) => deploy::run(*it, ctx).await,
         Command::Rollback(it) => rollback::run(it, ctx).await,
         Command::Services(it) => services::run(it, ctx).await,

@@ -76,6 +76,7 @@ fn the_first_help_names_every_command_and_the_exit_codes() {
         "catalog",
         "install",
         "environment",
+        "artifact",
         "deploy",
         "rollback",
         "services",
