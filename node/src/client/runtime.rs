@@ -72,6 +72,11 @@ impl Client {
         self.call(name::SECRET_BIND, bind, Repeat::Safe, Duration::ZERO).await
     }
 
+    /// Lets a service use a secret no more.
+    pub async fn unbind_secret(&self, unbind: &UnbindSecret) -> Result<SecretRow, Error> {
+        self.call(name::SECRET_UNBIND, unbind, Repeat::Safe, Duration::ZERO).await
+    }
+
     /// Wants a secret rotated.
     pub async fn rotate_secret(&self, of: &OfSecret) -> Result<Value, Error> {
         self.call(name::SECRET_ROTATE, of, Repeat::Safe, Duration::ZERO).await
@@ -116,6 +121,21 @@ impl Client {
     /// Has a finding put right.
     pub async fn approve_drift(&self, of: &OfFinding) -> Result<DriftRow, Error> {
         self.call(name::DRIFT_APPROVE, of, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Has all that differs of a service put right.
+    pub async fn remediate_drift(&self, of: &OfService) -> Result<Drifts, Error> {
+        self.call(name::DRIFT_REMEDIATE, of, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// What is done about drift.
+    pub async fn drift_policy(&self, of: &OfEnvironment) -> Result<DriftPolicyView, Error> {
+        self.call(name::DRIFT_POLICY, of, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Says what is done about drift.
+    pub async fn set_drift_policy(&self, set: &SetDriftPolicy) -> Result<DriftPolicyView, Error> {
+        self.call(name::DRIFT_SET_POLICY, set, Repeat::Safe, Duration::ZERO).await
     }
 
     /// Leaves a finding as it is.

@@ -6,6 +6,7 @@ use actors::runtime::arbiter::Outcome;
 use actors::runtime::model::{
     DeploymentId, Digest, DriftFinding, DriftKind, FindingHash, FindingState, Revision, Stage,
 };
+use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::store::MemoryStore;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use protocol::Time;
 use supervisor::ports::Unavailable;
 
 use super::*;
+use crate::runtime::local::Local;
 
 struct Noon;
 
@@ -71,7 +73,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (store, ear) = (Arc::new(MemoryStore::new()), Arc::new(Ear::default()));
         let local = Local::open(dir.path(), Arc::new(Noon)).await.unwrap();
-        let desk = RuntimeDesk::new(store.clone(), ear.clone(), Arc::new(Noon), Arc::new(Nobody), Some(local));
+        let secrets = Arc::new(StoredVersions::new(local.secrets));
+        let (outbox, nobody) = (ear.clone(), Arc::new(Nobody));
+        let desk = RuntimeDesk::new(store.clone(), outbox, Arc::new(Noon), nobody, secrets, local.provisioner);
         let world = Self { desk, store, ear, commands: Mutex::new(0), _dir: dir };
         world.ask(name::ENVIRONMENT_CREATE, json!({ "environment": "dev" })).await.unwrap();
         world.ask(name::ENVIRONMENT_CREATE, json!({ "environment": "prod", "stage": "prod" })).await.unwrap();

@@ -40,6 +40,7 @@ use crate::runtime::model::probe::WINDOW;
 use crate::runtime::workers::failure::Heard;
 use crate::runtime::workers::health::Window;
 use crate::runtime::workers::triggers::Worker as Which;
+pub use judging::condition;
 use judging::Stored;
 use probing::{Known, SeenService};
 
