@@ -119,7 +119,8 @@ pub async fn enter(store: &dyn RuntimeStore, change: &Change<'_>, now: Time) -> 
     if good {
         return Ok(());
     }
-    let why = format!("{} is production, and nobody has approved this change; its decision is {name}", change.environment);
+    let why =
+        format!("{} is production, and nobody has approved this change; its decision is {name}", change.environment);
     Err(Failure::named(UNDECIDED, why))
 }
 
@@ -209,7 +210,11 @@ mod tests {
         assert_eq!(approve(bob.clone(), waiting.decision).await.unwrap().approved_by, Some(bob));
         enter(&store, &ask("r1"), noon).await.unwrap();
         enter(&store, &ask("r1"), noon).await.unwrap();
-        assert_eq!(enter(&store, &ask("r2"), noon).await.unwrap_err().error, UNDECIDED, "another request, another word");
+        assert_eq!(
+            enter(&store, &ask("r2"), noon).await.unwrap_err().error,
+            UNDECIDED,
+            "another request, another word"
+        );
         let other = Change { body: &json!({ "service": "api" }), ..ask("r1") };
         assert_eq!(enter(&store, &other, noon).await.unwrap_err().error, UNDECIDED, "another change");
         let tomorrow = noon.after(GOOD_FOR);

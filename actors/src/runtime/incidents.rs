@@ -103,3 +103,104 @@ pub(super) async fn raised(
     keep(store, place, &incident).await?;
     Ok(incident)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use supervisor::ports::{Clock, Outbox, Unavailable};
+
+    use super::*;
+    use crate::runtime::arbiter::{Command, Outcome, Request, Source};
+    use crate::runtime::arbitration::{Arbitration, Asker};
+    use crate::runtime::model::{DeploymentId, Digest, EnvironmentId, RequestKey, Revision, ServiceId, Stage};
+    use crate::runtime::store::MemoryStore;
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Time {
+            Time::from_micros(1_700_000_000_000_000)
+        }
+    }
+
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<Envelope>>);
+
+    #[async_trait]
+    impl Outbox for Ear {
+        async fn publish(&self, event: &Envelope) -> Result<(), Unavailable> {
+            self.0.lock().unwrap().push(event.clone());
+            Ok(())
+        }
+
+        async fn bury(&self, _: &str, _: &str, _: &str, _: Bytes) -> Result<(), Unavailable> {
+            Ok(())
+        }
+    }
+
+    fn revision(deployment: &str, digit: &str) -> Revision {
+        Revision {
+            deployment_id: DeploymentId::new(deployment).unwrap(),
+            image: Digest::new(format!("sha256:{}", digit.repeat(64))).unwrap(),
+            version: digit.into(),
+            replicas: 1,
+            configuration: None,
+            secrets: Default::default(),
+        }
+    }
+
+    /// F37: a restore that fails under way is one incident, and what was asked is in it, whole.
+    #[tokio::test]
+    async fn a_restore_that_fails_under_way_is_one_incident_with_what_was_asked() {
+        let (store, ear) = (Arc::new(MemoryStore::new()), Arc::<Ear>::default());
+        let arbitration = Arbitration::new(store.clone(), ear.clone(), Arc::new(Noon));
+        let acme = Tenant::new("acme").unwrap();
+        let (environment, service) = (EnvironmentId::new("dev").unwrap(), ServiceId::new("web").unwrap());
+        let place = Place { owner: acme.clone(), environment, service };
+        let trace = TraceId::new("b".repeat(32)).unwrap();
+        let asker = Asker { tenant: acme, trace: trace.clone(), saga: "acme/restore-1".into() };
+        let ask = async |source, key: &str, command| {
+            let (key, by) = (RequestKey::new(key).unwrap(), Principal::new("ann").unwrap());
+            let request = Request { key, source, by, asked_at: Noon.now(), command };
+            arbitration.ask(&place, &asker, Stage::Dev, &request).await.unwrap().state
+        };
+        let finished = |sequence, outcome| Command::Finished { sequence, outcome };
+        for (deployment, digit) in [("web-1", "1"), ("web-2", "2")] {
+            let state = ask(Source::Operator, deployment, Command::Deploy { to: revision(deployment, digit) }).await;
+            let sequence = state.under_way.unwrap().sequence;
+            ask(Source::Runner, &format!("{deployment}-end"), finished(sequence, Outcome::Succeeded)).await;
+        }
+        let back = DeploymentId::new("restore-1").unwrap();
+        let input = json!({ "environment": "dev", "service": "web", "kind": "restore", "of": "web-2" });
+        let record: Record = serde_json::from_value(json!({
+            "deployment": {
+                "deploymentId": back, "serviceId": "web", "kind": "restore", "from": null,
+                "to": revision("restore-1", "1"), "state": "RollingOut", "by": "ann", "at": Noon.now(), "why": null,
+            },
+            "tenant": "acme", "saga": asker.saga, "asked": input, "trace": trace,
+            "comes": { "revision": revision("restore-1", "1"), "workload": {}, "set": "" },
+        }))
+        .unwrap();
+        store::write(&*store, &place.space(), &place.deployment(&back), &record, 0).await.unwrap();
+        let of = DeploymentId::new("web-2").unwrap();
+        let restore = Command::RollbackDeployment { of, deployment_id: back, why: "it is ill".into() };
+        let sequence = ask(Source::Health, "back", restore).await.under_way.unwrap().sequence;
+        for _ in 0..2 {
+            let stuck = Outcome::Stuck { why: "the disk is full".into() };
+            ask(Source::Runner, "stuck", finished(sequence, stuck)).await;
+            arbitration.tell(&place).await.unwrap();
+        }
+        let heard = ear.0.lock().unwrap();
+        let raised: Vec<_> = heard.iter().filter(|event| event.event_type == "RuntimeIncidentRaised").collect();
+        assert_eq!(raised.len(), 1, "one incident: {heard:?}");
+        let kept = last(&*store, &place).await.unwrap().unwrap();
+        let envelope = kept.envelope.unwrap();
+        assert_eq!((kept.why.as_str(), kept.saga.as_str()), ("the disk is full", "acme/restore-1"));
+        assert_eq!(envelope.payload, json!({ "definition": DEFINITION, "input": input, "by": "ann" }));
+        assert_eq!((&envelope.trace_id, &kept.trace, &raised[0].trace_id), (&trace, &trace, &trace));
+        assert_eq!(raised[0].payload["envelope"], serde_json::to_value(&envelope).unwrap());
+    }
+}

@@ -5,11 +5,11 @@ use std::time::Duration;
 use protocol::Value;
 use protocol::command::name;
 use protocol::runtime::{
-    ApplyScalingPolicy, BindEnvironment, BindSecret, CloseIncident, Configurations, CreateEnvironment, DriftRow,
-    Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies, ListSecrets, ListServices,
-    OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment, Provisioned, PublishConfiguration,
-    PublishedConfiguration, PutSecret, ScaleService, SecretRow, Secrets, Services, ShowConfiguration,
-    ShownConfiguration,
+    ApplyScalingPolicy, BindEnvironment, BindSecret, CloseIncident, Configurations, CreateEnvironment, DriftPolicyView,
+    DriftRow, Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies, ListSecrets,
+    ListServices, OfEnvironment, OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment, Provisioned,
+    PublishConfiguration, PublishedConfiguration, PutSecret, ScaleService, SecretRow, Secrets, Services,
+    SetDriftPolicy, ShowConfiguration, ShownConfiguration, UnbindSecret,
 };
 
 use super::{Client, Error, Repeat};

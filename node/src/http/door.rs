@@ -13,14 +13,14 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use protocol::codec::Format;
 use protocol::command::{Routed, name};
 use protocol::envelope::header::TRACEPARENT;
-use protocol::{Code, Principal, Problem, SagaKey, Value};
+use protocol::{Code, Problem, SagaKey, Value};
 use supervisor::ports::Clock;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::answer::{Refusal, done};
 use super::asked::{DEPLOYMENT, Said, body, shown};
-use super::routes::{BASE, ROUTES, Route};
+use super::routes::{BASE, Method, ROUTES, Route};
 use super::token::{Holder, Tokens};
 use crate::secret::Secret;
 use crate::service::{AUDIT, Dispatcher};
@@ -171,8 +171,15 @@ fn request_key(headers: &HeaderMap) -> Result<String, Problem> {
 pub(super) fn router(door: Door) -> Router {
     let mut paths: BTreeMap<&str, MethodRouter<Arc<Door>>> = BTreeMap::new();
     for route in &ROUTES {
-        let filter = MethodFilter::try_from(route.method.clone()).expect("a method of HTTP");
-        let answers = move |State(door): State<Arc<Door>>, Path(path): Path<BTreeMap<String, String>>, request: Request| async move {
+        let filter = match route.method {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Put => MethodFilter::PUT,
+            Method::Delete => MethodFilter::DELETE,
+        };
+        let answers = move |State(door): State<Arc<Door>>,
+                            Path(path): Path<BTreeMap<String, String>>,
+                            request: Request| async move {
             within(&door, route, &path, request).await
         };
         let known = paths.remove(route.path).unwrap_or_default();

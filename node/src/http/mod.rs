@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 
 pub use door::{Door, Limits};
-pub use routes::{ROUTES, Route};
+pub use routes::{BASE, Method, ROUTES, Route};
 
 /// Serves the door until `stop` is done, then finishes what it is answering. Returns the address it
 /// listens on.

@@ -3,7 +3,8 @@
 //! A route names all that there is to it, so that this page is the door's documentation; a test holds
 //! the README to it.
 
-use axum::http::Method;
+use std::fmt;
+
 use protocol::command::name;
 
 /// One route.
@@ -19,6 +20,27 @@ pub struct Route {
     pub command: &'static str,
     /// How the command's body is made of the request.
     pub shape: Shape,
+}
+
+/// A method of HTTP that the door knows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs, reason = "they say what they are")]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        })
+    }
 }
 
 /// Before every path.
@@ -45,7 +67,7 @@ pub enum Shape {
 impl Route {
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        self.method != Method::GET && self.shape != Shape::Plan
+        self.method != Method::Get && self.shape != Shape::Plan
     }
 
     /// The scope that it takes.
@@ -64,10 +86,10 @@ const fn shaped(mut route: Route, shape: Shape) -> Route {
     route
 }
 
-const GET: Method = Method::GET;
-const POST: Method = Method::POST;
-const PUT: Method = Method::PUT;
-const DELETE: Method = Method::DELETE;
+const GET: Method = Method::Get;
+const POST: Method = Method::Post;
+const PUT: Method = Method::Put;
+const DELETE: Method = Method::Delete;
 
 const ENVIRONMENTS: &str = "environments";
 const DEPLOYMENTS: &str = "deployments";

@@ -18,8 +18,8 @@ use actors::runtime::tenancy::{Asking, Granted, Tenancy};
 use protocol::command::{Routed, name};
 use protocol::envelope::trace_of;
 use protocol::runtime::{
-    BindEnvironment, CreateEnvironment, EnvironmentRow, EnvironmentRows, ListServices, OfService, ServiceRow, Services, SetRow,
-    UnderWayRow,
+    BindEnvironment, CreateEnvironment, EnvironmentRow, EnvironmentRows, ListServices, OfService, ServiceRow, Services,
+    SetRow, UnderWayRow,
 };
 use protocol::{Code, Envelope, Principal, Problem, SagaId, SagaKey, Tenant, TraceId, Value};
 use serde::Serialize;

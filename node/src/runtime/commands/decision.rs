@@ -1,7 +1,8 @@
 //! `decision.list`, `decision.approve`: changes of production that wait for somebody else's word.
 
 use actors::runtime::decisions::{self, Change};
-use protocol::command::Routed;
+use actors::runtime::model::Stage;
+use protocol::command::{Routed, name};
 use protocol::runtime::{ApproveDecision, DecisionRow, Decisions};
 use protocol::{Code, Principal, Problem, Value};
 use supervisor::activity::Failure;
@@ -23,6 +24,22 @@ impl RuntimeDesk {
         told(&row(approved))
     }
 
+    /// Whether the tenant may use an environment, asked before any of its commands from a door where
+    /// names come from outside (W073). Answers whether it is production. A refusal is on record.
+    pub async fn admit(&self, routed: &Routed, by: &Principal, environment: &str) -> Result<bool, Problem> {
+        if routed.command == name::ENVIRONMENT_BIND {
+            // The owner of production has no right to it until it was given, by this very command,
+            // which asks itself whose it is.
+            let own = self.environments_of(&routed.tenant, Some(environment)).await?;
+            return Ok(own.iter().any(|environment| environment.stage == Stage::Prod));
+        }
+        match self.enter_environment(routed, by, environment).await {
+            Ok((_, granted, _)) => Ok(granted.environment.value.stage == Stage::Prod),
+            Err(refused) if refused.code == Code::Conflict => Err(Problem { code: Code::Forbidden, ..refused }),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lets a change of production through that somebody else approved; otherwise it waits.
     pub async fn decided(
         &self,
@@ -31,14 +48,8 @@ impl RuntimeDesk {
         environment: &str,
         body: &Value,
     ) -> Result<(), Problem> {
-        let change = Change {
-            tenant: &routed.tenant,
-            by,
-            what: &routed.command,
-            environment,
-            body,
-            request: &routed.id,
-        };
+        let change =
+            Change { tenant: &routed.tenant, by, what: &routed.command, environment, body, request: &routed.id };
         decisions::enter(&*self.store, &change, self.clock.now()).await.map_err(refused)
     }
 }

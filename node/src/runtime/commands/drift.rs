@@ -98,7 +98,9 @@ impl RuntimeDesk {
         }
         let mut answer = Drifts::default();
         for finding in ours.into_iter().filter(|finding| findings::may(finding, Decision::Approve).is_ok()) {
-            answer.findings.push(self.decided_drift(routed, by, (&granted.owner, &asker), finding, Decision::Approve).await?);
+            answer
+                .findings
+                .push(self.decided_drift(routed, by, (&granted.owner, &asker), finding, Decision::Approve).await?);
         }
         told(&answer)
     }

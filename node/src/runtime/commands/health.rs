@@ -2,9 +2,9 @@
 
 use actors::runtime::control::health;
 use actors::runtime::workers::failure::Condition;
+use protocol::Principal;
 use protocol::command::Routed;
 use protocol::runtime::{OfService, ServiceHealth};
-use protocol::{Code, Principal, Problem};
 
 use super::{Answer, RuntimeDesk, problem, told};
 
@@ -34,15 +34,5 @@ impl RuntimeDesk {
             sets: row.sets,
             missing,
         })
-    }
-
-    /// Whether the tenant may use an environment, asked before any of its commands from a door where
-    /// names come from outside (W073). Answers whether it is production. A refusal is on record.
-    pub async fn admit(&self, routed: &Routed, by: &Principal, environment: &str) -> Result<bool, Problem> {
-        match self.enter_environment(routed, by, environment).await {
-            Ok((_, granted, _)) => Ok(granted.environment.value.stage == actors::runtime::model::Stage::Prod),
-            Err(refused) if refused.code == Code::Conflict => Err(Problem { code: Code::Forbidden, ..refused }),
-            Err(error) => Err(error),
-        }
     }
 }

@@ -8,7 +8,9 @@ use actors::runtime::place::Place;
 use actors::runtime::policies::{Policies as Kept, Refused};
 use actors::runtime::store;
 use protocol::command::Routed;
-use protocol::runtime::{ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService, ScalingDecisions};
+use protocol::runtime::{
+    ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService, ScalingDecisions,
+};
 use protocol::{Code, Principal, Problem};
 use serde_json::json;
 

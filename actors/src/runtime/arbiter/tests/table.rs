@@ -27,6 +27,7 @@ DesiredState         Note  Note  Note  Note  Note  Note  Note  Note  Note
 Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note
 ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note
 Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note
+Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note
 Resume               Note  Note  Note  Note  Note  Note  Note  Note  Note
 ";
     assert_eq!(page, wanted);

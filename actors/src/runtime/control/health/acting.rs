@@ -132,13 +132,7 @@ impl Health {
     }
 
     /// Has the arbiter tell people, unless it has: one incident, with what was asked in vain.
-    async fn incident(
-        &self,
-        run: &Run,
-        watched: &Watched,
-        seen: &SeenService,
-        next: &Stored,
-    ) -> Result<(), Failure> {
+    async fn incident(&self, run: &Run, watched: &Watched, seen: &SeenService, next: &Stored) -> Result<(), Failure> {
         let (place, docket) = (&watched.service.place, &watched.service.docket);
         if let Standing::Incident { .. } = docket.state.standing {
             return Ok(());
