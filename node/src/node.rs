@@ -33,10 +33,12 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
+use crate::http;
 use crate::nats::{
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
+use crate::runtime::keeper::FarKeeper;
 use crate::runtime::{Local as OnDisk, OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
 use crate::service::{
     CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
@@ -74,6 +76,7 @@ pub struct Node {
     root: Handle<root::Message>,
     last_word: mpsc::UnboundedReceiver<String>,
     debug: Arc<OnceLock<SocketAddr>>,
+    http: Arc<OnceLock<SocketAddr>>,
     dispatcher: Arc<Dispatcher>,
     commands: Arc<CommandService>,
     workers: Arc<Local>,
@@ -161,9 +164,8 @@ impl Node {
         if config.looks_after_services() {
             let desired = config.desired_settings().map(Repository::new).transpose()?;
             let desired = desired.map(|repository| -> Arc<dyn DesiredState> { Arc::new(repository) });
-            let secrets = on_disk.as_ref().map(|local| local.secrets.clone());
             let around = (outbox.clone(), clock.clone());
-            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, desired, secrets);
+            let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, desired);
             kinds.extend(control::workers(&own));
             environments.get_or_insert_with(|| Arc::new(OwnEnvironments::new(runtime_store.clone())));
         }
@@ -191,12 +193,20 @@ impl Node {
             client: bus.client.clone(),
         });
         let events = EventReader::new(&bus);
+        let keeper = Arc::new(FarKeeper::new(&bus));
         let dispatcher = Arc::new(Dispatcher {
             router,
             definitions: library,
             events,
             queries: queries.clone(),
-            runtime: RuntimeDesk::new(runtime_store.clone(), outbox.clone(), clock.clone(), remote, on_disk.clone()),
+            runtime: RuntimeDesk::new(
+                runtime_store.clone(),
+                outbox.clone(),
+                clock.clone(),
+                remote,
+                keeper.clone(),
+                keeper,
+            ),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
@@ -212,6 +222,8 @@ impl Node {
             dispatcher.clone(),
             on_disk,
         );
+        let http_address = Arc::new(OnceLock::new());
+        let door = serves_http(&config, dispatcher.clone(), clock.clone(), http_address.clone());
         let commands = Arc::new(CommandService {
             bus: bus.clone(),
             dispatcher: dispatcher.clone(),
@@ -232,6 +244,7 @@ impl Node {
             debug_address.clone(),
         );
         services.extend(host.map(keeps_processes));
+        services.extend(door);
         if !workers.kinds().is_empty() {
             let environments = environments.context("workers need to know which environments there are")?;
             let memory = Arc::new(KvWorkerMemory::open(&bus, replicas).await?);
@@ -258,17 +271,19 @@ impl Node {
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
         watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
-        let node = Self { root, last_word: last_words, debug: debug_address, dispatcher, commands, workers, id };
-        node.joined(&queries, config.debug.enabled).await?;
+        let (debug, http) = (debug_address, http_address);
+        let node = Self { root, last_word: last_words, debug, http, dispatcher, commands, workers, id };
+        node.joined(&queries, config.debug.enabled, config.http.bind.is_some()).await?;
         Ok(node)
     }
 
     /// Waits until every shard has an owner, so that the first command finds one.
-    async fn joined(&self, queries: &QueryService, debug: bool) -> anyhow::Result<()> {
+    async fn joined(&self, queries: &QueryService, debug: bool, http: bool) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
             let Body::Health(health) = queries.here(&Query::Health).await.body else { continue };
-            if health.ready && (!debug || self.debug.get().is_some()) {
+            let listens = (!debug || self.debug.get().is_some()) && (!http || self.http.get().is_some());
+            if health.ready && listens {
                 info!(node = %self.id, shards = ?health.shards, members = ?health.members, "joined");
                 return Ok(());
             }
@@ -287,6 +302,11 @@ impl Node {
     /// Where its debug endpoint listens, if it has one.
     pub fn debug(&self) -> Option<SocketAddr> {
         self.debug.get().copied()
+    }
+
+    /// Where its HTTP door listens, if it has one.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.get().copied()
     }
 
     /// Carries out commands without the bus; for tools in the same process.
@@ -395,6 +415,32 @@ fn services(
         }));
     }
     services
+}
+
+/// The HTTP door, where the settings say that there is one.
+fn serves_http(
+    config: &Config,
+    dispatcher: Arc<Dispatcher>,
+    clock: Arc<dyn Clock>,
+    address: Arc<OnceLock<SocketAddr>>,
+) -> Option<Service> {
+    let bind = config.http.bind?;
+    let (file, limits) = (config.http_tokens(), config.http_door_limits());
+    Some(Service::new("http", move |card| {
+        let door = http::Door::new(dispatcher.clone(), http::token::Tokens::new(&file), clock.clone(), limits);
+        let address = address.clone();
+        // A restart listens where it listened before.
+        let bind = address.get().copied().unwrap_or(bind);
+        async move {
+            // The listener stops with this service: whichever way it ends, `_alive` is dropped.
+            let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
+            let (at, served) = http::serve(bind, door, async move { drop(ended.await) }).await?;
+            let _ = address.set(at);
+            card.doing(format!("http://{at}"));
+            Ok(served.await??)
+        }
+        .boxed()
+    }))
 }
 
 fn keeps_processes(host: RuntimeHost) -> Service {

@@ -1,5 +1,5 @@
 //! The keeper's desk on a real server: compute over the bus keeps the promises of compute itself, and
-//! says so when nobody is there.
+//! says so when nobody is there. So do secrets and provisioning.
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ use actors::runtime::model::{Probe, ProbeKind, ProbeSpec};
 use actors::runtime::ports::metrics::scrape::{self, Scraper};
 use actors::runtime::ports::metrics::{Metrics, Query, Subject};
 use actors::runtime::ports::probes::{self, LocalProber, Prober};
+use actors::runtime::ports::provisioning::{Machine, machine};
+use actors::runtime::ports::secrets::StoredVersions;
+use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
 use async_trait::async_trait;
 use node::nats::Bus;
 use node::node::SystemClock;
@@ -26,6 +29,8 @@ use tokio::time::{sleep, timeout};
 #[path = "../../actors/tests/compute_contract/mod.rs"]
 mod compute_contract;
 mod nats_support;
+#[path = "keeper/secrets.rs"]
+mod secrets;
 
 use compute_contract::{ENVIRONMENT, Place, observe, run, set};
 use nats_support::{One, bus, one};
@@ -41,6 +46,8 @@ struct World {
     processes: Arc<Processes>,
     served: JoinHandle<()>,
     far: FarKeeper,
+    /// The values of secrets, where they are.
+    values: Arc<SealedFiles>,
     _server: One,
 }
 
@@ -50,6 +57,11 @@ fn settings(dir: &Path) -> Settings {
     settings.stop_time = Duration::from_secs(2);
     settings.ready_probe_pause = Duration::from_millis(200);
     settings
+}
+
+async fn values(dir: &Path) -> Arc<SealedFiles> {
+    let at = sealed::Settings::new(dir.join("secrets"));
+    Arc::new(SealedFiles::open(at, Arc::new(SystemClock)).await.unwrap())
 }
 
 async fn keep(dir: &Path, artifacts: &DirectoryArtifacts, bus: &Bus) -> (Arc<Processes>, JoinHandle<()>) {
@@ -62,6 +74,8 @@ async fn keep(dir: &Path, artifacts: &DirectoryArtifacts, bus: &Bus) -> (Arc<Pro
         compute,
         prober: Arc::new(LocalProber::new(probes::local::Settings::default())),
         metrics: Arc::new(Scraper::new(scrape::Settings::default(), replicas, clock)),
+        secrets: Arc::new(StoredVersions::new(values(dir).await)),
+        provisioner: Arc::new(Machine::open(machine::Settings::new(dir.join("provisioned"))).unwrap()),
     };
     let served = serve(bus.clone(), kept);
     (processes, tokio::spawn(async move { drop(served.await) }))
@@ -75,7 +89,8 @@ impl World {
         let artifacts = DirectoryArtifacts::open(dir.path().join("published")).unwrap();
         let (processes, served) = keep(dir.path(), &artifacts, &keeper).await;
         let far = FarKeeper::new(&server.bus);
-        let world = Self { dir, artifacts, keeper, processes, served, far, _server: server };
+        let values = values(dir.path()).await;
+        let world = Self { dir, artifacts, keeper, processes, served, far, values, _server: server };
         world.answers().await;
         world
     }

@@ -27,24 +27,33 @@ pub mod name {
     pub const EVENT_READ: &str = "event.read";
     pub const ENVIRONMENT_CREATE: &str = "environment.create";
     pub const ENVIRONMENT_BIND: &str = "environment.bind";
+    pub const ENVIRONMENT_LIST: &str = "environment.list";
     pub const ENVIRONMENT_PROVISION: &str = "environment.provision";
     pub const CONFIGURATION_PUBLISH: &str = "configuration.publish";
     pub const CONFIGURATION_SHOW: &str = "configuration.show";
     pub const CONFIGURATION_LIST: &str = "configuration.list";
+    pub const DECISION_LIST: &str = "decision.list";
+    pub const DECISION_APPROVE: &str = "decision.approve";
     pub const DRIFT_LIST: &str = "drift.list";
     pub const DRIFT_APPROVE: &str = "drift.approve";
     pub const DRIFT_ACCEPT: &str = "drift.accept";
+    pub const DRIFT_REMEDIATE: &str = "drift.remediate";
+    pub const DRIFT_POLICY: &str = "drift.policy";
+    pub const DRIFT_SET_POLICY: &str = "drift.set-policy";
     pub const INCIDENT_LIST: &str = "incident.list";
     pub const INCIDENT_SHOW: &str = "incident.show";
     pub const INCIDENT_CLOSE: &str = "incident.close";
     pub const SCALING_APPLY: &str = "scaling.apply";
     pub const SCALING_REMOVE: &str = "scaling.remove";
     pub const SCALING_LIST: &str = "scaling.list";
+    pub const SCALING_DECISIONS: &str = "scaling.decisions";
     pub const SECRET_PUT: &str = "secret.put";
     pub const SECRET_BIND: &str = "secret.bind";
+    pub const SECRET_UNBIND: &str = "secret.unbind";
     pub const SECRET_ROTATE: &str = "secret.rotate";
     pub const SECRET_LIST: &str = "secret.list";
     pub const SERVICE_LIST: &str = "service.list";
+    pub const SERVICE_HEALTH: &str = "service.health";
     pub const SERVICE_SCALE: &str = "service.scale";
     pub const SERVICE_DRAIN: &str = "service.drain";
     pub const SERVICE_PAUSE: &str = "service.pause";
@@ -76,24 +85,33 @@ pub mod name {
         EVENT_READ,
         ENVIRONMENT_CREATE,
         ENVIRONMENT_BIND,
+        ENVIRONMENT_LIST,
         ENVIRONMENT_PROVISION,
         CONFIGURATION_PUBLISH,
         CONFIGURATION_SHOW,
         CONFIGURATION_LIST,
+        DECISION_LIST,
+        DECISION_APPROVE,
         DRIFT_LIST,
         DRIFT_APPROVE,
         DRIFT_ACCEPT,
+        DRIFT_REMEDIATE,
+        DRIFT_POLICY,
+        DRIFT_SET_POLICY,
         INCIDENT_LIST,
         INCIDENT_SHOW,
         INCIDENT_CLOSE,
         SCALING_APPLY,
         SCALING_REMOVE,
         SCALING_LIST,
+        SCALING_DECISIONS,
         SECRET_PUT,
         SECRET_BIND,
+        SECRET_UNBIND,
         SECRET_ROTATE,
         SECRET_LIST,
         SERVICE_LIST,
+        SERVICE_HEALTH,
         SERVICE_SCALE,
         SERVICE_DRAIN,
         SERVICE_PAUSE,

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Principal, SagaKey, Tenant, Time};
 
 mod configuration;
+mod decision;
 mod drift;
+mod health;
 mod incident;
 mod provisioning;
 mod scaling;
@@ -15,11 +17,13 @@ pub use configuration::{
     ConfigurationRow, Configurations, PublishConfiguration, PublishedConfiguration, ShowConfiguration,
     ShownConfiguration,
 };
-pub use drift::{DriftRow, Drifts, ListDrift, OfFinding};
+pub use decision::{ApproveDecision, DecisionRow, Decisions};
+pub use drift::{DriftPolicyView, DriftRow, Drifts, ListDrift, OfEnvironment, OfFinding, SetDriftPolicy};
+pub use health::ServiceHealth;
 pub use incident::{CloseIncident, IncidentRow, IncidentView, Incidents};
 pub use provisioning::{ChangeRow, ProvisionEnvironment, Provisioned};
-pub use scaling::{ApplyScalingPolicy, ListPolicies, Policies, PolicyRow, ScaleService};
-pub use secret::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, Secrets};
+pub use scaling::{ApplyScalingPolicy, ListPolicies, Policies, PolicyRow, ScaleService, ScalingDecisions};
+pub use secret::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, Secrets, UnbindSecret};
 
 /// `environment.create`. Again with the same: nothing happens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -59,7 +63,8 @@ pub struct ListServices {
 /// `service.resume`: a rollout that waits for a person goes on, and a service that was paused,
 /// drained or is an incident acts by itself again. `service.unhold`: what is held may come again.
 /// `scaling.remove`: nobody owns its replicas any more; they stay as many as they are.
-/// `incident.show`: what is known of an incident.
+/// `incident.show`: what is known of an incident. `service.health`: how it is. `scaling.decisions`:
+/// what was decided about its replicas. `drift.remediate`: all that differs of it is to be put right now.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OfService {
@@ -93,6 +98,14 @@ pub struct Services {
     pub environments: Vec<EnvironmentRow>,
     /// Why what runs could not be looked at, where it could not.
     pub missing: Vec<String>,
+}
+
+/// The answer to `environment.list`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EnvironmentRows {
+    /// The environments that the tenant may use.
+    pub environments: Vec<EnvironmentRow>,
 }
 
 /// An environment.

@@ -19,6 +19,7 @@ use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 
 use super::arbiter::{Act, Decision, Refusal, Request, ServiceState, decide};
+use super::incidents::{self, Incident};
 use super::model::Stage;
 use super::place::Place;
 use super::store::{self, Error, Read, RuntimeStore, TRIES};
@@ -201,7 +202,14 @@ impl Arbitration {
     pub async fn tell(&self, place: &Place) -> Result<(), Failure> {
         let Some(seen) = self.look(place).await? else { return Ok(()) };
         for due in &seen.value.due {
-            let event = self.event(place, &seen.value, due)?;
+            let incident = match &due.act {
+                Act::RaiseIncident { why } => {
+                    let (docket, now) = (&seen.value, self.clock.now());
+                    Some(incidents::raised(&*self.store, place, docket, (due, why), now).await?)
+                }
+                Act::Start { .. } | Act::Abort { .. } | Act::SayHeld { .. } | Act::SayReleased { .. } => None,
+            };
+            let event = self.event(place, &seen.value, due, incident.as_ref())?;
             let told = self.outbox.publish(&event).await;
             told.map_err(|error| Failure::transient("telling what an arbiter decided", error))?;
         }
@@ -216,7 +224,13 @@ impl Arbitration {
         Ok(())
     }
 
-    fn event(&self, place: &Place, docket: &Docket, due: &Due) -> Result<Envelope, Failure> {
+    fn event(
+        &self,
+        place: &Place,
+        docket: &Docket,
+        due: &Due,
+        incident: Option<&Incident>,
+    ) -> Result<Envelope, Failure> {
         let (event_type, about) = match &due.act {
             Act::Start { sequence, action } => {
                 ("RuntimeActionStarted", json!({ "sequence": sequence, "action": action }))
@@ -226,7 +240,12 @@ impl Arbitration {
             Act::SayReleased { held } => ("RuntimeReleaseUnheld", json!({ "held": held })),
             // Whoever opens the incident needs all of it (R110, R111).
             Act::RaiseIncident { why } => {
-                ("RuntimeIncidentRaised", json!({ "why": why, "service": docket.state, "trace": due.trace }))
+                let envelope = incident.and_then(|incident| incident.envelope.as_ref());
+                let about = json!({
+                    "why": why, "service": docket.state, "trace": incident.map_or(&due.trace, |known| &known.trace),
+                    "saga": due.saga, "envelope": envelope,
+                });
+                ("RuntimeIncidentRaised", about)
             }
         };
         let mut payload = json!({

@@ -9,6 +9,7 @@ use supervisor::activity::Failure;
 use super::model::{DriftFinding, DriftKind, EnvironmentId, FindingHash, FindingState};
 use super::place;
 use super::store::{self, RuntimeStore, Space};
+use super::workers::drift::DriftPolicy;
 
 /// The error name of a finding that is not there.
 pub const UNKNOWN: &str = "UnknownFinding";
@@ -37,6 +38,32 @@ pub async fn all(
         (&one.service_id, one.kind, &one.field).cmp(&(&other.service_id, other.kind, &other.field))
     });
     Ok(findings)
+}
+
+/// What may be put right by itself in an environment, if somebody said so.
+pub async fn policy(
+    store: &dyn RuntimeStore,
+    owner: &Tenant,
+    environment: &EnvironmentId,
+) -> Result<Option<DriftPolicy>, Failure> {
+    let name = place::drift_policy(environment);
+    Ok(store::read(store, &Space::Of(owner.clone()), &name).await?.map(|read| read.value))
+}
+
+/// Keeps what may be put right by itself; answers whether that changed anything.
+pub async fn set_policy(
+    store: &dyn RuntimeStore,
+    owner: &Tenant,
+    environment: &EnvironmentId,
+    policy: &DriftPolicy,
+) -> Result<bool, Failure> {
+    let (space, name, mut changed) = (Space::Of(owner.clone()), place::drift_policy(environment), false);
+    store::change(store, &space, &name, |there: Option<&DriftPolicy>| {
+        changed = there != Some(policy);
+        changed.then(|| policy.clone())
+    })
+    .await?;
+    Ok(changed)
 }
 
 /// The one finding whose hash begins with `text`, with or without `sha256:`.
@@ -92,7 +119,8 @@ pub async fn decide(
     }
 }
 
-fn may(finding: &DriftFinding, decision: Decision) -> Result<(), Failure> {
+/// Whether `decision` can be made about a finding, and why not.
+pub fn may(finding: &DriftFinding, decision: Decision) -> Result<(), Failure> {
     let service = &finding.service_id;
     if !finding.is_open() {
         return Err(Failure::named(NOT_NOW, "the finding is gone: what is there is what is wanted"));

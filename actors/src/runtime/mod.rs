@@ -15,7 +15,7 @@
 //! ```
 //!
 //! What people publish, keep, decide and set stands in `configurations`, `secrets`, `findings` and
-//! `policies`.
+//! `policies`, and what is kept of what went wrong in `incidents`.
 //!
 //! The first four are pure: what was seen, what is remembered and the moment come in, what to do
 //! comes out. There is deliberately no clock, no socket, no file and no task in them.
@@ -25,10 +25,12 @@ pub mod arbitration;
 pub mod compute;
 pub mod configurations;
 pub mod control;
+pub mod decisions;
 pub mod deployment;
 mod durable;
 pub mod environments;
 pub mod findings;
+pub mod incidents;
 pub mod model;
 pub mod place;
 pub mod policies;

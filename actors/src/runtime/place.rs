@@ -52,6 +52,11 @@ impl Place {
         format!("{}/{}", conditions(&self.environment), self.service)
     }
 
+    /// What is kept of its last incident.
+    pub fn incident(&self) -> String {
+        format!("incident/{}/{}", self.environment, self.service)
+    }
+
     /// The policy that owns its replicas.
     pub fn policy(&self) -> String {
         format!("{}/{}", policies(&self.environment), self.service)
@@ -147,4 +152,9 @@ pub fn conditions(environment: &EnvironmentId) -> String {
 /// All scaling policies of an environment.
 pub fn policies(environment: &EnvironmentId) -> String {
     format!("policy/{environment}")
+}
+
+/// What may be put right by itself in an environment.
+pub fn drift_policy(environment: &EnvironmentId) -> String {
+    format!("remedies/{environment}")
 }

@@ -1,5 +1,5 @@
-//! Secrets of environments: values are kept in a [`SecretStore`], and what is known of them besides
-//! their values stands in a [`SecretBinding`].
+//! Secrets of environments: values are kept where no answer brings them from ([`SecretVersions`]), and
+//! what is known of them besides their values stands in a [`SecretBinding`].
 //!
 //! The first value is current at once, because nothing uses the secret yet. Every later one only
 //! waits: `SecretRotationWorker` brings it into use, tested and with a way back. That somebody wants
@@ -15,12 +15,10 @@ use supervisor::activity::Failure;
 use super::model::secret::Requested;
 use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
 use super::place;
-use super::ports::secrets::{Label, Secret, SecretName, SecretStore, Which};
+use super::ports::secrets::{Secret, SecretName, SecretVersions, usable};
 use super::store::{self, RuntimeStore, Space};
 use super::workers::secrets::{Phase, Rotation};
 
-/// The error name of a value that no process could be given.
-pub const BAD_VALUE: &str = "BadValue";
 /// The error name of a secret that is not there.
 pub const UNKNOWN: &str = "UnknownSecret";
 
@@ -28,7 +26,7 @@ pub const UNKNOWN: &str = "UnknownSecret";
 #[derive(Clone)]
 pub struct Secrets {
     store: Arc<dyn RuntimeStore>,
-    values: Arc<dyn SecretStore>,
+    values: Arc<dyn SecretVersions>,
     owner: Tenant,
     environment: EnvironmentId,
 }
@@ -51,22 +49,11 @@ pub fn reference(environment: &EnvironmentId, binding: &SecretBindingId) -> Resu
     SecretName::new(format!("{environment}/{binding}")).map_err(faulty)
 }
 
-/// Whether a process can be given `value`: it becomes a variable.
-pub fn usable(value: &Secret) -> Result<(), Failure> {
-    let why = match std::str::from_utf8(value.reveal()) {
-        _ if value.is_empty() => "it is empty",
-        Err(_) => "it is not UTF-8",
-        Ok(text) if text.contains('\0') => "it has a zero byte in it",
-        Ok(_) => return Ok(()),
-    };
-    Err(Failure::named(BAD_VALUE, format!("the value cannot be a variable of a process: {why}; put another one")))
-}
-
 impl Secrets {
     /// The secrets of `environment`, which is `owner`'s.
     pub fn new(
         store: Arc<dyn RuntimeStore>,
-        values: Arc<dyn SecretStore>,
+        values: Arc<dyn SecretVersions>,
         owner: Tenant,
         environment: EnvironmentId,
     ) -> Self {
@@ -95,7 +82,7 @@ impl Secrets {
         if known.as_ref().is_none_or(|known| known.labels.current.is_none()) {
             usable(&value)?;
         }
-        let version = self.values.create_version(&at, token, value).await?;
+        let version = self.values.put(&at, token, value).await?;
         let described = self.values.describe(&at).await?.ok_or_else(|| unknown(&self.environment, binding))?;
         let current = match described.labels.current {
             Some(current) => current,
@@ -149,6 +136,24 @@ impl Secrets {
         }
     }
 
+    /// Lets `service` use the secret no more from its next deployment on. What runs keeps the value that
+    /// it was started with. Answers the binding and whether that changed it.
+    pub async fn unbind(
+        &self,
+        binding: &SecretBindingId,
+        service: &ServiceId,
+    ) -> Result<(SecretBinding, bool), Failure> {
+        let mut changed = false;
+        let stands =
+            store::change(&*self.store, &self.space(), &self.name(binding), |there: Option<&SecretBinding>| {
+                let mut next = there?.clone();
+                changed = next.bound.remove(service);
+                changed.then_some(next)
+            })
+            .await?;
+        stands.map(|stands| (stands, changed)).ok_or_else(|| unknown(&self.environment, binding))
+    }
+
     /// Wants the secret rotated. Answers whether that is new: a rotation that goes on is not asked
     /// for again (W049).
     pub async fn request(&self, binding: &SecretBindingId, by: &Principal, now: Time) -> Result<bool, Failure> {
@@ -181,7 +186,8 @@ impl Secrets {
     /// The version that counts, for whoever checks that the store and the binding agree.
     pub async fn current(&self, binding: &SecretBindingId) -> Result<u64, Failure> {
         let at = reference(&self.environment, binding)?;
-        Ok(self.values.get(&at, Which::Labelled(Label::Current)).await?.0)
+        let known = self.values.describe(&at).await?;
+        known.and_then(|known| known.labels.current).ok_or_else(|| unknown(&self.environment, binding))
     }
 }
 
@@ -215,6 +221,7 @@ fn unknown(environment: &EnvironmentId, binding: &SecretBindingId) -> Failure {
 mod tests {
     use super::*;
     use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
+    use crate::runtime::ports::secrets::{BAD_VALUE, StoredVersions};
     use crate::runtime::store::MemoryStore;
     use supervisor::ports::Clock;
 
@@ -235,6 +242,7 @@ mod tests {
     async fn world() -> World {
         let dir = tempfile::tempdir().unwrap();
         let values = SealedFiles::open(Settings::new(dir.path()), Arc::new(Noon)).await.unwrap();
+        let values = StoredVersions::new(Arc::new(values));
         let store = Arc::new(MemoryStore::new());
         let dev = EnvironmentId::new("dev").unwrap();
         let secrets = Secrets::new(store.clone(), Arc::new(values), Tenant::new("acme").unwrap(), dev);

@@ -1,5 +1,5 @@
 use clap::{Args, Subcommand};
-use protocol::runtime::{DriftRow, ListDrift, OfFinding};
+use protocol::runtime::{DriftRow, ListDrift, OfEnvironment, OfFinding, OfService, SetDriftPolicy};
 
 use crate::debug;
 
@@ -40,11 +40,61 @@ enum What {
         after_help = "All that differs of the service is put right together, by one deployment.\n\nExample:\n  skald drift approve 4f2a --environment prod\n\nNext: skald services"
     )]
     Approve(One),
+    /// Has all that differs of a service put right, at once
+    #[command(
+        after_help = "What cannot be put right (what nobody wrote down, what was rolled back) is left.\n\nExample:\n  skald drift remediate web --environment prod\n\nNext: skald services"
+    )]
+    Remediate {
+        /// Name of the service
+        service: String,
+        /// Name of the environment
+        #[arg(long, short, value_name = "NAME")]
+        environment: String,
+    },
+    /// Shows or sets what is put right without you
+    #[command(after_help = "Example:\n  skald drift policy show --environment dev\n\nNext: skald drift list")]
+    Policy {
+        #[command(subcommand)]
+        what: Policy,
+    },
     /// Leaves a finding as it is
     #[command(
         after_help = "Example:\n  skald drift accept 4f2a --environment prod\n\nNext: skald drift list --environment prod"
     )]
     Accept(One),
+}
+
+#[derive(Subcommand, Debug)]
+enum Policy {
+    /// Shows what is done about each kind of difference
+    #[command(
+        after_help = "Example:\n  skald drift policy show --environment dev\n\nNext: skald drift policy set --environment dev --remedy image=review"
+    )]
+    Show {
+        /// Name of the environment
+        #[arg(long, short, value_name = "NAME")]
+        environment: String,
+    },
+    /// Says what is done; what is not named is as the environment's stage says
+    #[command(
+        after_help = "Kinds: image, replicas, configuration, secret, missing, unmanaged. What is done: automatic,\nafterApproval, review, none. In production nothing is automatic.\n\nExample:\n  skald drift policy set --environment dev --remedy image=review --remedy missing=automatic\n\nNext: skald drift policy show --environment dev"
+    )]
+    Set {
+        /// Name of the environment
+        #[arg(long, short, value_name = "NAME")]
+        environment: String,
+        /// What is done about a kind; may be repeated
+        #[arg(long = "remedy", value_name = "KIND=WHAT", value_parser = remedy)]
+        remedies: Vec<(String, String)>,
+        /// Let nothing at all be wanted although something runs
+        #[arg(long)]
+        allow_empty: bool,
+    },
+}
+
+fn remedy(text: &str) -> Result<(String, String), String> {
+    let (kind, what) = text.split_once('=').ok_or("write KIND=WHAT, such as image=review")?;
+    Ok((kind.to_owned(), what.to_owned()))
 }
 
 #[derive(Args, Debug)]
@@ -84,6 +134,31 @@ pub(super) async fn run(args: Drift, ctx: &Ctx) -> Ended {
             let row = client.approve_drift(&one.into()).await?;
             ctx.out.answer(&row, |row, _| format!("{} of {} is to be put right\n", row.kind, row.service));
             ctx.out.next(&format!("next: skald drift list --environment {}", row.environment));
+        }
+        What::Remediate { service, environment } => {
+            let all = client.remediate_drift(&OfService { environment, service }).await?;
+            ctx.out.answer(&all.findings, |rows, _| {
+                let line = |row: &DriftRow| format!("{} of {} is to be put right\n", row.kind, row.service);
+                rows.iter().map(line).collect()
+            });
+            ctx.out.next("next: skald services");
+        }
+        What::Policy { what } => {
+            let view = match what {
+                Policy::Show { environment } => client.drift_policy(&OfEnvironment { environment }).await?,
+                Policy::Set { environment, remedies, allow_empty } => {
+                    let remedies = remedies.into_iter().collect();
+                    client.set_drift_policy(&SetDriftPolicy { environment, remedies, allow_empty }).await?
+                }
+            };
+            ctx.out.answer(&view, |view, paint| {
+                let why = |kind: &String| match view.set.contains(kind) {
+                    true => "set".to_owned(),
+                    false => format!("as in {}", view.stage),
+                };
+                let cells = view.remedies.iter().map(|(kind, what)| vec![kind.clone(), what.clone(), why(kind)]);
+                debug::table(&["WHAT DIFFERS", "IS DONE", "WHY"], cells.collect(), paint)
+            });
         }
         What::Accept(one) => {
             let row = client.accept_drift(&one.into()).await?;

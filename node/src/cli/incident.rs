@@ -34,9 +34,9 @@ enum What {
         #[arg(long, short, value_name = "NAME")]
         environment: Option<String>,
     },
-    /// Shows what happened before, what runs and what is held
+    /// Shows what was asked in vain, what happened before, what runs and what is held
     #[command(
-        after_help = "Example:\n  skald incident show web --environment prod\n\nNext: skald incident close web --environment prod"
+        after_help = "With --json it has the whole envelope of what was asked, to ask it again, and every record of the\nsaga that failed.\n\nExample:\n  skald incident show web --environment prod\n\nNext: skald incident close web --environment prod"
     )]
     Show(One),
     /// Lets the service act by itself again
@@ -91,8 +91,11 @@ pub(super) async fn run(args: Incident, ctx: &Ctx) -> Ended {
     Ok(Ending::Done)
 }
 
+/// How many records of the saga that failed are shown, the last ones; `--json` has all.
+const HISTORY_MAX: usize = 10;
+
 fn text(view: &IncidentView) -> String {
-    let IncidentView { incident, row, trail, saga } = view;
+    let IncidentView { incident, row, trail, saga, by, failed, trace, envelope, history } = view;
     let mut text =
         format!("{}/{} since {}\nwhy     {}\n", incident.environment, incident.service, incident.since, incident.why);
     let runs = row.version.as_deref().unwrap_or("nothing that is completed");
@@ -102,6 +105,20 @@ fn text(view: &IncidentView) -> String {
     }
     if let Some(saga) = saga {
         let _ = writeln!(text, "saga    {saga}");
+    }
+    let failed_by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    if let Some(failed) = failed {
+        let _ = writeln!(text, "failed  {failed}{failed_by}");
+    }
+    if let Some(trace) = trace {
+        let _ = writeln!(text, "trace   {trace}");
+    }
+    if let Some(envelope) = envelope {
+        let _ = writeln!(text, "asked   {}", envelope.payload["input"]);
+    }
+    let entries = history.as_ref().map_or(&[][..], |history| &history.entries);
+    for entry in &entries[entries.len().saturating_sub(HISTORY_MAX)..] {
+        let _ = writeln!(text, "record  {} {}", entry.at, entry.fact);
     }
     for line in trail {
         let _ = writeln!(text, "before  {line}");

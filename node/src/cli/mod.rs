@@ -23,6 +23,7 @@ mod events;
 mod fault;
 mod follow;
 mod history;
+mod http;
 mod incident;
 mod input;
 mod install;
@@ -109,6 +110,7 @@ enum Command {
     Workers(workers::Workers),
     Doctor(doctor::Doctor),
     Nats(nats::Nats),
+    Http(http::Http),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
@@ -200,6 +202,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Workers(it) => workers::run(it, ctx).await,
         Command::Doctor(it) => doctor::run(it, ctx).await,
         Command::Nats(it) => nats::run(it, ctx),
+        Command::Http(it) => http::run(it, ctx),
         Command::Bench(it) => bench::run(it, ctx).await,
         Command::Completions(it) => completions::run(&it, ctx),
     }

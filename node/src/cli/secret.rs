@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue};
+use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, UnbindSecret};
 
 use crate::debug;
 
@@ -55,6 +55,17 @@ enum What {
         /// How often it changes by itself; 0s: on request only
         #[arg(long, value_name = "TIME", value_parser = duration::parse)]
         rotate_every: Option<Duration>,
+    },
+    /// Lets a service use a secret no more from its next deployment on
+    #[command(
+        after_help = "What runs keeps the value that it was started with. The secret itself stays.\n\nExample:\n  skald secret unbind db-password --environment dev --service web\n\nNext: skald deploy web --environment dev --artifact FILE"
+    )]
+    Unbind {
+        #[command(flatten)]
+        of: Of,
+        /// Which service
+        #[arg(long, value_name = "NAME")]
+        service: String,
     },
     /// Changes a secret now: to the value that was put last, or to one that is made up
     #[command(
@@ -108,6 +119,14 @@ pub(super) async fn run(args: Secret, ctx: &Ctx) -> Ended {
                 ctx.out
                     .next(&format!("next: skald deploy {service} --environment {} --artifact FILE", bind.environment));
             }
+        }
+        What::Unbind { of, service } => {
+            let Of { secret, environment } = of;
+            let unbind = UnbindSecret { environment, secret, service };
+            let stands = ctx.connect().await?.unbind_secret(&unbind).await?;
+            ctx.out.answer(&stands, |row, paint| rows(std::slice::from_ref(row), paint));
+            let UnbindSecret { environment, service, .. } = unbind;
+            ctx.out.next(&format!("next: skald deploy {service} --environment {environment} --artifact FILE"));
         }
         What::Rotate { of } => {
             let of = OfSecret { environment: of.environment, secret: of.secret };

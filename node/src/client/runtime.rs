@@ -5,11 +5,11 @@ use std::time::Duration;
 use protocol::Value;
 use protocol::command::name;
 use protocol::runtime::{
-    ApplyScalingPolicy, BindEnvironment, BindSecret, CloseIncident, Configurations, CreateEnvironment, DriftRow,
-    Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies, ListSecrets, ListServices,
-    OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment, Provisioned, PublishConfiguration,
-    PublishedConfiguration, PutSecret, ScaleService, SecretRow, Secrets, Services, ShowConfiguration,
-    ShownConfiguration, SteerService,
+    ApplyScalingPolicy, BindEnvironment, BindSecret, CloseIncident, Configurations, CreateEnvironment, DriftPolicyView,
+    DriftRow, Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies, ListSecrets,
+    ListServices, OfEnvironment, OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment, Provisioned,
+    PublishConfiguration, PublishedConfiguration, PutSecret, ScaleService, SecretRow, Secrets, Services,
+    SetDriftPolicy, ShowConfiguration, ShownConfiguration, SteerService, UnbindSecret,
 };
 
 use super::{Client, Error, Repeat};
@@ -82,6 +82,11 @@ impl Client {
         self.call(name::SECRET_BIND, bind, Repeat::Safe, Duration::ZERO).await
     }
 
+    /// Lets a service use a secret no more.
+    pub async fn unbind_secret(&self, unbind: &UnbindSecret) -> Result<SecretRow, Error> {
+        self.call(name::SECRET_UNBIND, unbind, Repeat::Safe, Duration::ZERO).await
+    }
+
     /// Wants a secret rotated.
     pub async fn rotate_secret(&self, of: &OfSecret) -> Result<Value, Error> {
         self.call(name::SECRET_ROTATE, of, Repeat::Safe, Duration::ZERO).await
@@ -126,6 +131,21 @@ impl Client {
     /// Has a finding put right.
     pub async fn approve_drift(&self, of: &OfFinding) -> Result<DriftRow, Error> {
         self.call(name::DRIFT_APPROVE, of, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Has all that differs of a service put right.
+    pub async fn remediate_drift(&self, of: &OfService) -> Result<Drifts, Error> {
+        self.call(name::DRIFT_REMEDIATE, of, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// What is done about drift.
+    pub async fn drift_policy(&self, of: &OfEnvironment) -> Result<DriftPolicyView, Error> {
+        self.call(name::DRIFT_POLICY, of, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Says what is done about drift.
+    pub async fn set_drift_policy(&self, set: &SetDriftPolicy) -> Result<DriftPolicyView, Error> {
+        self.call(name::DRIFT_SET_POLICY, set, Repeat::Safe, Duration::ZERO).await
     }
 
     /// Leaves a finding as it is.

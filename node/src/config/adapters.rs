@@ -11,6 +11,7 @@ use actors::runtime::ports::desired::git;
 use supervisor::machine::expression;
 
 use crate::debug::HttpLimits;
+use crate::http;
 use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
 
 use crate::service::{DefinitionLimits, ServiceLimits};
@@ -19,6 +20,8 @@ use super::{Config, PUBLISHED, Streams};
 
 /// The copy of the repository of desired state, below the node's directory.
 const MIRROR: &str = "desired.git";
+/// The file of the HTTP door's tokens, below the node's directory.
+const TOKENS: &str = "http-tokens.toml";
 
 const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours.saturating_mul(3_600))
@@ -173,6 +176,17 @@ impl Config {
             within,
             ..HttpLimits::default()
         }
+    }
+
+    /// The file of the HTTP door's tokens.
+    pub fn http_tokens(&self) -> PathBuf {
+        self.http.tokens.clone().unwrap_or_else(|| self.data_dir.join(TOKENS))
+    }
+
+    /// How much the HTTP door lets in.
+    pub fn http_door_limits(&self) -> http::Limits {
+        let within = Duration::from_millis(self.http.answer_within_ms);
+        http::Limits { in_flight: self.http.in_flight, body_bytes: self.limits.body_bytes, within }
     }
 
     /// On how many servers everything is kept; [`Config::check`] lets no other number through.

@@ -88,6 +88,8 @@ settings! {
         cluster: Cluster = Cluster::default(),
         /// The debug endpoint.
         debug: Debug = Debug::default(),
+        /// The HTTP door of the runtime platform.
+        http: Http = Http::default(),
         /// Logs and traces.
         telemetry: Telemetry = Telemetry::default(),
         /// Definitions.
@@ -245,6 +247,27 @@ settings! {
 }
 
 settings! {
+    /// The HTTP door of the runtime platform.
+    pub struct Http {
+        /// Where it listens: off when not set; port 0 takes a free one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bind: Option<SocketAddr> = None,
+        /// Whether a proxy in front of it speaks TLS. Needed off loopback, where tokens would be read by
+        /// whoever listens.
+        behind_tls: bool = false,
+        /// The file of the tokens, as `skald http token` writes it. `http-tokens.toml` below `data_dir`
+        /// when not set. It is read again when it has changed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tokens: Option<PathBuf> = None,
+        /// Requests answered at once. Beyond it a request is answered "busy".
+        in_flight: usize = 256,
+        /// How long an answer may take, in milliseconds: longer than the machine of the processes may
+        /// take to look.
+        answer_within_ms: u64 = 30_000,
+    }
+}
+
+settings! {
     /// Logs and traces.
     pub struct Telemetry {
         /// What is logged: a `tracing` filter such as `info,node::nats=debug`.
@@ -386,6 +409,7 @@ impl Config {
         ("sagas", Sagas::SETTINGS),
         ("cluster", Cluster::SETTINGS),
         ("debug", Debug::SETTINGS),
+        ("http", Http::SETTINGS),
         ("telemetry", Telemetry::SETTINGS),
         ("definitions", Definitions::SETTINGS),
         ("catalog", Catalog::SETTINGS),
@@ -460,6 +484,8 @@ impl Config {
             ("limits.map_items", self.limits.map_items),
             ("catalog.archive_entries", self.catalog.archive_entries),
             ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
+            ("http.in_flight", self.http.in_flight),
+            ("http.answer_within_ms", usize::try_from(self.http.answer_within_ms).unwrap_or(usize::MAX)),
             ("debug.answer_within_ms", usize::try_from(self.debug.answer_within_ms).unwrap_or(usize::MAX)),
         ] {
             refuse(value == 0, format!("{name}: with 0 nothing could ever run"));
@@ -484,6 +510,10 @@ impl Config {
         refuse(
             self.debug.enabled && !self.debug.bind.ip().is_loopback() && self.debug.token.is_none(),
             format!("debug.bind: {} is not loopback, so debug.token must be set", self.debug.bind),
+        );
+        refuse(
+            self.http.bind.is_some_and(|bind| !bind.ip().is_loopback()) && !self.http.behind_tls,
+            "http.bind: it is not loopback; put a proxy that speaks TLS in front, and set http.behind_tls".into(),
         );
         let relative = self.catalog.target_roots.iter().find(|root| !root.starts_with('/'));
         refuse(

@@ -11,13 +11,15 @@ use actors::runtime::deployment::record::Record;
 use actors::runtime::environments::{Environments, Refused, Wanted};
 use actors::runtime::model::{Environment, EnvironmentId, RequestKey, ServiceId};
 use actors::runtime::place::{self, Place};
+use actors::runtime::ports::provisioning::Provisioner;
+use actors::runtime::ports::secrets::SecretVersions;
 use actors::runtime::store::{self, RuntimeStore, Space};
 use actors::runtime::tenancy::{Asking, Granted, Tenancy};
 use protocol::command::{Routed, name};
 use protocol::envelope::trace_of;
 use protocol::runtime::{
-    BindEnvironment, CreateEnvironment, EnvironmentRow, ListServices, OfService, ServiceRow, Services, SetRow,
-    UnderWayRow,
+    BindEnvironment, CreateEnvironment, EnvironmentRow, EnvironmentRows, ListServices, OfService, ServiceRow, Services,
+    SetRow, UnderWayRow,
 };
 use protocol::{Code, Envelope, Principal, Problem, SagaId, SagaKey, Tenant, TraceId, Value};
 use serde::Serialize;
@@ -27,7 +29,9 @@ use supervisor::activity::{Attempt, Failure, Heartbeat, Typed};
 use supervisor::ports::{Clock, Outbox, RemoteActivities, RemoteAnswer};
 
 mod configuration;
+mod decision;
 mod drift;
+mod health;
 mod incident;
 mod provisioning;
 mod scaling;
@@ -35,8 +39,6 @@ mod secret;
 mod steering;
 #[cfg(test)]
 mod tests;
-
-use super::local::Local;
 
 /// How long the keeper may take to look: shorter than a client's patience.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -52,18 +54,20 @@ pub struct RuntimeDesk {
     remote: Arc<dyn RemoteActivities>,
     outbox: Arc<dyn Outbox>,
     clock: Arc<dyn Clock>,
-    local: Option<Local>,
+    secrets: Arc<dyn SecretVersions>,
+    provisioner: Arc<dyn Provisioner>,
 }
 
 impl RuntimeDesk {
     /// A desk on `store`; what runs is asked through `remote`, and what lies on the machine of the
-    /// processes is in `local`, on that machine.
+    /// processes through the two others.
     pub fn new(
         store: Arc<dyn RuntimeStore>,
         outbox: Arc<dyn Outbox>,
         clock: Arc<dyn Clock>,
         remote: Arc<dyn RemoteActivities>,
-        local: Option<Local>,
+        secrets: Arc<dyn SecretVersions>,
+        provisioner: Arc<dyn Provisioner>,
     ) -> Self {
         Self {
             environments: Environments::new(store.clone()),
@@ -73,7 +77,8 @@ impl RuntimeDesk {
             remote,
             outbox,
             clock,
-            local,
+            secrets,
+            provisioner,
         }
     }
 
@@ -98,27 +103,39 @@ impl RuntimeDesk {
                 let bound = self.environments.bind(&routed.tenant, &environment, &tenant, max_replicas).await;
                 told(&bound.map_err(refused)?)
             }
+            name::ENVIRONMENT_LIST => {
+                let environments = self.environments_of(&routed.tenant, None).await?;
+                told(&EnvironmentRows { environments: environments.iter().map(row).collect() })
+            }
+            name::DECISION_LIST => self.list_decisions(routed).await,
+            name::DECISION_APPROVE => self.approve_decision(routed, by, &typed(body)?).await,
             name::ENVIRONMENT_PROVISION => self.provision(routed, by, typed(body)?).await,
             name::CONFIGURATION_PUBLISH => self.publish_configuration(routed, by, typed(body)?).await,
             name::CONFIGURATION_SHOW => self.show_configuration(routed, by, typed(body)?).await,
             name::CONFIGURATION_LIST => self.list_configurations(routed, by, typed(body)?).await,
             name::SECRET_PUT => self.put_secret(routed, by, body).await,
             name::SECRET_BIND => self.bind_secret(routed, by, typed(body)?).await,
+            name::SECRET_UNBIND => self.unbind_secret(routed, by, typed(body)?).await,
             name::SECRET_ROTATE => self.rotate_secret(routed, by, typed(body)?).await,
             name::SECRET_LIST => self.list_secrets(routed, by, typed(body)?).await,
             name::SCALING_APPLY => self.apply_policy(routed, by, typed(body)?).await,
             name::SCALING_REMOVE => self.remove_policy(routed, by, &typed(body)?).await,
             name::SCALING_LIST => self.list_policies(routed, typed(body)?).await,
+            name::SCALING_DECISIONS => self.scaling_decisions(routed, by, &typed(body)?).await,
             name::SERVICE_SCALE => self.scale(routed, by, typed(body)?).await,
             name::DRIFT_LIST => self.list_drift(routed, typed(body)?).await,
             name::DRIFT_APPROVE => self.decide_drift(routed, by, typed(body)?, drift::Decision::Approve).await,
             name::DRIFT_ACCEPT => self.decide_drift(routed, by, typed(body)?, drift::Decision::Accept).await,
+            name::DRIFT_REMEDIATE => self.remediate_drift(routed, by, &typed(body)?).await,
+            name::DRIFT_POLICY => self.drift_policy(routed, by, &typed(body)?).await,
+            name::DRIFT_SET_POLICY => self.set_drift_policy(routed, by, typed(body)?).await,
             name::INCIDENT_LIST => self.list_incidents(routed, typed(body)?).await,
             name::INCIDENT_SHOW => self.show_incident(routed, by, &typed(body)?).await,
             name::INCIDENT_CLOSE => self.close_incident(routed, by, typed(body)?).await,
             name::SERVICE_LIST => self.list(routed, by, &typed(body)?).await,
             name::SERVICE_DRAIN => self.drain(routed, by, typed(body)?).await,
             name::SERVICE_PAUSE => self.pause(routed, by, typed(body)?).await,
+            name::SERVICE_HEALTH => self.health(routed, by, &typed(body)?).await,
             name::SERVICE_RESUME => self.resume(routed, by, &typed(body)?).await,
             name::SERVICE_UNHOLD => self.unhold(routed, by, &typed(body)?).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))),

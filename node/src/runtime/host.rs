@@ -11,6 +11,7 @@ use actors::runtime::deployment::{self, Ports};
 use actors::runtime::environments::Environments;
 use actors::runtime::ports::metrics::scrape::{self, Scraper};
 use actors::runtime::ports::probes::{self, LocalProber};
+use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::probing::HttpProber;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
@@ -35,6 +36,7 @@ const TRY_EVERY: Duration = Duration::from_millis(500);
 /// The keeper of a state directory, or one that waits to be.
 pub struct RuntimeHost {
     settings: Settings,
+    local: Local,
     artifacts: std::path::PathBuf,
     running_max: usize,
     store: Arc<dyn RuntimeStore>,
@@ -55,11 +57,11 @@ impl RuntimeHost {
         dispatcher: Arc<Dispatcher>,
         local: Option<Local>,
     ) -> Option<Self> {
-        let mut settings = config.process_settings()?;
-        settings.secrets = local.map(|local| Secrets(local.secrets));
+        let (mut settings, local) = (config.process_settings()?, local?);
+        settings.secrets = Some(Secrets(local.secrets.clone()));
         let artifacts = config.artifacts_dir()?;
         let running_max = config.limits.attempts_per_activity;
-        Some(Self { settings, artifacts, running_max, store, outbox, clock, bus, dispatcher })
+        Some(Self { settings, local, artifacts, running_max, store, outbox, clock, bus, dispatcher })
     }
 
     /// Waits for the directory, and serves until the node ends. Dropping it leaves the processes
@@ -121,6 +123,7 @@ impl RuntimeHost {
         let prober = Arc::new(LocalProber::new(probes::local::Settings::default()));
         let replicas = Arc::new(Replicas::new(compute.clone(), self.clock.clone()));
         let metrics = Arc::new(Scraper::new(scrape::Settings::default(), replicas, self.clock.clone()));
-        Kept { compute, prober, metrics }
+        let secrets = Arc::new(StoredVersions::new(self.local.secrets.clone()));
+        Kept { compute, prober, metrics, secrets, provisioner: self.local.provisioner.clone() }
     }
 }

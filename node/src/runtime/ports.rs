@@ -4,31 +4,28 @@ use std::sync::Arc;
 
 use actors::runtime::control::{Ports, Sagas};
 use actors::runtime::ports::desired::DesiredState;
-use actors::runtime::ports::secrets::SecretStore;
 use actors::runtime::store::RuntimeStore;
 use supervisor::ports::{Clock, Outbox};
 
 use super::keeper::FarKeeper;
 use crate::nats::Bus;
 
-/// The ports of the runtime platform's workers. What is wanted is read by each node itself; secrets
-/// lie on the machine of the processes, and there are none elsewhere.
+/// The ports of the runtime platform's workers. What is wanted is read by each node itself.
 pub fn worker_ports(
     bus: &Bus,
     store: Arc<dyn RuntimeStore>,
     sagas: Arc<dyn Sagas>,
     (outbox, clock): (Arc<dyn Outbox>, Arc<dyn Clock>),
     desired: Option<Arc<dyn DesiredState>>,
-    secrets: Option<Arc<dyn SecretStore>>,
 ) -> Ports {
     let keeper = Arc::new(FarKeeper::new(bus));
     Ports {
         store,
         compute: keeper.clone(),
         prober: keeper.clone(),
-        metrics: Some(keeper),
+        metrics: Some(keeper.clone()),
         desired,
-        secrets,
+        secrets: keeper,
         sagas,
         outbox,
         clock,

@@ -156,29 +156,38 @@ impl Dispatcher {
             name::EVENT_READ => self.read_events(format, routed).await,
             name::ENVIRONMENT_CREATE
             | name::ENVIRONMENT_BIND
+            | name::ENVIRONMENT_LIST
             | name::ENVIRONMENT_PROVISION
             | name::CONFIGURATION_PUBLISH
             | name::CONFIGURATION_SHOW
             | name::CONFIGURATION_LIST
+            | name::DECISION_LIST
+            | name::DECISION_APPROVE
             | name::DRIFT_LIST
             | name::DRIFT_APPROVE
             | name::DRIFT_ACCEPT
+            | name::DRIFT_REMEDIATE
+            | name::DRIFT_POLICY
+            | name::DRIFT_SET_POLICY
             | name::INCIDENT_LIST
-            | name::INCIDENT_SHOW
             | name::INCIDENT_CLOSE
             | name::SCALING_APPLY
             | name::SCALING_REMOVE
             | name::SCALING_LIST
+            | name::SCALING_DECISIONS
             | name::SECRET_PUT
             | name::SECRET_BIND
+            | name::SECRET_UNBIND
             | name::SECRET_ROTATE
             | name::SECRET_LIST
             | name::SERVICE_SCALE
             | name::SERVICE_LIST
+            | name::SERVICE_HEALTH
             | name::SERVICE_RESUME
             | name::SERVICE_DRAIN
             | name::SERVICE_PAUSE
             | name::SERVICE_UNHOLD => self.runtime.handle(&routed, &by, self.read(format, &routed)?).await,
+            name::INCIDENT_SHOW => self.incident(format, routed, by).await,
             name::WORKER_LIST => {
                 let list: ListWorkers = self.read(format, &routed)?;
                 self.queries.workers(routed.tenant, list).await
@@ -188,6 +197,25 @@ impl Dispatcher {
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))
                 .mend(format!("the commands are {}", name::ALL.join(", ")))),
         }
+    }
+
+    /// An incident, with the history of the saga that failed, wherever that lives.
+    async fn incident(&self, format: Format, routed: Routed, by: Principal) -> Answer {
+        let mut shown = self.runtime.handle(&routed, &by, self.read(format, &routed)?).await?;
+        let saga = shown["failed"].as_str().and_then(|saga| saga.split_once('/'));
+        // Another tenant's saga is not shown to whoever owns the environment.
+        let ours = saga.filter(|(tenant, _)| *tenant == routed.tenant.as_str());
+        if let Some(key) = ours.and_then(|(_, key)| SagaKey::new(key).ok()) {
+            let asked = Format::Json;
+            let (command, content_type) = (name::SAGA_HISTORY.to_owned(), asked.content_type().to_owned());
+            let history = Routed { command, content_type, body: asked.write(&Of { key: key.clone() }), ..routed };
+            let shows = move |saga, reply| Message::History(saga, by, reply);
+            // The incident is shown without it, too: the saga may be gone, or its shard on its way.
+            if let Ok(history) = self.ask(history, key, Duration::ZERO, shows).await {
+                shown["history"] = history;
+            }
+        }
+        Ok(shown)
     }
 
     async fn start(&self, format: Format, routed: Routed, by: Principal) -> Answer {

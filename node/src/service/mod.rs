@@ -15,6 +15,7 @@ pub use definitions::{DefinitionLibrary, DefinitionLimits};
 pub use dispatch::Dispatcher;
 pub use query::{About, QueryService};
 pub use routing::{NatsPeers, Router, serve_peers};
+pub(crate) use serve::fresh_traceparent;
 pub use serve::{CommandService, Door, ServiceLimits};
 pub use triggers::Triggers;
 

@@ -274,7 +274,8 @@ fn header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {
     message.headers.as_ref()?.get(name).map(|value| value.as_str())
 }
 
-fn fresh_traceparent() -> String {
+/// The beginning of a trace.
+pub(crate) fn fresh_traceparent() -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("00-{id}-{}-01", &id[16..])
 }

@@ -1,5 +1,7 @@
 //! Drift: what differs from what is wanted, and what people decide about it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Time;
@@ -59,4 +61,45 @@ pub struct DriftRow {
     pub opened: u32,
     /// When it was last opened.
     pub opened_at: Time,
+}
+
+/// `drift.policy`: what is done about drift in an environment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OfEnvironment {
+    /// Which.
+    pub environment: String,
+}
+
+/// `drift.set-policy`: what is done about drift in an environment of one's own from now on. What is
+/// not named is as its stage says. In production nothing is put right without an approval.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetDriftPolicy {
+    /// Which environment.
+    pub environment: String,
+    /// By kind (`image`, `replicas`, `configuration`, `secret`, `unmanaged`, `missing`): `automatic`,
+    /// `afterApproval`, `review` or `none`.
+    #[serde(default)]
+    pub remedies: BTreeMap<String, String>,
+    /// Whether nothing at all may be wanted although something runs.
+    #[serde(default)]
+    pub allow_empty: bool,
+}
+
+/// The answer to both.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftPolicyView {
+    /// Which environment.
+    pub environment: String,
+    /// How far from users it is.
+    pub stage: String,
+    /// What is done, by kind.
+    pub remedies: BTreeMap<String, String>,
+    /// The kinds about which somebody said so; the others are as the stage says.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Whether nothing at all may be wanted although something runs.
+    pub allow_empty: bool,
 }

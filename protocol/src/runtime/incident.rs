@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::ServiceRow;
-use crate::{SagaKey, Time};
+use crate::view::History;
+use crate::{Envelope, Principal, SagaKey, Time, TraceId};
 
 /// The answer to `incident.list`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -45,6 +46,22 @@ pub struct IncidentView {
     /// The saga of the last deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saga: Option<SagaKey>,
+    /// On whose word what failed was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Principal>,
+    /// The saga that failed, or what else did, as `tenant/key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The trace of all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
+    /// What was asked, whole. Its payload holds `definition` and `input`: a start with them asks the
+    /// same again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<Envelope>,
+    /// What happened to the saga that failed, record by record, as far as it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 /// `incident.close`: the service acts by itself again.

@@ -49,6 +49,14 @@ pub struct PolicyRow {
     pub replicas: u32,
 }
 
+/// The answer to `scaling.decisions`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScalingDecisions {
+    /// The last decisions, oldest first: from how many replicas to how many, when and why.
+    pub decisions: Vec<Value>,
+}
+
 /// `service.scale`: so many replicas, where no policy owns them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

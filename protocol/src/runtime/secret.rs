@@ -59,6 +59,18 @@ pub struct BindSecret {
     pub rotate_every_ms: Option<u64>,
 }
 
+/// `secret.unbind`: a service uses a secret no more from its next deployment on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnbindSecret {
+    /// Where.
+    pub environment: String,
+    /// Which secret.
+    pub secret: String,
+    /// Which service.
+    pub service: String,
+}
+
 /// `secret.rotate`: changes a secret: to the value that was put last, or to one that is made up.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

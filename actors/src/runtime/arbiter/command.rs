@@ -132,6 +132,12 @@ pub enum Command {
         /// Why.
         why: String,
     },
+    /// Nothing good could be reached, and people must act: a restore failed before it was the
+    /// arbiter's (R101, R110).
+    Strand {
+        /// Why.
+        why: String,
+    },
     /// It goes on: after a pause, a drain or an incident.
     Resume,
 }
@@ -176,12 +182,13 @@ pub enum Asked {
     Govern,
     ClearHold,
     Pause,
+    Strand,
     Resume,
 }
 
 impl Asked {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Deploy,
         Self::RollbackDeployment,
         Self::RemediateDrift,
@@ -195,6 +202,7 @@ impl Asked {
         Self::Govern,
         Self::ClearHold,
         Self::Pause,
+        Self::Strand,
         Self::Resume,
     ];
 
@@ -211,6 +219,7 @@ impl Asked {
             Self::Finished => &[Source::Runner],
             Self::DesiredState => &[Source::Operator, Source::Sync],
             Self::Govern => &[Source::Operator, Source::Scaling],
+            Self::Strand => &[Source::Operator, Source::Health],
             Self::Drain | Self::Abandon | Self::ClearHold | Self::Pause | Self::Resume => &[Source::Operator],
         }
     }
@@ -233,6 +242,7 @@ impl Command {
             Self::Govern { .. } => Asked::Govern,
             Self::ClearHold { .. } => Asked::ClearHold,
             Self::Pause { .. } => Asked::Pause,
+            Self::Strand { .. } => Asked::Strand,
             Self::Resume => Asked::Resume,
         }
     }

@@ -35,7 +35,9 @@ pub enum Meeting {
 /// The table: what is under way, and what is asked.
 pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
     match asked {
-        Asked::DesiredState | Asked::Govern | Asked::ClearHold | Asked::Pause | Asked::Resume => Meeting::Note,
+        Asked::DesiredState | Asked::Govern | Asked::ClearHold | Asked::Pause | Asked::Strand | Asked::Resume => {
+            Meeting::Note
+        }
         Asked::Finished | Asked::Abandon => match doing {
             Doing::Nothing => Meeting::Void,
             Doing::Deploying
@@ -249,6 +251,7 @@ fn echo(state: &ServiceState, command: &Command) -> Decision {
         | Command::Govern { .. }
         | Command::ClearHold { .. }
         | Command::Pause { .. }
+        | Command::Strand { .. }
         | Command::Resume => Decision::Refused(Refusal::NotUnderWay),
     }
 }

@@ -161,7 +161,7 @@ impl ServiceState {
     }
 
     /// Nothing good could be reached: people must act (R094, R110).
-    fn incident(&mut self, why: &str, since: Time) -> Act {
+    pub(super) fn incident(&mut self, why: &str, since: Time) -> Act {
         let why = shortened(why);
         self.standing = Standing::Incident { why: why.clone(), since };
         Act::RaiseIncident { why }

@@ -81,6 +81,7 @@ pub(super) fn begin(state: &ServiceState, request: &Request) -> Result<Begin, Re
         | Command::Govern { .. }
         | Command::ClearHold { .. }
         | Command::Pause { .. }
+        | Command::Strand { .. }
         | Command::Resume => Err(Refusal::NotUnderWay),
     }
 }
@@ -253,6 +254,12 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
             }
             // It does not happen by itself already.
             Standing::Paused { .. } | Standing::Drained { .. } | Standing::Incident { .. } => Ok(None),
+        },
+        Command::Strand { why } => match &state.standing {
+            Standing::Open | Standing::Paused { .. } | Standing::Drained { .. } => {
+                Ok(Some(vec![state.incident(why, now)]))
+            }
+            Standing::Incident { .. } => Ok(None),
         },
         Command::Resume => match &state.standing {
             Standing::Open => Ok(None),

@@ -16,7 +16,7 @@ use crate::runtime::place::{self, Place};
 use crate::runtime::ports::desired::DesiredState;
 use crate::runtime::ports::metrics::Metrics;
 use crate::runtime::ports::probes::Prober;
-use crate::runtime::ports::secrets::SecretStore;
+use crate::runtime::ports::secrets::SecretVersions;
 use crate::runtime::store::{self, RuntimeStore, Space};
 use crate::runtime::tenancy::Tenancy;
 use crate::runtime::workers::triggers::Worker as Which;
@@ -34,8 +34,8 @@ pub struct Ports {
     pub metrics: Option<Arc<dyn Metrics>>,
     /// What is wanted, as people wrote it down. `None`: nobody did.
     pub desired: Option<Arc<dyn DesiredState>>,
-    /// Secrets. `None`: there are none.
-    pub secrets: Option<Arc<dyn SecretStore>>,
+    /// Secrets, without their values.
+    pub secrets: Arc<dyn SecretVersions>,
     /// Starts what takes longer than a look.
     pub sagas: Arc<dyn Sagas>,
     /// Where arbiters and refusals are told.

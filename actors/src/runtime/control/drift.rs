@@ -102,8 +102,10 @@ impl Worker for DriftDetection {
         };
         let environment = &seen.look.environment;
         let mut memory: Memory = serde_json::from_value(run.remembered.clone()).unwrap_or_default();
+        let policy = findings::policy(&*self.desk.ports.store, &run.worker.tenant, &environment.environment_id).await?;
+        let policy = policy.unwrap_or_else(|| self.policy.clone());
         let read = desired.read(&environment.environment_id, Empty::Allowed).await?;
-        if read.services.is_empty() && !self.policy.allow_empty {
+        if read.services.is_empty() && !policy.allow_empty {
             if memory.wanted {
                 let why = format!("commit {} wants nothing any more; look at the repository (D202)", read.commit);
                 return Err(Failure::named("DesiredStateEmpty", why));
@@ -127,13 +129,13 @@ impl Worker for DriftDetection {
                 observed: &seen.services,
                 known: &known,
                 findings: &findings,
-                policy: &self.policy,
+                policy: &policy,
             },
             run.now(),
         )
         .map_err(|fault| Failure::named("DesiredStateEmpty", fault.to_string()))?;
         let mut done = Done::default();
-        self.keep(run, &seen, &drift, &mut done).await?;
+        self.keep(run, &seen, (&policy, &drift), &mut done).await?;
         let before = memory.clone();
         memory.wanted = true;
         let opened = drift.opened.iter().map(|finding| (finding.hash.clone(), finding.clone()));
@@ -203,9 +205,15 @@ impl DriftDetection {
     }
 
     /// Says what was found and keeps it, in this order: what is kept has been said.
-    async fn keep(&self, run: &Run, seen: &Seen, drift: &Drift, done: &mut Done) -> Result<(), Failure> {
+    async fn keep(
+        &self,
+        run: &Run,
+        seen: &Seen,
+        (policy, drift): (&DriftPolicy, &Drift),
+        done: &mut Done,
+    ) -> Result<(), Failure> {
         for finding in &drift.opened {
-            let remedy = self.policy.remedy(finding.kind, seen.look.environment.stage);
+            let remedy = policy.remedy(finding.kind, seen.look.environment.stage);
             let payload = json!({
                 "environmentId": finding.environment_id, "serviceId": finding.service_id, "finding": finding.hash,
                 "kind": finding.kind, "field": finding.field, "desired": finding.desired,

@@ -7,7 +7,6 @@
 //! pauses; how often it failed stands in the rotation, so that no crash grants more (W048).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,8 +21,8 @@ use super::{Carried, Said};
 use crate::runtime::arbiter::{Answered, Command, Doing, Outcome, Refusal, Source};
 use crate::runtime::model::{EnvironmentId, RequestKey, SecretBinding, ServiceId};
 use crate::runtime::place;
-use crate::runtime::ports::secrets::{Secret, SecretName, SecretStore, Which};
-use crate::runtime::secrets::{bindings, goes_on, reference, usable};
+use crate::runtime::ports::secrets::{SecretName, SecretVersions};
+use crate::runtime::secrets::{bindings, goes_on, reference};
 use crate::runtime::store::{self, Space};
 use crate::runtime::workers::loop_alarm::PAUSE_MAX;
 use crate::runtime::workers::secrets::{Do, Heard, Phase, Rotation, Step, due};
@@ -35,43 +34,9 @@ const EVERY: Duration = Duration::from_secs(30);
 /// The shortest pause before a workload that did not take a version is asked again; doubled each time.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// What a secret opens: a database, an API. It is told of a new version, tried with it, and told to
-/// accept the old one no more. Each is safe to repeat.
-#[async_trait]
-pub trait Opens: Send + Sync + 'static {
-    /// Has it accept `value` too.
-    async fn set(&self, name: &SecretName, value: &Secret) -> Result<(), Failure>;
-
-    /// Tries whether `value` opens. A permanent failure: it does not.
-    async fn test(&self, name: &SecretName, value: &Secret) -> Result<(), Failure>;
-
-    /// Has it accept `value` no more.
-    async fn retire(&self, name: &SecretName, value: &Secret) -> Result<(), Failure>;
-}
-
-/// A secret that opens nothing but the processes that share it: it works when it can be given to
-/// them.
-pub struct Shared;
-
-#[async_trait]
-impl Opens for Shared {
-    async fn set(&self, _: &SecretName, _: &Secret) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    async fn test(&self, _: &SecretName, value: &Secret) -> Result<(), Failure> {
-        usable(value)
-    }
-
-    async fn retire(&self, _: &SecretName, _: &Secret) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
 /// The worker.
 pub struct SecretRotation {
     desk: Desk,
-    opens: Arc<dyn Opens>,
     triggers: Vec<&'static str>,
 }
 
@@ -79,7 +44,7 @@ pub struct SecretRotation {
 struct Turn<'a> {
     run: &'a Run,
     look: &'a Look,
-    values: &'a dyn SecretStore,
+    values: &'a dyn SecretVersions,
     binding: SecretBinding,
     at: SecretName,
     rotation: Rotation,
@@ -95,16 +60,10 @@ struct Done {
 }
 
 impl SecretRotation {
-    /// A worker on `ports`, for secrets that open nothing but the processes that share them.
+    /// A worker on `ports`.
     pub fn new(ports: &Ports) -> Self {
         let which = Kind::SecretRotationWorker;
-        Self { desk: Desk::new(ports.clone(), which), opens: Arc::new(Shared), triggers: which.events() }
-    }
-
-    /// The same for secrets that open something.
-    #[must_use]
-    pub fn opens(self, opens: Arc<dyn Opens>) -> Self {
-        Self { opens, ..self }
+        Self { desk: Desk::new(ports.clone(), which), triggers: which.events() }
     }
 }
 
@@ -129,13 +88,11 @@ impl Worker for SecretRotation {
         let environment = look.environment.environment_id.clone();
         let all = bindings(&*self.desk.ports.store, &run.worker.tenant, &environment).await?;
         let saw = format!("{} secrets", all.len());
-        let Some(values) = self.desk.ports.secrets.clone() else {
-            return Ok(Report::unchanged(saw, "this node is not on the machine that keeps secrets"));
-        };
+        let values = &*self.desk.ports.secrets;
         let mut done = Done::default();
         for binding in all.into_values() {
             let at = reference(&environment, &binding.secret_binding_id)?;
-            if let Some(mut turn) = self.turn(run, &look, &*values, binding, at).await? {
+            if let Some(mut turn) = self.turn(run, &look, values, binding, at).await? {
                 self.go_on(&mut turn, &mut done).await?;
             }
         }
@@ -154,7 +111,7 @@ impl SecretRotation {
         &self,
         run: &'a Run,
         look: &'a Look,
-        values: &'a dyn SecretStore,
+        values: &'a dyn SecretVersions,
         binding: SecretBinding,
         at: SecretName,
     ) -> Result<Option<Turn<'a>>, Failure> {
@@ -284,7 +241,7 @@ impl SecretRotation {
                 }
                 let token = turn.rotation.key(Step::Create);
                 let token = token.map_err(|fault| Failure::permanent("naming a version", fault))?;
-                match values.create_version(at, &token, made_up()).await? {
+                match values.make(at, &token).await? {
                     number if number == to => Ok(()),
                     number => {
                         let why = format!("version {number} of {at} came instead of {to}; rotate it again");
@@ -292,26 +249,15 @@ impl SecretRotation {
                     }
                 }
             }
-            Step::Set => {
-                let (_, value) = values.get(at, Which::Number(to)).await?;
-                self.opens.set(at, &value).await
-            }
-            Step::Test => {
-                let (_, value) = values.get(at, Which::Number(to)).await?;
-                self.opens.test(at, &value).await
-            }
+            Step::Set => values.set(at, to).await,
+            Step::Test => values.test(at, to).await,
             Step::Finish => {
                 let described = values.describe(at).await?;
                 let seen = described.map(|known| known.labels).unwrap_or_default();
                 values.set_labels(at, seen, seen.with_current(to)).await?;
                 self.current(turn, to).await
             }
-            Step::Retire => {
-                if let Ok((_, value)) = values.get(at, Which::Number(turn.rotation.from)).await {
-                    self.opens.retire(at, &value).await?;
-                }
-                values.retire(at, turn.rotation.from).await
-            }
+            Step::Retire => values.retire(at, turn.rotation.from).await,
             Step::Discard => {
                 values.destroy(at, to).await?;
                 self.current(turn, turn.rotation.from).await
@@ -432,11 +378,6 @@ fn tries<'a>(service: &'a Service, key: &RequestKey) -> Vec<&'a Answered> {
 fn refresh_key(environment: &EnvironmentId, rotation: &Rotation, service: &ServiceId) -> Result<RequestKey, Failure> {
     RequestKey::new(format!("refresh/{environment}/{}/{}/{service}", rotation.secret_binding_id, rotation.to))
         .map_err(|fault| Failure::permanent("naming a refresh", fault))
-}
-
-/// A value that nobody has to remember: 244 random bits.
-fn made_up() -> Secret {
-    Secret::new(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use protocol::Principal;
 
 use super::super::world::{World, acme, web};
 use super::*;
 use crate::runtime::model::{SecretBindingId, Stage};
-use crate::runtime::ports::secrets::{Label, State};
+use crate::runtime::ports::secrets::{Label, Opens, Secret, State, StoredVersions};
 use crate::runtime::secrets::{Put, Secrets};
 
 fn worker(world: &World) -> SecretRotation {
@@ -17,7 +17,7 @@ fn db() -> SecretBindingId {
 }
 
 fn secrets(world: &World) -> Secrets {
-    Secrets::new(world.store.clone(), world.ports.secrets.clone().unwrap(), acme(), world.place().environment)
+    Secrets::new(world.store.clone(), world.ports.secrets.clone(), acme(), world.place().environment)
 }
 
 async fn put(world: &World, token: &str, value: &str) -> Put {
@@ -41,7 +41,7 @@ async fn bound() -> World {
 /// Which versions can be read, and which one counts.
 async fn versions(world: &World) -> (Vec<(u64, State)>, Option<u64>) {
     let name = reference(&world.place().environment, &db()).unwrap();
-    let known = world.ports.secrets.as_ref().unwrap().describe(&name).await.unwrap().unwrap();
+    let known = world.ports.secrets.describe(&name).await.unwrap().unwrap();
     (known.versions.iter().map(|it| (it.number, it.state)).collect(), known.labels.at(Label::Current))
 }
 
@@ -146,7 +146,8 @@ impl Opens for Database {
 async fn a_step_is_tried_five_times_and_goes_on_where_it_stood() {
     let world = bound().await;
     let database = Arc::new(Database::default());
-    let worker = worker(&world).opens(database.clone());
+    let opens = StoredVersions::new(world.values.clone()).opens(database.clone());
+    let worker = SecretRotation::new(&Ports { secrets: Arc::new(opens), ..world.ports.clone() });
     wanted(&world).await;
     *database.away.lock().unwrap() = 2;
     for _ in 0..2 {

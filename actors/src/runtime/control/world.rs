@@ -28,6 +28,7 @@ use crate::runtime::model::{
 use crate::runtime::place::Place;
 use crate::runtime::ports::desired::{Commit, Desired, DesiredState, Empty};
 use crate::runtime::ports::probes::{LocalProber, local};
+use crate::runtime::ports::secrets::StoredVersions;
 use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
 use crate::runtime::store::{self, MemoryStore};
 
@@ -196,6 +197,8 @@ pub struct World {
     pub ports: Ports,
     pub store: Arc<MemoryStore>,
     pub floor: Arc<Floor>,
+    /// The values of secrets.
+    pub values: Arc<SealedFiles>,
     ear: Arc<Ear>,
     clock: Arc<At>,
     written: Arc<Written>,
@@ -225,14 +228,14 @@ impl World {
         let (store, ear) = (Arc::new(MemoryStore::new()), Arc::new(Ear::default()));
         let (floor, clock) = (Arc::new(Floor::default()), Arc::new(At(Mutex::new(Time::from_micros(BEGIN)))));
         let (written, begun) = (Arc::new(Written::default()), Arc::new(Begun::default()));
-        let secrets = SealedFiles::open(Settings::new(dir.path()), clock.clone()).await.unwrap();
+        let values = Arc::new(SealedFiles::open(Settings::new(dir.path()), clock.clone()).await.unwrap());
         let ports = Ports {
             store: store.clone(),
             compute: floor.clone(),
             prober: Arc::new(LocalProber::new(local::Settings::default())),
             metrics: None,
             desired: Some(written.clone()),
-            secrets: Some(Arc::new(secrets)),
+            secrets: Arc::new(StoredVersions::new(values.clone())),
             sagas: begun.clone(),
             outbox: ear.clone(),
             clock: clock.clone(),
@@ -244,7 +247,7 @@ impl World {
         environments.create(&acme(), &wanted).await.unwrap();
         environments.bind(&acme(), &environment, &acme(), 100).await.unwrap();
         let runs = Mutex::new((0, Value::Null));
-        Self { ports, store, floor, ear, clock, written, begun, environment, runs, _dir: dir }
+        Self { ports, store, floor, values, ear, clock, written, begun, environment, runs, _dir: dir }
     }
 
     pub fn place(&self) -> Place {
@@ -423,6 +426,8 @@ impl World {
             resumes: 0,
             heard: 0,
             bound: Vec::new(),
+            asked: None,
+            trace: None,
         };
         let name = place.deployment(&to.deployment_id);
         store::change(&*self.store, &place.space(), &name, |_: Option<&Record>| Some(record.clone())).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::Time;
+use protocol::{Time, Value};
 use supervisor::activity::{Attempt, Failure};
 
 use super::claim::{Input, Kind};
@@ -56,6 +56,7 @@ pub(super) async fn plan(
         }
         Kind::Restore => restore(desk, entered, state, input, &begin).await?,
     };
+    let record = Record { asked: Some(replayable(input, &record)?), ..record };
     let request = Request {
         key: request_key("deploy", &id)?,
         source: input.source.into(),
@@ -64,6 +65,16 @@ pub(super) async fn plan(
         command,
     };
     Ok(Planned { record, request })
+}
+
+/// What was asked, as it can be asked again: a configuration that came with it has a version by now.
+fn replayable(input: &Input, record: &Record) -> Result<Value, Failure> {
+    let mut input = input.clone();
+    if input.wanted.configuration.as_ref().is_some_and(|entries| !entries.is_empty()) {
+        input.wanted.configuration = None;
+        input.wanted.configuration_at = record.comes.revision.configuration.clone();
+    }
+    serde_json::to_value(&input).map_err(|error| Failure::permanent("keeping what was asked", error))
 }
 
 async fn deploy(
@@ -237,6 +248,8 @@ impl Begin<'_> {
             resumes: 0,
             heard: 0,
             bound: Vec::new(),
+            asked: None,
+            trace: Some(attempt.trace.clone()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::Tenant;
+use protocol::{Tenant, TraceId, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
@@ -195,6 +195,14 @@ pub struct Record {
     /// Secrets that this deployment bound the service to.
     #[serde(default)]
     pub bound: Vec<SecretBindingId>,
+    /// What was asked: the saga's input, so that an incident can be replayed (R111). Its
+    /// configuration is named by its version, and secrets are names anyway. Absent in records of
+    /// earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Value>,
+    /// The trace of the saga.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
 }
 
 impl Record {

@@ -30,13 +30,17 @@ pub enum Remedy {
     None,
 }
 
-/// What is corrected by itself, per stage. The default is that of the documents.
+/// What is corrected by itself in an environment. The default is that of the documents, by stage.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftPolicy {
     /// Kinds that somebody must look at although they could be corrected.
     #[serde(default)]
     pub review: BTreeSet<DriftKind>,
+    /// What is done about a kind instead of what its stage says. It never lets anything be corrected
+    /// by itself in production (R073).
+    #[serde(default)]
+    pub remedies: BTreeMap<DriftKind, Remedy>,
     /// Services and kinds that are not looked at (D204).
     #[serde(default)]
     pub ignore: BTreeSet<(ServiceId, DriftKind)>,
@@ -46,8 +50,51 @@ pub struct DriftPolicy {
 }
 
 impl DriftPolicy {
+    /// Every kind that something may be decided about.
+    pub const KINDS: [DriftKind; 6] = [
+        DriftKind::Image,
+        DriftKind::Replicas,
+        DriftKind::Configuration,
+        DriftKind::Secret,
+        DriftKind::Unmanaged,
+        DriftKind::Missing,
+    ];
+
+    /// Whether it makes sense in `stage`.
+    pub fn check(&self, stage: Stage) -> Result<(), Fault> {
+        for (kind, remedy) in &self.remedies {
+            let why = match (kind, remedy, stage) {
+                (DriftKind::Held, _, _) => "what was rolled back stays away whatever a policy says",
+                (DriftKind::Unmanaged, Remedy::Automatic | Remedy::AfterApproval, _) => {
+                    "nobody wrote down how it should be, so nothing can put it right"
+                }
+                (_, Remedy::Automatic, Stage::Prod) => "in production nothing is put right without an approval",
+                (
+                    DriftKind::Image
+                    | DriftKind::Replicas
+                    | DriftKind::Configuration
+                    | DriftKind::Secret
+                    | DriftKind::Unmanaged
+                    | DriftKind::Missing,
+                    Remedy::Automatic | Remedy::AfterApproval | Remedy::Review | Remedy::None,
+                    Stage::Dev | Stage::Test | Stage::Staging | Stage::Prod,
+                ) => continue,
+            };
+            return Err(Fault::new(format!("remedies.{kind:?}").to_lowercase(), why, "choose review or none"));
+        }
+        Ok(())
+    }
+
     /// R069–R075: by kind and stage.
     pub fn remedy(&self, kind: DriftKind, stage: Stage) -> Remedy {
+        match (kind, self.remedies.get(&kind)) {
+            (DriftKind::Held, _) | (_, None) => self.by_stage(kind, stage),
+            (_, Some(Remedy::Automatic)) if stage == Stage::Prod => Remedy::AfterApproval,
+            (_, Some(remedy)) => *remedy,
+        }
+    }
+
+    fn by_stage(&self, kind: DriftKind, stage: Stage) -> Remedy {
         match kind {
             DriftKind::Held => Remedy::None,
             DriftKind::Unmanaged | DriftKind::Missing => Remedy::Review,

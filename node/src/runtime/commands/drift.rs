@@ -1,13 +1,22 @@
-//! `drift.list`, `drift.approve`, `drift.accept`: what differs from what is wanted, and what people
-//! decide about it (R076). Approving is the command `RemediateDrift` of a person: the decision is
-//! kept, and `DriftDetectionWorker` asks the arbiter for it.
+//! `drift.list`, `drift.approve`, `drift.accept`, `drift.remediate`: what differs from what is wanted,
+//! and what people decide about it (R076). Remediating is the command `RemediateDrift` of a person,
+//! about all that differs of a service: the decision is kept in the findings, the event wakes
+//! `DriftDetectionWorker`, and that asks the arbiter. `drift.policy`, `drift.set-policy`: what is put
+//! right without a person.
 
+use std::collections::BTreeMap;
+
+use actors::runtime::arbitration::Asker;
 use actors::runtime::findings;
 pub(super) use actors::runtime::findings::Decision;
-use actors::runtime::model::{DriftFinding, FindingState};
+use actors::runtime::model::{DriftFinding, Environment, FindingState};
+use actors::runtime::workers::drift::DriftPolicy;
 use protocol::command::Routed;
-use protocol::runtime::{DriftRow, Drifts, ListDrift, OfFinding};
-use protocol::{Code, Principal, Problem};
+use protocol::runtime::{
+    DriftPolicyView, DriftRow, Drifts, ListDrift, OfEnvironment, OfFinding, OfService, SetDriftPolicy,
+};
+use protocol::{Code, Principal, Problem, Tenant};
+use serde::Serialize;
 use serde_json::json;
 use supervisor::activity::Failure;
 
@@ -39,8 +48,21 @@ impl RuntimeDesk {
         let mut all = findings::all(&*self.store, &granted.owner, &environment).await.map_err(problem)?;
         all.retain(|finding| granted.owner == routed.tenant || of_ours(finding, &dockets));
         let finding = findings::named(&all, &asked.finding).map_err(unknown)?;
+        let finding = finding.clone();
+        told(&self.decided_drift(routed, by, (&granted.owner, &asker), &finding, decision).await?)
+    }
+
+    /// Writes a decision into a finding, and tells it once.
+    async fn decided_drift(
+        &self,
+        routed: &Routed,
+        by: &Principal,
+        (owner, asker): (&Tenant, &Asker),
+        finding: &DriftFinding,
+        decision: Decision,
+    ) -> Result<DriftRow, Problem> {
         let now = self.clock.now();
-        let decided = findings::decide(&*self.store, &granted.owner, finding, decision, by, now).await;
+        let decided = findings::decide(&*self.store, owner, finding, decision, by, now).await;
         let (finding, changed) = decided.map_err(unknown)?;
         if changed {
             let event_type = match decision {
@@ -48,14 +70,81 @@ impl RuntimeDesk {
                 Decision::Accept => "RuntimeDriftAccepted",
             };
             let payload = json!({
-                "environmentId": environment, "serviceId": finding.service_id, "finding": finding.hash,
+                "environmentId": finding.environment_id, "serviceId": finding.service_id, "finding": finding.hash,
                 "kind": finding.kind, "by": by,
             });
-            let about = [environment.as_str(), finding.hash.as_str(), &routed.id];
-            self.tell(&asker, event_type, &about, payload).await?;
+            let about = [finding.environment_id.as_str(), finding.hash.as_str(), &routed.id];
+            self.tell(asker, event_type, &about, payload).await?;
         }
-        told(&row(&finding))
+        Ok(row(&finding))
     }
+}
+
+impl RuntimeDesk {
+    pub(super) async fn remediate_drift(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, granted, asker) = self.enter(routed, by, asked).await?;
+        let dockets = self.dockets(&routed.tenant, &granted.environment.value).await?;
+        let all = findings::all(&*self.store, &granted.owner, &place.environment).await.map_err(problem)?;
+        let mut ours: Vec<_> = all.iter().filter(|finding| finding.service_id == place.service).collect();
+        ours.retain(|finding| granted.owner == routed.tenant || of_ours(finding, &dockets));
+        ours.retain(|finding| finding.is_open());
+        let Some(first) = ours.first() else {
+            let why = format!("nothing of {place} differs from what is wanted");
+            return Err(Problem::new(Code::NotFound, why).mend("`skald workers drift` tells when it was looked at"));
+        };
+        if ours.iter().all(|finding| findings::may(finding, Decision::Approve).is_err()) {
+            // Why is said about one; the others are like it.
+            return Err(findings::may(first, Decision::Approve).map_or_else(problem, |()| super::unknown(&place)));
+        }
+        let mut answer = Drifts::default();
+        for finding in ours.into_iter().filter(|finding| findings::may(finding, Decision::Approve).is_ok()) {
+            answer
+                .findings
+                .push(self.decided_drift(routed, by, (&granted.owner, &asker), finding, Decision::Approve).await?);
+        }
+        told(&answer)
+    }
+
+    pub(super) async fn drift_policy(&self, routed: &Routed, by: &Principal, asked: &OfEnvironment) -> Answer {
+        let (environment, granted, _) = self.enter_environment(routed, by, &asked.environment).await?;
+        let policy = findings::policy(&*self.store, &granted.owner, &environment).await.map_err(problem)?;
+        told(&view(&granted.environment.value, &policy.unwrap_or_default())?)
+    }
+
+    pub(super) async fn set_drift_policy(&self, routed: &Routed, by: &Principal, asked: SetDriftPolicy) -> Answer {
+        let (environment, granted, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let known = findings::policy(&*self.store, &granted.owner, &environment).await.map_err(problem)?;
+        let remedies = super::typed(json!(asked.remedies))?;
+        let allow_empty = asked.allow_empty;
+        let policy = DriftPolicy { remedies, allow_empty, ..known.unwrap_or_default() };
+        let environment_is = &granted.environment.value;
+        policy.check(environment_is.stage).map_err(super::faulty)?;
+        if findings::set_policy(&*self.store, &granted.owner, &environment, &policy).await.map_err(problem)? {
+            let payload = json!({ "environmentId": environment, "policy": policy, "by": by });
+            let about = [environment.as_str(), &routed.id];
+            self.tell(&asker, "RuntimeDriftPolicyChanged", &about, payload).await?;
+        }
+        told(&view(environment_is, &policy)?)
+    }
+}
+
+fn view(environment: &Environment, policy: &DriftPolicy) -> Result<DriftPolicyView, Problem> {
+    let mut remedies = BTreeMap::new();
+    for kind in DriftPolicy::KINDS {
+        remedies.insert(word(&kind)?, word(&policy.remedy(kind, environment.stage))?);
+    }
+    Ok(DriftPolicyView {
+        environment: environment.environment_id.to_string(),
+        stage: format!("{:?}", environment.stage).to_lowercase(),
+        remedies,
+        set: policy.remedies.keys().map(word).collect::<Result<_, _>>()?,
+        allow_empty: policy.allow_empty,
+    })
+}
+
+/// As it is written in settings and answers.
+fn word(named: &impl Serialize) -> Result<String, Problem> {
+    super::typed(told(named)?)
 }
 
 /// Whether a finding is about one of the services that the tenant may see.

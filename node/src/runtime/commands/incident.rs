@@ -1,8 +1,9 @@
 //! `incident.list`, `incident.show`, `incident.close`: services of which the arbiter knows that
-//! nothing good could be reached. Closing one is saying that it may act by itself again.
+//! nothing good could be reached, with what was asked in vain, to be replayed (R111). Closing one is saying that it may act by itself again.
 
 use actors::runtime::arbiter::{Answered, Command, Standing};
 use actors::runtime::deployment::record::Record;
+use actors::runtime::incidents;
 use actors::runtime::place;
 use actors::runtime::store;
 use protocol::command::Routed;
@@ -10,7 +11,7 @@ use protocol::runtime::{CloseIncident, IncidentRow, IncidentView, Incidents, Lis
 use protocol::{Code, Principal, Problem, SagaKey};
 use serde_json::json;
 
-use super::{Answer, Docket, RuntimeDesk, kept, told};
+use super::{Answer, Docket, RuntimeDesk, kept, problem, told};
 
 /// How much of what was asked of a service is shown.
 const TRAIL_MAX: usize = 10;
@@ -35,11 +36,17 @@ impl RuntimeDesk {
         let records = store::read_all::<Record>(&*self.store, &place.space(), &below).await.map_err(kept)?;
         let last = records.into_iter().map(|(_, record)| record).max_by_key(|record| record.deployment.at);
         let saga = last.and_then(|record| SagaKey::new(record.saga.split_once('/')?.1).ok());
+        let known = incidents::last(&*self.store, &place).await.map_err(problem)?;
         told(&IncidentView {
             incident,
             row: self.service(&granted.environment.value, &docket, seen.as_ref()).await?,
             trail: docket.state.answered.iter().rev().take(TRAIL_MAX).map(line).collect(),
             saga,
+            by: known.as_ref().map(|known| known.by.clone()),
+            failed: known.as_ref().map(|known| known.saga.clone()),
+            trace: known.as_ref().map(|known| known.trace.clone()),
+            envelope: known.and_then(|known| known.envelope),
+            history: None,
         })
     }
 

@@ -10,28 +10,19 @@ use protocol::runtime::{ChangeRow, ProvisionEnvironment, Provisioned};
 use protocol::{Code, Principal, Problem};
 use serde_json::json;
 
-use super::{Answer, Local, RuntimeDesk, Space, kept, problem, told};
+use super::{Answer, RuntimeDesk, Space, kept, problem, told};
 
 /// Replicas of an environment that nobody said a number for: a machine's worth of small processes.
 const REPLICAS: u32 = 100;
 
 impl RuntimeDesk {
-    /// The ports of the machine of the processes, on that machine.
-    pub(super) fn local(&self) -> Result<&Local, Problem> {
-        self.local.as_ref().ok_or_else(|| {
-            let why = "this node is not on the machine that keeps secrets and environments";
-            let mend = "set runtime.dir on all nodes of one machine, and ask those; or ask again for another node";
-            Problem::new(Code::Unavailable, why).mend(mend).retry_after_ms(100)
-        })
-    }
-
     pub(super) async fn provision(&self, routed: &Routed, by: &Principal, asked: ProvisionEnvironment) -> Answer {
         let (id, granted, asker) = self.enter_own(routed, by, &asked.environment).await?;
         let known = granted.environment.value;
         if asked.absent {
             self.nothing_runs(routed, &known).await?;
         }
-        let provisioner = &self.local()?.provisioner;
+        let provisioner = &self.provisioner;
         let before = provisioner.state(&id).await.map_err(problem)?.map(|there| there.quota);
         let quota = Quota {
             replicas: asked.replicas.or(before.map(|quota| quota.replicas)).unwrap_or(REPLICAS),

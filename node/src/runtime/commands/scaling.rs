@@ -1,15 +1,18 @@
-//! `scaling.apply`, `scaling.remove`, `scaling.list` and `service.scale`: who owns the replicas of a
+//! `scaling.apply`, `scaling.remove`, `scaling.list`, `scaling.decisions` and `service.scale`: who owns the replicas of a
 //! service, and how many they are when nobody does (H02).
 
 use actors::runtime::arbiter::Command;
 use actors::runtime::arbitration::Docket;
+use actors::runtime::control::scaling::Remembered;
 use actors::runtime::deployment::record::Record;
 use actors::runtime::model::{ScalingPolicy, TargetKind};
 use actors::runtime::place::Place;
 use actors::runtime::policies::{Policies as Kept, Refused};
 use actors::runtime::store;
 use protocol::command::Routed;
-use protocol::runtime::{ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService};
+use protocol::runtime::{
+    ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService, ScalingDecisions,
+};
 use protocol::{Code, Principal, Problem};
 use serde_json::json;
 
@@ -84,6 +87,14 @@ impl RuntimeDesk {
         let name = place.deployment(&current.deployment_id);
         let record = store::read::<Record>(&*self.store, &place.space(), &name).await.map_err(kept)?;
         Ok(record.map(|record| record.value.comes.workload.target).unwrap_or_default())
+    }
+
+    pub(super) async fn scaling_decisions(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, _, _) = self.enter(routed, by, asked).await?;
+        self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let known = store::read::<Remembered>(&*self.store, &place.space(), &place.scaling()).await.map_err(kept)?;
+        let decisions = known.map(|known| known.value.decisions).unwrap_or_default();
+        told(&ScalingDecisions { decisions: decisions.iter().map(told).collect::<Result<_, _>>()? })
     }
 
     fn policies(&self) -> Kept {

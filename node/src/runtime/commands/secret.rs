@@ -1,4 +1,4 @@
-//! `secret.put`, `secret.bind`, `secret.rotate`, `secret.list`. A value goes from the command's body
+//! `secret.put`, `secret.bind`, `secret.unbind`, `secret.rotate`, `secret.list`. A value goes from the command's body
 //! into the store of secrets and nowhere else: not into an answer, an event, a log or a fault.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use actors::runtime::ports::secrets::Secret;
 use actors::runtime::secrets::{self, Put, Secrets, goes_on};
 use actors::runtime::workers::secrets::{Phase, Rotation};
 use protocol::command::Routed;
-use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue};
+use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, UnbindSecret};
 use protocol::{Code, Principal, Problem, Value};
 use serde_json::json;
 
@@ -27,7 +27,7 @@ impl RuntimeDesk {
         let SecretValue(value) = value;
         let binding = SecretBindingId::new(secret).map_err(faulty)?;
         let (environment, _, asker) = self.enter_own(routed, by, &environment).await?;
-        let secrets = self.secrets(&asker, &environment)?;
+        let secrets = self.secrets(&asker, &environment);
         let token = RequestKey::new(format!("put:{}", id.as_ref().unwrap_or(&routed.id))).map_err(faulty)?;
         let put = secrets.put(&binding, &token, Secret::new(value), by, self.clock.now()).await.map_err(problem)?;
         let (version, current) = match put {
@@ -46,15 +46,24 @@ impl RuntimeDesk {
         let service = service.map(ServiceId::new).transpose().map_err(faulty)?;
         let (environment, _, asker) = self.enter_own(routed, by, &environment).await?;
         let every = rotate_every_ms.map(|ms| (ms > 0).then(|| Duration::from_millis(ms)));
-        let secrets = self.secrets(&asker, &environment)?;
+        let secrets = self.secrets(&asker, &environment);
         let bound = secrets.bind(&binding, service.as_ref(), every).await.map_err(problem)?;
         told(&row(&bound, &[], None))
+    }
+
+    pub(super) async fn unbind_secret(&self, routed: &Routed, by: &Principal, asked: UnbindSecret) -> Answer {
+        let binding = SecretBindingId::new(asked.secret).map_err(faulty)?;
+        let service = ServiceId::new(asked.service).map_err(faulty)?;
+        let (environment, _, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let secrets = self.secrets(&asker, &environment);
+        let (stands, _) = secrets.unbind(&binding, &service).await.map_err(problem)?;
+        told(&row(&stands, &[], None))
     }
 
     pub(super) async fn rotate_secret(&self, routed: &Routed, by: &Principal, asked: OfSecret) -> Answer {
         let binding = SecretBindingId::new(asked.secret).map_err(faulty)?;
         let (environment, _, asker) = self.enter_own(routed, by, &asked.environment).await?;
-        let secrets = self.secrets(&asker, &environment)?;
+        let secrets = self.secrets(&asker, &environment);
         let new = secrets.request(&binding, by, self.clock.now()).await.map_err(problem)?;
         let version = secrets.current(&binding).await.map_err(problem)?;
         if new {
@@ -77,9 +86,8 @@ impl RuntimeDesk {
         told(&protocol::runtime::Secrets { secrets: rows })
     }
 
-    fn secrets(&self, asker: &Asker, environment: &EnvironmentId) -> Result<Secrets, Problem> {
-        let local = self.local()?;
-        Ok(Secrets::new(self.store.clone(), local.secrets.clone(), asker.tenant.clone(), environment.clone()))
+    fn secrets(&self, asker: &Asker, environment: &EnvironmentId) -> Secrets {
+        Secrets::new(self.store.clone(), self.secrets.clone(), asker.tenant.clone(), environment.clone())
     }
 
     /// A hint to the worker: the wish itself stands in the binding.

@@ -6,6 +6,7 @@ use actors::runtime::arbiter::Outcome;
 use actors::runtime::model::{
     DeploymentId, Digest, DriftFinding, DriftKind, FindingHash, FindingState, Revision, Stage,
 };
+use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::store::MemoryStore;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use protocol::Time;
 use supervisor::ports::Unavailable;
 
 use super::*;
+use crate::runtime::local::Local;
 
 struct Noon;
 
@@ -71,7 +73,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (store, ear) = (Arc::new(MemoryStore::new()), Arc::new(Ear::default()));
         let local = Local::open(dir.path(), Arc::new(Noon)).await.unwrap();
-        let desk = RuntimeDesk::new(store.clone(), ear.clone(), Arc::new(Noon), Arc::new(Nobody), Some(local));
+        let secrets = Arc::new(StoredVersions::new(local.secrets));
+        let (outbox, nobody) = (ear.clone(), Arc::new(Nobody));
+        let desk = RuntimeDesk::new(store.clone(), outbox, Arc::new(Noon), nobody, secrets, local.provisioner);
         let world = Self { desk, store, ear, commands: Mutex::new(0), _dir: dir };
         world.ask(name::ENVIRONMENT_CREATE, json!({ "environment": "dev" })).await.unwrap();
         world.ask(name::ENVIRONMENT_CREATE, json!({ "environment": "prod", "stage": "prod" })).await.unwrap();
@@ -404,4 +408,88 @@ async fn a_service_is_paused_resumed_and_drained() {
     assert_eq!(row().await["standing"], "open");
     world.ask(name::SERVICE_DRAIN, steer("nobody uses it")).await.unwrap();
     assert_eq!(row().await["underWay"]["doing"], "Draining");
+}
+
+/// A secret that is not bound any more comes with no deployment.
+#[tokio::test]
+async fn a_secret_is_unbound() {
+    let world = World::new().await;
+    let put = json!({ "environment": "dev", "secret": "db", "value": "hunter2" });
+    world.ask(name::SECRET_PUT, put).await.unwrap();
+    let of = json!({ "environment": "dev", "secret": "db", "service": "web" });
+    assert_eq!(world.ask(name::SECRET_BIND, of.clone()).await.unwrap()["bound"], json!({ "web": 0 }));
+    for _ in 0..2 {
+        assert_eq!(world.ask(name::SECRET_UNBIND, of.clone()).await.unwrap()["bound"], json!({}));
+    }
+    let none = json!({ "environment": "dev", "secret": "none", "service": "web" });
+    assert!(world.ask(name::SECRET_UNBIND, none).await.is_err());
+}
+
+/// R069–R076: what is put right by itself is the owner's to say, but never in production.
+#[tokio::test]
+async fn a_drift_policy_is_shown_and_set() {
+    let world = World::new().await;
+    let shown = world.ask(name::DRIFT_POLICY, json!({ "environment": "dev" })).await.unwrap();
+    assert_eq!((shown["remedies"]["image"].as_str(), &shown["set"]), (Some("automatic"), &json!([])));
+    let set = |environment: &str, kind: &str, what: &str| {
+        let body = json!({ "environment": environment, "remedies": { kind: what } });
+        world.ask(name::DRIFT_SET_POLICY, body)
+    };
+    assert_eq!(set("dev", "image", "review").await.unwrap()["remedies"]["image"], "review");
+    assert_eq!(set("dev", "image", "review").await.unwrap()["set"], json!(["image"]));
+    assert_eq!(world.events(), ["RuntimeDriftPolicyChanged"], "the second time said nothing");
+    assert_eq!(set("prod", "image", "review").await.unwrap()["remedies"]["image"], "review");
+    for (environment, kind, what) in [
+        ("prod", "image", "automatic"),
+        ("dev", "unmanaged", "automatic"),
+        ("dev", "held", "none"),
+        ("dev", "x", "none"),
+    ] {
+        assert_eq!(set(environment, kind, what).await.unwrap_err().code, Code::BadRequest, "{environment} {kind}");
+    }
+    let stranger = json!({ "environment": "dev", "remedies": {} });
+    assert!(world.ask_as("evil", name::DRIFT_SET_POLICY, stranger).await.is_err());
+}
+
+/// R064: a person has a service put right.
+#[tokio::test]
+async fn all_that_differs_of_a_service_is_put_right() {
+    let world = World::new().await;
+    world.deployed("prod").await;
+    let place = World::place("prod");
+    for (digit, kind) in [("a", DriftKind::Image), ("b", DriftKind::Replicas), ("c", DriftKind::Held)] {
+        let finding = DriftFinding {
+            hash: FindingHash::new(format!("sha256:{}", digit.repeat(64))).unwrap(),
+            environment_id: place.environment.clone(),
+            service_id: place.service.clone(),
+            kind,
+            field: String::new(),
+            desired: "a".into(),
+            observed: "b".into(),
+            state: FindingState::Open,
+            opened: 1,
+            opened_at: Noon.now(),
+        };
+        let name = place::finding(&place.environment, &finding.hash);
+        store::write(&*world.store, &place.space(), &name, &finding, 0).await.unwrap();
+    }
+    let put_right = world.ask(name::DRIFT_REMEDIATE, of("prod")).await.unwrap();
+    let states: Vec<_> = put_right["findings"].as_array().unwrap().iter().map(|row| row["state"].clone()).collect();
+    assert_eq!(states, ["approved", "approved"], "what was rolled back is left");
+    assert_eq!(world.events(), ["RuntimeDriftApproved", "RuntimeDriftApproved"]);
+    assert_eq!(world.ask(name::DRIFT_REMEDIATE, of("dev")).await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_service_says_how_it_is() {
+    let world = World::new().await;
+    assert_eq!(world.ask(name::SERVICE_HEALTH, of("dev")).await.unwrap_err().code, Code::NotFound);
+    world.deployed("dev").await;
+    let health = world.ask(name::SERVICE_HEALTH, of("dev")).await.unwrap();
+    assert_eq!((health["condition"].as_str(), health["standing"].as_str()), (Some("healthy"), Some("open")));
+    assert!(health["missing"].is_string(), "nobody keeps processes here: {health}");
+    let decisions = world.ask(name::SCALING_DECISIONS, of("dev")).await.unwrap();
+    assert_eq!(decisions, json!({ "decisions": [] }));
+    let listed = world.ask(name::ENVIRONMENT_LIST, json!({})).await.unwrap();
+    assert_eq!(listed["environments"].as_array().unwrap().len(), 2);
 }

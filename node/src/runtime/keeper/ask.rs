@@ -1,4 +1,5 @@
 //! The keeper as seen from any node: compute, probes and metrics of a machine that may be another.
+//! Secrets and environments have files of their own.
 
 use actors::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
 use actors::runtime::model::ProbeSpec;
@@ -25,7 +26,7 @@ impl FarKeeper {
         Self { bus: bus.clone() }
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Told, Failure> {
+    pub(super) async fn ask(&self, ask: Ask) -> Result<Told, Failure> {
         let doing = format!("asking the keeper of the processes to {}", ask.name());
         let (within, body) = (ask.within(), pack(&ask));
         let request = Request::new().payload(body.into()).timeout(Some(within));
@@ -52,22 +53,13 @@ impl FarKeeper {
     async fn done(&self, ask: Ask) -> Result<(), Failure> {
         match self.ask(ask).await? {
             Told::Done => Ok(()),
-            other => Err(strange(&other)),
+            other => Err(strange(other.name())),
         }
     }
 }
 
 /// The answer to something else: a node of another release.
-fn strange(told: &Told) -> Failure {
-    let what = match told {
-        Told::Done => "done",
-        Told::Observed(_) => "what is there",
-        Told::Logs(_) => "logs",
-        Told::Traffic(_) => "traffic",
-        Told::Probed { .. } => "a probe",
-        Told::Sampled(_) => "a sample",
-        Told::Failed(_) => "a failure",
-    };
+pub(super) fn strange(what: &str) -> Failure {
     Failure::transient("asking the keeper of the processes", format!("it answered with {what}; is it another release?"))
 }
 
@@ -80,7 +72,7 @@ impl Compute for FarKeeper {
     async fn observe(&self, environment: &str) -> Result<Observed, Failure> {
         match self.ask(Ask::Observe { environment: environment.to_owned() }).await? {
             Told::Observed(observed) => Ok(observed),
-            other => Err(strange(&other)),
+            other => Err(strange(other.name())),
         }
     }
 
@@ -97,7 +89,7 @@ impl Compute for FarKeeper {
         let (environment, replica) = (environment.to_owned(), replica.to_owned());
         match self.ask(Ask::Logs { environment, replica, lines }).await? {
             Told::Logs(lines) => Ok(lines),
-            other => Err(strange(&other)),
+            other => Err(strange(other.name())),
         }
     }
 
@@ -109,7 +101,7 @@ impl Compute for FarKeeper {
     async fn traffic(&self, environment: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         match self.ask(Ask::Traffic { environment: environment.to_owned() }).await? {
             Told::Traffic(traffic) => Ok(traffic),
-            other => Err(strange(&other)),
+            other => Err(strange(other.name())),
         }
     }
 }
@@ -119,7 +111,7 @@ impl Prober for FarKeeper {
     async fn probe(&self, place: &Place, spec: &ProbeSpec) -> Result<Outcome, Failure> {
         match self.ask(Ask::Probe { at: At::from(place), spec: spec.clone() }).await? {
             Told::Probed { why, took } => Ok(outcome(why, took)),
-            other => Err(strange(&other)),
+            other => Err(strange(other.name())),
         }
     }
 }
@@ -130,7 +122,7 @@ impl Metrics for FarKeeper {
         let (environment, service) = (of.environment.clone(), of.service.clone());
         match self.ask(Ask::Sample { environment, service, figure: query.into() }).await? {
             Told::Sampled(sample) => Ok(sample.map(Sample::from)),
-            other => Err(strange(&other)),
+            other => Err(strange(other.name())),
         }
     }
 }

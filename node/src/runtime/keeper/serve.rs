@@ -5,6 +5,8 @@ use std::sync::Arc;
 use actors::runtime::compute::Compute;
 use actors::runtime::ports::metrics::Metrics;
 use actors::runtime::ports::probes::Prober;
+use actors::runtime::ports::provisioning::Provisioner;
+use actors::runtime::ports::secrets::SecretVersions;
 use async_nats::Message;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -15,7 +17,9 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::super::GROUP;
+use super::seal::SealKey;
 use super::words::{Ask, Told, pack, subject, unpack};
+use super::{environments, secrets};
 use crate::nats::Bus;
 
 /// Questions that are worked on at once: all probes that the prober has connections for, and as many
@@ -33,23 +37,28 @@ pub struct Kept {
     pub prober: Arc<dyn Prober>,
     /// How busy they are.
     pub metrics: Arc<dyn Metrics>,
+    /// Its secrets.
+    pub secrets: Arc<dyn SecretVersions>,
+    /// Makes environments on its machine.
+    pub provisioner: Arc<dyn Provisioner>,
 }
 
 /// Answers until the connection ends. Dropping it stops all work.
 pub async fn serve(bus: Bus, kept: Kept) -> anyhow::Result<()> {
     let mut asked = bus.client.queue_subscribe(subjects::KEEPER, GROUP.to_owned()).await?;
     bus.client.flush().await?;
-    let kept = Arc::new(kept);
+    let (kept, key) = (Arc::new(kept), Arc::new(SealKey::new()?));
     let turns = Arc::new(Semaphore::new(AT_ONCE_MAX));
     let mut work = JoinSet::new();
     while let Some(message) = asked.next().await {
         while work.try_join_next().is_some() {}
-        let (bus, kept, turn) = (bus.clone(), kept.clone(), turns.clone().try_acquire_owned());
+        let (bus, kept, key) = (bus.clone(), kept.clone(), key.clone());
+        let turn = turns.clone().try_acquire_owned();
         work.spawn(async move {
             let Message { reply: Some(reply), payload, .. } = message else { return };
             let told = match (turn, unpack(&payload)) {
                 // It is held until the answer is out.
-                (Ok(_turn), Ok(ask)) => answered(&kept, ask).await,
+                (Ok(_turn), Ok(ask)) => answered(&kept, &key, ask).await,
                 (Err(_), _) => {
                     let why = format!("{AT_ONCE_MAX} questions are worked on; ask again");
                     Told::Failed(Failure::transient("asking the keeper of the processes", why))
@@ -80,11 +89,11 @@ fn fitting(told: &Told, room: usize) -> Bytes {
     }
 }
 
-async fn answered(kept: &Kept, ask: Ask) -> Told {
-    carried_out(kept, ask).await.unwrap_or_else(Told::Failed)
+async fn answered(kept: &Kept, key: &SealKey, ask: Ask) -> Told {
+    carried_out(kept, key, ask).await.unwrap_or_else(Told::Failed)
 }
 
-async fn carried_out(kept: &Kept, ask: Ask) -> Result<Told, Failure> {
+async fn carried_out(kept: &Kept, key: &SealKey, ask: Ask) -> Result<Told, Failure> {
     let compute = &kept.compute;
     Ok(match ask {
         Ask::Apply(set) => compute.apply(&set).await.map(|()| Told::Done)?,
@@ -103,5 +112,7 @@ async fn carried_out(kept: &Kept, ask: Ask) -> Result<Told, Failure> {
             let sample = kept.metrics.sample(&subject(environment, service), &figure.into()).await?;
             Told::Sampled(sample.map(Into::into))
         }
+        Ask::Secret(ask) => Told::Secret(secrets::carried_out(&*kept.secrets, key, ask).await?),
+        Ask::Environment(ask) => Told::Environment(environments::carried_out(&*kept.provisioner, ask).await?),
     })
 }

@@ -20,6 +20,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
 
+use super::environments::{EnvironmentAsk, EnvironmentTold};
+use super::secrets::{SecretAsk, SecretTold};
+
 /// The largest message once it is unpacked, in bytes: an environment of 100,000 replicas.
 const UNPACKED_MAX_BYTES: u64 = 64 << 20;
 
@@ -35,6 +38,8 @@ pub(super) enum Ask {
     Traffic { environment: String },
     Probe { at: At, spec: ProbeSpec },
     Sample { environment: EnvironmentId, service: ServiceId, figure: Figure },
+    Secret(SecretAsk),
+    Environment(EnvironmentAsk),
 }
 
 impl Ask {
@@ -42,13 +47,14 @@ impl Ask {
     /// fetched, requests that are drained.
     pub(super) fn within(&self) -> Duration {
         let seconds = match self {
-            Self::Apply(_) | Self::Remove(_) => 60,
+            Self::Apply(_) | Self::Remove(_) | Self::Environment(_) => 60,
             Self::Observe { .. }
             | Self::Route { .. }
             | Self::Logs { .. }
             | Self::Restart { .. }
             | Self::Traffic { .. }
-            | Self::Sample { .. } => 15,
+            | Self::Sample { .. }
+            | Self::Secret(_) => 15,
             // With its turn, when thousands are asked at once.
             Self::Probe { spec, .. } => return spec.timeout + Duration::from_secs(20),
         };
@@ -67,6 +73,10 @@ impl Ask {
             Self::Traffic { .. } => "traffic",
             Self::Probe { .. } => "probe",
             Self::Sample { .. } => "sample",
+            Self::Secret(ask) => ask.name(),
+            Self::Environment(EnvironmentAsk::Preview(_)) => "preview an environment",
+            Self::Environment(EnvironmentAsk::Apply { .. }) => "change an environment",
+            Self::Environment(EnvironmentAsk::State(_)) => "look at an environment",
         }
     }
 }
@@ -84,7 +94,26 @@ pub(super) enum Told {
         took: Duration,
     },
     Sampled(Option<Figures>),
+    Secret(SecretTold),
+    Environment(EnvironmentTold),
     Failed(Failure),
+}
+
+impl Told {
+    /// What it is called in an error.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Observed(_) => "what is there",
+            Self::Logs(_) => "logs",
+            Self::Traffic(_) => "traffic",
+            Self::Probed { .. } => "a probe",
+            Self::Sampled(_) => "a sample",
+            Self::Secret(_) => "a secret",
+            Self::Environment(_) => "an environment",
+            Self::Failed(_) => "a failure",
+        }
+    }
 }
 
 /// Where a workload is.

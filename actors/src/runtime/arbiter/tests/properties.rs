@@ -51,6 +51,7 @@ fn command() -> impl Strategy<Value = (Source, Command)> {
         }),
         1 => n.prop_map(|n| (Source::Operator, Command::ClearHold { held: Held::Image(image(n)) })),
         1 => Just((Source::Operator, Command::Pause { why: String::new() })),
+        1 => Just((Source::Health, Command::Strand { why: String::new() })),
         2 => Just((Source::Operator, Command::Resume)),
         1 => Just((Source::Operator, Command::Drain { why: String::new() })),
     ]

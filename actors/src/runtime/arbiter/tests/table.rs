@@ -27,6 +27,7 @@ DesiredState         Note  Note  Note  Note  Note  Note  Note  Note  Note
 Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note
 ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note
 Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note
+Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note
 Resume               Note  Note  Note  Note  Note  Note  Note  Note  Note
 ";
     assert_eq!(page, wanted);
@@ -37,7 +38,7 @@ Resume               Note  Note  Note  Note  Note  Note  Note  Note  Note
 fn who_may_ask_what() {
     let may = |source| Asked::ALL.into_iter().filter(|asked| asked.by().contains(&source)).collect::<Vec<_>>();
     assert_eq!(may(Source::Drift), [Asked::RemediateDrift]);
-    assert_eq!(may(Source::Health), [Asked::RollbackDeployment]);
+    assert_eq!(may(Source::Health), [Asked::RollbackDeployment, Asked::Strand]);
     assert_eq!(may(Source::Scaling), [Asked::Scale, Asked::Govern]);
     assert_eq!(may(Source::Configuration), [Asked::ApplyConfiguration]);
     assert_eq!(may(Source::Secrets), [Asked::RefreshSecret]);

@@ -1,7 +1,8 @@
 //! What follows from how a service is: what is said, started anew, brought back, stored.
 
-use protocol::{SagaKey, Value};
+use protocol::{SagaKey, TraceId, Value};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 use tracing::{info, warn};
@@ -9,16 +10,18 @@ use tracing::{info, warn};
 use super::judging::{Stored, of_the_arbiter, of_the_window, open, reason, restore_key};
 use super::probing::SeenService;
 use super::{Health, Tally, Watched};
-use crate::runtime::arbiter::{Doing, Standing};
-use crate::runtime::arbitration::BUSY;
+use crate::runtime::arbiter::{Command, Doing, Request, Source, Standing};
+use crate::runtime::arbitration::{Asker, BUSY};
 use crate::runtime::control::sagas::{Became, Starting};
+use crate::runtime::incidents::{self, Incident};
+use crate::runtime::model::RequestKey;
 use crate::runtime::store;
 use crate::runtime::workers::failure::{Condition, Do, Heard, hear};
 use crate::runtime::workers::health::{Verdict, Window};
 use crate::runtime::workers::loop_alarm::{self, May};
 
 /// The saga that brings a release back.
-const RESTORES: &str = "runtime_deployment";
+const RESTORES: &str = incidents::DEFINITION;
 
 impl Health {
     /// Hears what is known of a service, does what follows, and stores what changed by it.
@@ -45,6 +48,9 @@ impl Health {
             }
             let before = std::mem::replace(&mut next.condition, condition);
             note(&mut next, watched, before)?;
+            if next.restore != watched.stored.restore {
+                next.trace = next.restore.as_ref().map(|_| run.trace.clone());
+            }
             match what {
                 Do::Nothing => {}
                 // It was said when it was decided; what is asked again is only the arbiter.
@@ -52,7 +58,9 @@ impl Health {
                 Do::Say | Do::AskRollback => self.say(run, watched, seen, window, condition, tally).await?,
                 Do::OpenIncident => {
                     self.say(run, watched, seen, window, condition, tally).await?;
-                    self.incident(run, watched, seen).await?;
+                    self.incident(run, watched, seen, &next).await?;
+                    // The arbiter knows by now; a person who resumes the service ends it here too.
+                    next.stood = true;
                 }
             }
         }
@@ -63,7 +71,7 @@ impl Health {
         // Only now: whoever comes next knows the saga by the name that was stored.
         match (next.condition, &next.restore) {
             (Condition::Rollback, Some(restore)) if open(state) => {
-                self.restore(run, watched, seen, restore, tally).await
+                self.restore(run, watched, seen, (restore, next.trace.as_ref()), tally).await
             }
             (
                 Condition::Healthy
@@ -123,21 +131,35 @@ impl Health {
         Ok(())
     }
 
-    /// Tells people, unless the arbiter has.
-    async fn incident(&self, run: &Run, watched: &Watched, seen: &SeenService) -> Result<(), Failure> {
-        let (place, state) = (&watched.service.place, &watched.service.docket.state);
-        if let Standing::Incident { .. } = state.standing {
+    /// Has the arbiter tell people, unless it has: one incident, with what was asked in vain.
+    async fn incident(&self, run: &Run, watched: &Watched, seen: &SeenService, next: &Stored) -> Result<(), Failure> {
+        let (place, docket) = (&watched.service.place, &watched.service.docket);
+        if let Standing::Incident { .. } = docket.state.standing {
             return Ok(());
         }
-        let payload = json!({
-            "environmentId": place.environment,
-            "serviceId": place.service,
-            "by": self.desk.principal()?,
-            "why": format!("{}; it could not be brought back", reason(watched, seen)),
-            "service": state,
-            "trace": run.trace,
-        });
-        run.publish("RuntimeIncidentRaised", place.service.as_str(), payload).await
+        let why = format!("{}; it could not be brought back", reason(watched, seen));
+        let (by, ports) = (self.desk.principal()?, &self.desk.ports);
+        let trace = next.trace.clone().unwrap_or_else(|| run.trace.clone());
+        let named = next.restore.as_ref().map_or_else(|| run.key.clone(), |key| format!("{}/{key}", docket.tenant));
+        if next.restore.is_some() {
+            let input = restoring(watched, seen);
+            let envelope = incidents::requested((&docket.tenant, &named), (&by, &trace, run.now()), &input)?;
+            let (why, saga, trace, envelope) = (why.clone(), named.clone(), trace.clone(), Some(envelope));
+            let incident = Incident { why, since: run.now(), by: by.clone(), saga, trace, envelope };
+            incidents::keep(&*ports.store, place, &incident).await?;
+        }
+        let digits = hex::encode(Sha256::digest(format!("{}/{place}/{named}", place.owner)));
+        let request = Request {
+            key: RequestKey::new(format!("strand:{}", &digits[..32]))
+                .map_err(|fault| Failure::permanent("naming an incident", fault))?,
+            source: Source::Health,
+            by,
+            asked_at: run.now(),
+            command: Command::Strand { why },
+        };
+        let asker = Asker { tenant: docket.tenant.clone(), trace, saga: named };
+        self.desk.arbitration.ask(place, &asker, docket.state.stage, &request).await?;
+        Ok(())
     }
 
     /// Starts anew what does not live (D404), less and less often where that does not help.
@@ -205,6 +227,7 @@ impl Health {
             None | Some(Became::UnderWay) => Ok(None),
             Some(Became::Ended(outcome)) if outcome.error.as_deref() == Some(BUSY) => {
                 next.restore = Some(restore_key(service, &watched.running.revision.deployment_id, window)?);
+                next.trace = None;
                 Ok(None)
             }
             Some(Became::Ended(outcome)) => {
@@ -221,36 +244,43 @@ impl Health {
         run: &Run,
         watched: &Watched,
         seen: &SeenService,
-        key: &SagaKey,
+        (key, trace): (&SagaKey, Option<&TraceId>),
         tally: &mut Tally,
     ) -> Result<(), Failure> {
-        let (place, sagas) = (&watched.service.place, &self.desk.ports.sagas);
+        let sagas = &self.desk.ports.sagas;
+        let place = &watched.service.place;
         let tenant = watched.service.docket.tenant.clone();
         // Its end is heard of at the next look.
         if sagas.became(&tenant, key).await?.is_some() {
             return Ok(());
         }
-        let input: Value = json!({
-            "environment": place.environment,
-            "service": place.service,
-            "kind": "restore",
-            "source": "health",
-            "of": watched.running.revision.deployment_id,
-            "why": reason(watched, seen),
-        });
+        let input = restoring(watched, seen);
         let starting = Starting {
             tenant,
             principal: self.desk.principal()?,
             definition: RESTORES.to_owned(),
             key: key.clone(),
             input,
-            trace: run.trace.clone(),
+            trace: trace.unwrap_or(&run.trace).clone(),
             causes: run.causes,
         };
         sagas.start(&starting).await?;
         tally.did.push(format!("asked for the last good release of {}", place.service));
         Ok(())
     }
+}
+
+/// What the saga is told that brings the last good release back.
+fn restoring(watched: &Watched, seen: &SeenService) -> Value {
+    let place = &watched.service.place;
+    json!({
+        "environment": place.environment,
+        "service": place.service,
+        "kind": "restore",
+        "source": "health",
+        "of": watched.running.revision.deployment_id,
+        "why": reason(watched, seen),
+    })
 }
 
 /// Whether nothing is taken back although it is unwell for long: a person wants it left alone, or

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::SagaKey;
+use protocol::{SagaKey, TraceId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
@@ -29,10 +29,18 @@ pub(super) struct Stored {
     pub(super) deployment: Option<DeploymentId>,
     /// The saga that brings the last good release back, which is its deployment's name too.
     pub(super) restore: Option<SagaKey>,
+    /// Its trace.
+    pub(super) trace: Option<TraceId>,
     /// Whether the arbiter had it as an incident: then a person who resumes it ends that here too.
     pub(super) stood: bool,
     /// Replicas that were started anew and are not well since.
     pub(super) rows: BTreeMap<String, Row>,
+}
+
+/// How a service is, as far as it was ever unwell.
+pub async fn condition(store: &dyn store::RuntimeStore, place: &place::Place) -> Result<Option<Condition>, Failure> {
+    let stored = store::read::<Stored>(store, &place.space(), &place.condition()).await?;
+    Ok(stored.map(|read| read.value.condition))
 }
 
 /// What is stored of the services of an environment.

@@ -41,6 +41,7 @@ use crate::runtime::workers::failure::Heard;
 use crate::runtime::workers::health::Window;
 use crate::runtime::workers::triggers::Worker as Which;
 use judging::Stored;
+pub use judging::condition;
 use probing::{Known, SeenService};
 
 /// What of a window is left for judging and for the next run to begin in time.

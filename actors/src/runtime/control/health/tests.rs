@@ -1,8 +1,9 @@
 use protocol::view::{Outcome as Ended, Status};
 
 use super::Health;
-use crate::runtime::arbiter::{Command, Outcome, Source};
+use crate::runtime::arbiter::{Command, Outcome, Source, Standing};
 use crate::runtime::control::stage::{Ran, Stage};
+use crate::runtime::incidents;
 use crate::runtime::model::DeploymentId;
 
 /// One window later, as the timer comes.
@@ -135,6 +136,20 @@ async fn a_restore_that_fails_is_an_incident() {
     stage.wishes.end(&again.key, failed("RecordMissing"));
     let ran = next(&stage, &health).await;
     assert_eq!(ran.told(), ["HealthCheckCompleted Incident", "RuntimeIncidentRaised"], "{ran:?}");
+    // R111: all that it takes to ask the same again, in the event and in what is kept.
+    let raised = ran.said.iter().find(|event| event.event_type == "RuntimeIncidentRaised").unwrap();
+    let kept = incidents::last(&*stage.ports.store, &stage.place("web")).await.unwrap().unwrap();
+    let envelope = kept.envelope.clone().unwrap();
+    assert_eq!(envelope.payload["input"], again.input, "the input of the saga that failed");
+    assert_eq!(
+        (envelope.payload["definition"].as_str(), &envelope.trace_id),
+        (Some("runtime_deployment"), &again.trace)
+    );
+    assert_eq!((&kept.trace, kept.saga), (&again.trace, format!("acme/{}", again.key)));
+    assert_eq!(raised.payload["envelope"], serde_json::to_value(&envelope).unwrap());
+    assert_eq!(raised.trace_id, again.trace);
+    let standing = stage.service("web").await.docket.state.standing;
+    assert!(matches!(standing, Standing::Incident { .. }), "it is listed as one: {standing:?}");
     for _ in 0..5 {
         assert!(next(&stage, &health).await.told().is_empty(), "one incident");
     }

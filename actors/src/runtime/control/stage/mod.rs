@@ -26,6 +26,8 @@ use crate::runtime::deployment::record::Record;
 use crate::runtime::environments::{Environments, Wanted};
 use crate::runtime::model::{DeploymentId, Digest, EnvironmentId, RequestKey, Revision, ServiceId, Stage as Far};
 use crate::runtime::place::Place;
+use crate::runtime::ports::secrets::StoredVersions;
+use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
 use crate::runtime::store::{self, Error, MemoryStore, RuntimeStore, Space, Stored};
 use crate::runtime::workers::triggers::Worker as Which;
 
@@ -119,24 +121,28 @@ pub(crate) struct Stage {
     store: Arc<Counting>,
     ear: Arc<Ear>,
     runs: AtomicU64,
+    _dir: tempfile::TempDir,
 }
 
 impl Stage {
     pub(crate) async fn new() -> Self {
         let (machine, wishes) = (Arc::new(Machine::default()), Arc::<Wishes>::default());
         let (store, ear) = (Arc::<Counting>::default(), Arc::<Ear>::default());
+        let clock = Arc::new(Passing(tokio::time::Instant::now()));
+        let dir = tempfile::tempdir().unwrap();
+        let values = SealedFiles::open(Settings::new(dir.path()), clock.clone()).await.unwrap();
         let ports = Ports {
             store: store.clone(),
             compute: machine.clone(),
             prober: machine.clone(),
             metrics: Some(machine.clone()),
             desired: None,
-            secrets: None,
+            secrets: Arc::new(StoredVersions::new(Arc::new(values))),
             sagas: wishes.clone(),
             outbox: ear.clone(),
-            clock: Arc::new(Passing(tokio::time::Instant::now())),
+            clock,
         };
-        let stage = Self { machine, wishes, ports, store, ear, runs: AtomicU64::new(0) };
+        let stage = Self { _dir: dir, machine, wishes, ports, store, ear, runs: AtomicU64::new(0) };
         let wanted: Wanted = serde_json::from_value(json!({ "environment": ENVIRONMENT })).unwrap();
         Environments::new(stage.ports.store.clone()).create(&stage.tenant(), &wanted).await.unwrap();
         stage

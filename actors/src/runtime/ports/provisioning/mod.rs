@@ -167,7 +167,8 @@ impl fmt::Display for Change {
 pub type Outputs = BTreeMap<String, String>;
 
 /// An environment that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Provisioned {
     /// Which.
     pub environment: Environment,

@@ -4,7 +4,7 @@
 //! it; try it; and move *current* to it. That last move is the commit (D602): before it the old
 //! version counts, after it the new one, and the old one stays *previous* until no workload uses it.
 //!
-//! Deliberately absent: making values. Whoever rotates knows what a value must look like.
+//! A [`SecretStore`] has the values; [`SecretVersions`] is what everybody else has, on any node.
 
 use async_trait::async_trait;
 use supervisor::activity::Failure;
@@ -17,11 +17,13 @@ pub mod sealed;
 mod value;
 pub mod vault;
 mod version;
+mod versions;
 
 pub use labels::{Label, Labels};
 pub use name::SecretName;
 pub use value::Secret;
 pub use version::{Described, State, Version, Which};
+pub use versions::{BAD_VALUE, Opens, SecretVersions, Shared, StoredVersions, usable};
 
 use crate::runtime::model::RequestKey;
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::runtime::model::Fault;
 
 /// The longest name, in bytes: a file's name takes 255.
@@ -11,7 +13,8 @@ const NAME_MAX_BYTES: usize = 200;
 
 /// Names a secret, as in `prod/orders/database`: parts of letters, digits, `-`, `_` and `.` with
 /// slashes between them. It is what a binding's `reference` holds.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct SecretName(Arc<str>);
 
 impl SecretName {
@@ -31,6 +34,13 @@ impl SecretName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for SecretName {
+    type Error = Fault;
+    fn try_from(text: String) -> Result<Self, Fault> {
+        Self::new(text)
     }
 }
 

@@ -42,7 +42,8 @@ pub struct Version {
 }
 
 /// A secret without its values.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Described {
     /// What it is called.
     pub name: SecretName,
