@@ -232,7 +232,7 @@ async fn production_changes_when_somebody_else_has_decided() {
     let create = json!({ "environment": "prod", "stage": "prod" });
     let decide = async |token: &str| {
         let waiting = world.get(token, "/decisions").await.body["decisions"].clone();
-        let open = waiting.as_array().unwrap().iter().find(|row| row["approvedBy"].is_null()).unwrap().clone();
+        let open = waiting.as_array().unwrap().iter().rfind(|row| row["approvedBy"].is_null()).unwrap().clone();
         let path = format!("/decisions/{}/approve", open["decision"].as_str().unwrap());
         world.ask(token, Method::POST, &path, None).await
     };

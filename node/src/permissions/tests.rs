@@ -34,7 +34,7 @@ fn each_role_is_a_short_list() {
     };
     assert_eq!(
         told(&acme(&["ann"], &[Role::User])),
-        "publish skald.cmd.acme.ann.configuration.* skald.cmd.acme.ann.definition.check skald.cmd.acme.ann.definition.list \
+        "publish skald.cmd.acme.ann.configuration.* skald.cmd.acme.ann.decision.* skald.cmd.acme.ann.definition.check skald.cmd.acme.ann.definition.list \
          skald.cmd.acme.ann.definition.show skald.cmd.acme.ann.drift.* skald.cmd.acme.ann.environment.* \
          skald.cmd.acme.ann.event.* skald.cmd.acme.ann.incident.* skald.cmd.acme.ann.saga.* \
          skald.cmd.acme.ann.scaling.* skald.cmd.acme.ann.secret.* skald.cmd.acme.ann.service.* \
