@@ -11,6 +11,8 @@ use actors::runtime::deployment::record::{Record, Running};
 use actors::runtime::environments::{Environments, Wanted};
 use actors::runtime::model::{DeploymentId, Digest, RequestKey, Revision, ServiceId, Stage};
 use actors::runtime::place::Place;
+use actors::runtime::ports::secrets::StoredVersions;
+use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
 use actors::runtime::store::{self, Error, RuntimeStore, Space, Stored};
 use anyhow::Context;
 use async_trait::async_trait;
@@ -100,13 +102,15 @@ impl World {
         let inner = KvRuntime::open(&bus, Replicas::One).await?;
         let counting = Arc::new(Counting { inner, writes: AtomicU64::new(0), events: AtomicU64::new(0) });
         let crowd = Arc::new(Crowd::new(port));
+        let sealed =
+            SealedFiles::open(sealed::Settings::new(dir.path().join("secrets")), Arc::new(SystemClock)).await?;
         let ports = Ports {
             store: counting.clone(),
             compute: crowd.clone(),
             prober: crowd.clone(),
             metrics: None,
             desired: None,
-            secrets: None,
+            secrets: Arc::new(StoredVersions::new(Arc::new(sealed))),
             sagas: counting.clone(),
             outbox: counting.clone(),
             clock: Arc::new(SystemClock),
