@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod debug;
+pub mod kubernetes;
 pub mod nats;
 pub mod node;
 pub mod permissions;

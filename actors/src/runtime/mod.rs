@@ -26,7 +26,7 @@ pub mod compute;
 pub mod configurations;
 pub mod control;
 pub mod deployment;
-mod durable;
+pub mod durable;
 pub mod environments;
 pub mod findings;
 pub mod model;

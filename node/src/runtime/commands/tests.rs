@@ -13,6 +13,7 @@ use protocol::Time;
 use supervisor::ports::Unavailable;
 
 use super::*;
+use crate::config::Config;
 
 struct Noon;
 
@@ -70,7 +71,7 @@ impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (store, ear) = (Arc::new(MemoryStore::new()), Arc::new(Ear::default()));
-        let local = Local::open(dir.path(), Arc::new(Noon)).await.unwrap();
+        let local = Local::open(dir.path(), &Config::default(), Arc::new(Noon)).await.unwrap();
         let desk = RuntimeDesk::new(store.clone(), ear.clone(), Arc::new(Noon), Arc::new(Nobody), Some(local));
         let world = Self { desk, store, ear, commands: Mutex::new(0), _dir: dir };
         world.ask(name::ENVIRONMENT_CREATE, json!({ "environment": "dev" })).await.unwrap();
