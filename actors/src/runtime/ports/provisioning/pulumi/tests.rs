@@ -136,7 +136,7 @@ async fn it_is_run_without_a_shell_and_without_our_variables() {
 #[tokio::test]
 async fn one_that_takes_too_long_is_interrupted_and_may_tidy_up() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "trap 'echo tidied > tidied; exit 1' INT\ncd \"$(dirname \"$0\")\"\nsleep 600 &\nwait";
+    let script = "trap 'echo tidied > tidied; exit 1' INT\ncd \"$(dirname \"$0\")\"\nfor n in $(seq 600); do sleep 1; done";
     let cli = Cli { time: Duration::from_millis(500), ..instead(dir.path(), script) };
     let begun = Instant::now();
     let failure = cli.run(&["up", "--yes"]).await.unwrap_err();
