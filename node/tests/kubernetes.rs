@@ -79,13 +79,16 @@ async fn a_set_comes_and_goes() {
     compute.remove(&set.id).await.unwrap();
     compute.remove(&set.id).await.unwrap();
     assert!(observe(&world).await.sets.is_empty());
-    world.behind(async |client| {
-        let names = |count: usize| assert_eq!(count, 0);
-        names(namespaced::<Deployment>(client.clone(), &world).list(&Default::default()).await.unwrap().items.len());
-        names(namespaced::<Service>(client.clone(), &world).list(&Default::default()).await.unwrap().items.len());
-        names(namespaced::<KubeSecret>(client, &world).list(&Default::default()).await.unwrap().items.len());
-    })
-    .await;
+    world
+        .behind(async |client| {
+            let names = |count: usize| assert_eq!(count, 0);
+            names(
+                namespaced::<Deployment>(client.clone(), &world).list(&Default::default()).await.unwrap().items.len(),
+            );
+            names(namespaced::<Service>(client.clone(), &world).list(&Default::default()).await.unwrap().items.len());
+            names(namespaced::<KubeSecret>(client, &world).list(&Default::default()).await.unwrap().items.len());
+        })
+        .await;
     world.end().await;
 }
 
@@ -224,7 +227,7 @@ async fn a_deletion_in_a_break_is_seen_after_it() {
     let at = gateway(&world).await;
     until("traffic flows", async || get(at, "/web/").await.0.is_success().then_some(())).await;
     world.conversation.cut(true);
-    let failure = world.compute().observe(ENVIRONMENT).await.unwrap_err();
+    let failure = until("the break is noticed", async || world.compute().observe(ENVIRONMENT).await.err()).await;
     assert!(!failure.permanent, "{failure}");
     assert!(get(at, "/web/").await.0.is_success(), "traffic goes on while the API server is away");
     world

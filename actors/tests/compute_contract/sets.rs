@@ -113,9 +113,8 @@ pub async fn one_replica_is_restarted(place: &mut impl Place) {
     let (id, incarnation) = (before[0].id.clone(), before[0].incarnation);
     place.compute().restart(ENVIRONMENT, &id, incarnation).await.unwrap();
     let old = (id.clone(), incarnation);
-    let new = |seen: &ObservedSet| {
-        seen.ready == 2 && seen.replicas.len() == 2 && !starts(&seen.replicas).contains(&old)
-    };
+    let new =
+        |seen: &ObservedSet| seen.ready == 2 && seen.replicas.len() == 2 && !starts(&seen.replicas).contains(&old);
     let after = set_when(place, &set.id, "it was replaced", new).await;
     place.compute().restart(ENVIRONMENT, &id, incarnation).await.unwrap();
     assert_eq!(observe(place).await.set("web", "r1"), Some(&after));
@@ -149,8 +148,7 @@ pub async fn a_removal_outlives_its_keeper(place: &mut impl Place) {
     run(place, &set).await;
     let begun = tokio::time::timeout(Duration::from_secs(1), place.compute().remove(&set.id)).await;
     assert!(begun.is_err(), "it ignores that it should stop");
-    let seen = observe(place).await;
-    assert!(seen.set("web", "r1").unwrap().removing);
+    set_when(place, &set.id, "it is on its way out", |seen| seen.removing).await;
     assert_eq!(place.compute().apply(&set).await.unwrap_err().error, "Transient");
     place.reborn().await;
     until("it was removed", async || observe(place).await.sets.is_empty().then_some(())).await;

@@ -551,7 +551,8 @@ impl Config {
         let runtime = &self.runtime;
         refuse(
             runtime.compute == ComputeKind::Kubernetes && runtime.kubernetes_image.is_none(),
-            "runtime.kubernetes_image: needed for runtime.compute = \"kubernetes\": name the repository of images".into(),
+            "runtime.kubernetes_image: needed for runtime.compute = \"kubernetes\": name the repository of images"
+                .into(),
         );
         refuse(
             runtime.kubernetes_image.as_deref().is_some_and(|image| image.is_empty() || image.contains('@')),

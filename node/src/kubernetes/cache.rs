@@ -26,6 +26,11 @@ use tracing::{debug, warn};
 use super::made::Kept;
 use super::names;
 
+/// How long one watch lasts, in seconds; the next one goes on where it was.
+const WATCH_SECONDS: u32 = 25;
+/// A server that says nothing for this long is away: its watches would have ended by then. So nothing
+/// is answered from a cache that is older.
+pub const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// The pause before a broken watch is begun anew; each is twice the one before, up to a bound.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
@@ -78,7 +83,8 @@ impl Cache {
     {
         let mut pause = PAUSE;
         loop {
-            let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default().labels(names::OURS)));
+            let config = watcher::Config::default().labels(names::OURS).timeout(WATCH_SECONDS);
+            let mut events = std::pin::pin!(watcher(api.clone(), config));
             let why = loop {
                 match events.try_next().await {
                     Ok(Some(event)) => {

@@ -130,11 +130,13 @@ impl Drop for Kubernetes {
 
 async fn config(settings: &Settings) -> anyhow::Result<Config> {
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
-    Ok(match (&settings.kubeconfig, &settings.context) {
+    let mut config = match (&settings.kubeconfig, &settings.context) {
         (Some(file), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &options).await?,
         (None, Some(_)) => Config::from_kubeconfig(&options).await?,
         (None, None) => Config::infer().await?,
-    })
+    };
+    config.read_timeout = Some(cache::SILENCE_MAX);
+    Ok(config)
 }
 
 impl Shared {

@@ -4,9 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use actors::runtime::compute::Route;
-use actors::runtime::compute::observed::{
-    Exit, ExitHow, ObservedReplica, ObservedSet, ReplicaState, Unmanaged,
-};
+use actors::runtime::compute::observed::{Exit, ExitHow, ObservedReplica, ObservedSet, ReplicaState, Unmanaged};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubeTime;
 use kube::ResourceExt as _;
@@ -118,7 +116,11 @@ fn what_it_does(kept: &Kept, pod: &Pod, state: Option<&ContainerState>, restarts
     match waiting {
         Some("CrashLoopBackOff") if restarts >= LOOP => ReplicaState::CrashLoop,
         Some("ContainerCreating" | "PodInitializing") | None if !ended => {
-            if is_ready(pod) { ReplicaState::Ready } else { ReplicaState::Starting }
+            if is_ready(pod) {
+                ReplicaState::Ready
+            } else {
+                ReplicaState::Starting
+            }
         }
         // It ended, or cannot be started: its image, its Secret or its program is not there.
         Some(_) | None => ReplicaState::Waiting,
@@ -226,9 +228,7 @@ mod tests {
         let waiting = |why: &str| json!({ "waiting": { "reason": why } });
         let ended = |code: i32, why: &str| json!({ "terminated": { "exitCode": code, "reason": why } });
         let running = json!({ "running": { "startedAt": "2024-01-01T00:00:00Z" } });
-        let status = |state: &serde_json::Value, last: &serde_json::Value, restarts: i32| {
-            json!({ "state": state, "lastState": last, "restartCount": restarts, "ready": false })
-        };
+        let status = |state: &serde_json::Value, last: &serde_json::Value, restarts: i32| json!({ "state": state, "lastState": last, "restartCount": restarts, "ready": false });
         use ReplicaState::{CrashLoop, Draining, Starting, Waiting};
         let none = json!({});
         let table = [

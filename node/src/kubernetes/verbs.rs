@@ -90,20 +90,10 @@ impl Compute for Kubernetes {
         let (shared, name) = (&self.shared, names::of(id));
         let environment = shared.environment(&id.environment).await?;
         let (mut turned, mut ended) = (environment.cache.turned(), environment.ended());
-        {
-            let _wanting = shared.wanting.lock().await;
-            let Some(kept) = environment.cache.set(&name) else { return Ok(()) };
-            let routes = seen::routes(environment.cache.service(&id.service).as_deref());
-            if routes.iter().any(|route| route.revision == id.revision && route.weight > 0) {
-                let why = format!("{id} still gets traffic; route it elsewhere first");
-                return Err(Failure::named("StillRouted", why));
-            }
-            if !kept.removing && !kept.deleting {
-                environment.failure(&name);
-                let applied = manifest::deployment(&kept.made, kept.replicas, kept.wanted, true);
-                shared.apply_deployment(&environment, &name, &applied).await?;
-            }
-        }
+        // What was begun goes on, also when nobody waits for it any more.
+        let (here, there, set) = (shared.clone(), environment.clone(), id.clone());
+        let begun = tokio::spawn(async move { here.begin_removal(&there, &set).await }).await;
+        begun.map_err(|error| Failure::transient("removing", error))??;
         while environment.cache.deployment(&name).is_some() || left(&environment, id) {
             if let Some(failure) = environment.failure(&name) {
                 return Err(failure);
@@ -199,6 +189,24 @@ impl Environment {
 }
 
 impl Shared {
+    /// Writes down that a set is on its way out.
+    async fn begin_removal(&self, environment: &Environment, id: &SetId) -> Result<(), Failure> {
+        let name = names::of(id);
+        let _wanting = self.wanting.lock().await;
+        let Some(kept) = environment.cache.set(&name) else { return Ok(()) };
+        let routes = seen::routes(environment.cache.service(&id.service).as_deref());
+        if routes.iter().any(|route| route.revision == id.revision && route.weight > 0) {
+            let why = format!("{id} still gets traffic; route it elsewhere first");
+            return Err(Failure::named("StillRouted", why));
+        }
+        if kept.removing || kept.deleting {
+            return Ok(());
+        }
+        environment.failure(&name);
+        let applied = manifest::deployment(&kept.made, kept.replicas, kept.wanted, true);
+        self.apply_deployment(environment, &name, &applied).await
+    }
+
     /// The Secret with the variables of `set`; of a set that is `there` it must be the same.
     async fn keep_secret(&self, environment: &Environment, set: &Set, there: bool) -> Result<(), Failure> {
         let name = names::of(&set.id);

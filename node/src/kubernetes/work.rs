@@ -76,6 +76,7 @@ fn to_do(environment: &Environment) -> Vec<(String, Work)> {
             let leaves = |pod: &&Arc<Pod>| pod.annotations().get(names::LEAVING).is_some_and(|said| said == why);
             pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter(leaves).cloned().collect()
         };
+        let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).count();
         let (shrinking, renewing): (Vec<Arc<Pod>>, Vec<Arc<Pod>>) = (marked(SHRINK), marked(RENEW));
         if kept.removing || kept.deleting {
             all.push((name, Work::Remove(kept)));
@@ -84,7 +85,7 @@ fn to_do(environment: &Environment) -> Vec<(String, Work)> {
         all.extend(renewing.into_iter().map(|pod| (pod.name_any(), Work::Renew(pod))));
         if kept.ours && kept.replicas > kept.wanted {
             all.push((name, Work::Shrink(kept)));
-        } else if kept.settled && !shrinking.is_empty() {
+        } else if kept.settled && !shrinking.is_empty() && staying <= kept.wanted as usize {
             all.push((name, Work::Stay(shrinking.iter().map(|pod| pod.name_any()).collect())));
         }
     }
@@ -152,9 +153,8 @@ impl Shared {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &environment.cache.namespace);
         let same = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         deleted(pods.delete(&name, &DeleteParams { preconditions: Some(same), ..DeleteParams::default() }).await)?;
-        let begun = |cache: &super::cache::Cache| {
-            cache.pod(&name).is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
-        };
+        let begun =
+            |cache: &super::cache::Cache| cache.pod(&name).is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
         environment.cache.until("replacing a replica", self.settings.settle_time, begun).await
     }
 

@@ -163,7 +163,13 @@ impl Inner {
                 let asked = json_of(&body);
                 let line = match watches {
                     true => Line::Opens { path: path.clone() },
-                    false => Line::Asks { method: parts.method.to_string(), path: path.clone(), body: asked, status: 0, answer: Value::Null },
+                    false => Line::Asks {
+                        method: parts.method.to_string(),
+                        path: path.clone(),
+                        body: asked,
+                        status: 0,
+                        answer: Value::Null,
+                    },
                 };
                 let number = self.push(line);
                 let answered = client.send(request.body(Body::from(body.to_vec())).unwrap()).await;
@@ -209,7 +215,10 @@ impl Inner {
 
     fn fault(&self, what: String) -> Answer {
         self.state.lock().unwrap().faults.push(what.clone());
-        whole(501, &json!({ "kind": "Status", "status": "Failure", "code": 501, "message": format!("not in the conversation: {what}") }))
+        whole(
+            501,
+            &json!({ "kind": "Status", "status": "Failure", "code": 501, "message": format!("not in the conversation: {what}") }),
+        )
     }
 
     fn told(&self, method: &str, path: &str, body: &Value) -> Answer {

@@ -212,9 +212,7 @@ impl Life {
 
     async fn say(&self, state: &Value, last: &Value, restarts: u32, ready: bool) {
         let at = now();
-        let condition = |kind: &str| {
-            json!({ "type": kind, "status": if ready { "True" } else { "False" }, "lastTransitionTime": at })
-        };
+        let condition = |kind: &str| json!({ "type": kind, "status": if ready { "True" } else { "False" }, "lastTransitionTime": at });
         let image = &self.pod.spec.as_ref().unwrap().containers[0].image;
         let ip = self.address.to_string();
         let status = json!({ "status": {

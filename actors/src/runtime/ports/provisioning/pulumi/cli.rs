@@ -75,7 +75,8 @@ impl Cli {
                 Err(Failure::transient(&format!("waiting for pulumi {verb}"), why))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let why = format!("{} is not there; install Pulumi, or set runtime.pulumi_program", self.program.display());
+                let why =
+                    format!("{} is not there; install Pulumi, or set runtime.pulumi_program", self.program.display());
                 Err(Failure::named("PulumiMissing", why))
             }
             Err(error) => Err(Failure::transient(&format!("running pulumi {verb}"), error)),

@@ -40,7 +40,10 @@ fn a_preview_is_read() {
         (step("create", json!({ "newState": state(json!({})) })), vec![format!("{name}: new is made")]),
         (step("delete", json!({ "oldState": old })), vec![format!("{name}: logs-1 is taken away")]),
         (
-            step("update", json!({ "oldState": old, "newState": new, "detailedDiff": { "acl": { "kind": "update" } } })),
+            step(
+                "update",
+                json!({ "oldState": old, "newState": new, "detailedDiff": { "acl": { "kind": "update" } } }),
+            ),
             vec![format!("{name}.acl: private becomes public")],
         ),
         (
@@ -59,7 +62,10 @@ fn a_preview_is_read() {
     }
     // Neither the stack nor a provider is anything outside.
     let mut stack = step("create", json!({}));
-    for urn in ["urn:pulumi:shop::infra::pulumi:pulumi:Stack::infra-shop", "urn:pulumi:shop::infra::pulumi:providers:aws::default"] {
+    for urn in [
+        "urn:pulumi:shop::infra::pulumi:pulumi:Stack::infra-shop",
+        "urn:pulumi:shop::infra::pulumi:providers:aws::default",
+    ] {
         stack["urn"] = urn.into();
         assert_eq!(shown(std::slice::from_ref(&stack)), Vec::<String>::new());
     }
@@ -80,9 +86,10 @@ fn a_stack_and_its_outputs_are_read() {
         { "urn": "urn:pulumi:shop::infra::aws:s3/bucket:Bucket::logs", "id": "logs-1" },
     ]}});
     let changes = digest::there_now(stack.to_string().as_bytes()).unwrap();
-    assert_eq!(changes.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-        "aws:s3/bucket:Bucket logs: logs-1 is taken away"
-    ]);
+    assert_eq!(
+        changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["aws:s3/bucket:Bucket logs: logs-1 is taken away"]
+    );
     let empty = json!({ "version": 3, "deployment": { "manifest": {} } }).to_string();
     assert_eq!(digest::there_now(empty.as_bytes()).unwrap(), []);
     let outputs = digest::outputs(br#"{ "url": "https://x", "ports": [80, 443], "key": "[secret]" }"#).unwrap();
@@ -123,7 +130,10 @@ async fn it_is_run_without_a_shell_and_without_our_variables() {
     let cli = instead(dir.path(), "for word; do echo \"<$word>\"; done; env; echo 'a; b' >&2");
     let answer = cli.run(&["preview", "--config", "skald:region=$(id); *"]).await.unwrap();
     let out = String::from_utf8(answer.out).unwrap();
-    assert!(answer.ok && out.starts_with("<preview>\n<--config>\n<skald:region=$(id); *>\n<--non-interactive>\n"), "{out}");
+    assert!(
+        answer.ok && out.starts_with("<preview>\n<--config>\n<skald:region=$(id); *>\n<--non-interactive>\n"),
+        "{out}"
+    );
     let names = out.lines().filter_map(|line| Some(line.split_once('=')?.0)).filter(|name| !name.starts_with('<'));
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
@@ -136,7 +146,8 @@ async fn it_is_run_without_a_shell_and_without_our_variables() {
 #[tokio::test]
 async fn one_that_takes_too_long_is_interrupted_and_may_tidy_up() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "trap 'echo tidied > tidied; exit 1' INT\ncd \"$(dirname \"$0\")\"\nfor n in $(seq 600); do sleep 1; done";
+    let script =
+        "trap 'echo tidied > tidied; exit 1' INT\ncd \"$(dirname \"$0\")\"\nfor n in $(seq 600); do sleep 1; done";
     let cli = Cli { time: Duration::from_millis(500), ..instead(dir.path(), script) };
     let begun = Instant::now();
     let failure = cli.run(&["up", "--yes"]).await.unwrap_err();
@@ -183,6 +194,7 @@ async fn pulumi_keeps_the_contract() {
     ] {
         variables.insert(name.to_owned(), value);
     }
-    let settings = Settings { dir: dir.path().join("state"), program: "pulumi".into(), project, variables, time: MINUTES };
+    let settings =
+        Settings { dir: dir.path().join("state"), program: "pulumi".into(), project, variables, time: MINUTES };
     contract::hold(&Pulumi::open(settings).unwrap()).await;
 }
