@@ -113,10 +113,6 @@ impl Place for World {
         std::fs::write(self.artifacts.dir().join(digest), bytes).unwrap();
     }
 
-    async fn kill(&self, replica: &ObservedReplica) {
-        kill_process(Pid::from_raw(replica.pid.unwrap().try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
-    }
-
     async fn reborn(&mut self) {
         self.processes.close().await;
         let artifacts = Arc::new(self.artifacts.clone());

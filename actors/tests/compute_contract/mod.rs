@@ -19,6 +19,7 @@ use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 pub mod artifacts;
@@ -40,7 +41,9 @@ pub trait Place: Send + Sync {
     /// Whoever keeps the place ends, and another one comes.
     async fn reborn(&mut self);
     /// Kills the process of a replica, as a crash would.
-    async fn kill(&self, replica: &ObservedReplica);
+    async fn kill(&self, replica: &ObservedReplica) {
+        kill_process(Pid::from_raw(replica.pid.unwrap().try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    }
     /// Whether logs can be read here.
     fn has_logs(&self) -> bool {
         true

@@ -85,7 +85,7 @@ fn replica(kept: &Kept, pod: &Pod, now: Time) -> ObservedReplica {
     let container = container(pod);
     let state = container.and_then(|one| one.state.as_ref());
     let restarts = restarts(container);
-    let started_at = state.and_then(|state| time(state.running.as_ref()?.started_at.as_ref()?));
+    let started_at = state.and_then(|state| Some(time(state.running.as_ref()?.started_at.as_ref()?)));
     let stable = started_at.is_some_and(|at| now.since(at) > STABLE);
     let annotation = |name: &str| pod.annotations().get(name).cloned().unwrap_or_default();
     let limits = &kept.made.set.limits;
@@ -133,7 +133,7 @@ fn exit(container: &ContainerStatus, now: Time) -> Option<Exit> {
     let ended = state.and_then(|state| state.terminated.as_ref());
     let before = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     if let Some(ended) = ended.or(before) {
-        let at = ended.finished_at.as_ref().and_then(time).unwrap_or(now);
+        let at = ended.finished_at.as_ref().map_or(now, time);
         return Some(Exit { at, how: how(ended) });
     }
     let reason = state?.waiting.as_ref()?.reason.as_deref()?;
@@ -154,8 +154,8 @@ fn how(ended: &ContainerStateTerminated) -> ExitHow {
     }
 }
 
-fn time(time: &KubeTime) -> Option<Time> {
-    i64::try_from(time.0.as_microsecond()).ok().map(Time::from_micros)
+fn time(time: &KubeTime) -> Time {
+    Time::from_micros(time.0.as_microsecond())
 }
 
 /// What carries our label and is none of our sets' own.
