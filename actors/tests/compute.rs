@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
-use actors::runtime::compute::observed::ObservedSet;
+use actors::runtime::compute::observed::{ObservedReplica, ObservedSet};
 use actors::runtime::compute::process::proc::{MARKER, Marker, kill_family, marked};
 use actors::runtime::compute::process::steps::{Step, Steps};
 use actors::runtime::compute::process::{Processes, Secrets, Settings};
@@ -23,7 +23,7 @@ use supervisor::ports::Clock;
 
 mod compute_contract;
 
-use compute_contract::{ENVIRONMENT, Place, gateway, get, observe, pids, run, set, set_when, settled, until, with};
+use compute_contract::{ENVIRONMENT, Place, gateway, get, observe, run, set, set_when, settled, until, with};
 
 struct Now;
 
@@ -32,6 +32,13 @@ impl Clock for Now {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         Time::from_micros(since.as_micros().try_into().unwrap())
     }
+}
+
+/// Process numbers, in order.
+fn pids(replicas: &[ObservedReplica]) -> Vec<u32> {
+    let mut pids: Vec<u32> = replicas.iter().filter_map(|replica| replica.pid).collect();
+    pids.sort_unstable();
+    pids
 }
 
 /// A state directory with its keeper. Whatever a test left running ends with it.
@@ -247,7 +254,7 @@ async fn a_stranger_is_reported_and_left_alone() {
         let seen = observe(&world).await;
         assert_eq!(seen.unmanaged.len(), 1, "{seen:?}");
         let found = &seen.unmanaged[0];
-        assert_eq!((found.pid, found.claims.as_str()), (stranger.id(), "web-r0-ghost"));
+        assert_eq!((found.pid, found.claims.as_str()), (Some(stranger.id()), "web-r0-ghost"));
         assert_eq!(found.command, "sleep 600");
         world.reborn().await;
         settled(&world, &set).await;

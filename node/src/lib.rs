@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod debug;
 pub mod http;
+pub mod kubernetes;
 pub mod nats;
 pub mod node;
 pub mod permissions;

@@ -139,7 +139,7 @@ impl Node {
         let remote = Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes));
         let runtime_store: Arc<dyn RuntimeStore> = Arc::new(runtime_store);
         let on_disk = match &config.runtime.dir {
-            Some(dir) => Some(OnDisk::open(dir, clock.clone()).await?),
+            Some(dir) => Some(OnDisk::open(dir, &config, clock.clone()).await?),
             None => None,
         };
         let engine = Arc::new(Engine {

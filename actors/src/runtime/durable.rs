@@ -55,6 +55,16 @@ pub fn lock_shared(path: &Path) -> io::Result<File> {
     locked(path, FlockOperation::LockShared)
 }
 
+/// The same, unless somebody holds it already: then it is [`io::ErrorKind::ResourceBusy`].
+pub fn lock_now(path: &Path) -> io::Result<File> {
+    locked(path, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            io::Error::new(io::ErrorKind::ResourceBusy, format!("another process keeps {}", path.display()))
+        }
+        _ => error,
+    })
+}
+
 fn locked(path: &Path, how: FlockOperation) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     rustix::fs::flock(&file, how)?;

@@ -27,7 +27,7 @@ pub mod configurations;
 pub mod control;
 pub mod decisions;
 pub mod deployment;
-mod durable;
+pub mod durable;
 pub mod environments;
 pub mod findings;
 pub mod incidents;

@@ -1,4 +1,7 @@
 //! What every adapter of the compute port must do, with real processes.
+//!
+//! Places differ in one thing: a replica that is started anew is another start of the same replica,
+//! or another replica where each pod has a name of its own. Both are another *start*.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,6 +19,7 @@ use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 pub mod artifacts;
@@ -36,6 +40,14 @@ pub trait Place: Send + Sync {
     fn publish_as(&self, bytes: &[u8], digest: &str);
     /// Whoever keeps the place ends, and another one comes.
     async fn reborn(&mut self);
+    /// Kills the process of a replica, as a crash would.
+    async fn kill(&self, replica: &ObservedReplica) {
+        kill_process(Pid::from_raw(replica.pid.unwrap().try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    }
+    /// Whether logs can be read here.
+    fn has_logs(&self) -> bool {
+        true
+    }
 }
 
 /// The workload as a plain executable.
@@ -105,11 +117,11 @@ pub async fn settled(place: &dyn Place, set: &Set) -> Vec<ObservedReplica> {
     set_when(place, &set.id, "all replicas are ready", good).await.replicas
 }
 
-/// Process numbers, in order.
-pub fn pids(replicas: &[ObservedReplica]) -> Vec<u32> {
-    let mut pids: Vec<u32> = replicas.iter().filter_map(|replica| replica.pid).collect();
-    pids.sort_unstable();
-    pids
+/// Which starts of which replicas, in order.
+pub fn starts(replicas: &[ObservedReplica]) -> Vec<(String, u64)> {
+    let mut starts: Vec<_> = replicas.iter().map(|replica| (replica.id.clone(), replica.incarnation)).collect();
+    starts.sort();
+    starts
 }
 
 /// A client of its own, without connections.

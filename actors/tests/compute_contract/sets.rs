@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use actors::runtime::compute::Route;
 use actors::runtime::compute::observed::{ExitHow, ReplicaState};
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
@@ -30,12 +29,12 @@ pub async fn applying_twice_is_once(place: &mut impl Place) {
 /// A set grows and shrinks; those that stay are not touched.
 pub async fn a_set_grows_and_shrinks(place: &mut impl Place) {
     let mut set = set(place, "web", "r1", 1);
-    let one = pids(&run(place, &set).await);
+    let one = starts(&run(place, &set).await);
     set.replicas = 3;
-    let three = pids(&run(place, &set).await);
+    let three = starts(&run(place, &set).await);
     assert!(three.contains(&one[0]), "{three:?} {one:?}");
     set.replicas = 1;
-    assert_eq!(pids(&run(place, &set).await), one, "the oldest stays");
+    assert_eq!(starts(&run(place, &set).await), one, "the oldest stays");
     set.replicas = 0;
     assert!(run(place, &set).await.is_empty());
 }
@@ -60,14 +59,14 @@ pub async fn a_killed_process_is_replaced(place: &mut impl Place) {
     let set = set(place, "web", "r1", 2);
     let before = run(place, &set).await;
     let victim = &before[0];
-    kill_process(Pid::from_raw(victim.pid.unwrap().try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    place.kill(victim).await;
     let seen = set_when(place, &set.id, "the killed one is back", |seen| {
         let again = seen.replicas.iter().find(|replica| replica.id == victim.id);
         seen.ready == 2 && again.is_some_and(|again| again.incarnation == 2)
     })
     .await;
     let again = seen.replicas.iter().find(|replica| replica.id == victim.id).unwrap();
-    assert_ne!(again.pid, victim.pid);
+    assert!(again.pid.is_none() || again.pid != victim.pid);
     assert_eq!((again.restarts, again.failures_in_row), (1, 1));
     assert_eq!(again.last_exit.as_ref().unwrap().how, ExitHow::Signal(9));
     assert!(seen.replicas.contains(&before[1]), "the other one was not touched");
@@ -85,8 +84,10 @@ pub async fn a_crash_loop_is_seen(place: &mut impl Place) {
     assert!(replica.restarts >= 3 && replica.failures_in_row >= 3, "{replica:?}");
     assert_eq!(replica.last_exit.as_ref().unwrap().how, ExitHow::Status(3));
     assert_eq!((seen.ready, replica.pid, replica.address), (0, None, None));
-    let log = place.compute().logs(ENVIRONMENT, &replica.id, 100).await.unwrap();
-    assert!(log.iter().any(|line| line == "to standard error"), "{log:?}");
+    if place.has_logs() {
+        let log = place.compute().logs(ENVIRONMENT, &replica.id, 100).await.unwrap();
+        assert!(log.iter().any(|line| line == "to standard error"), "{log:?}");
+    }
 
     let missing = Set { command: "bin/none".into(), id: SetId::new(ENVIRONMENT, "web", "r2"), ..fails.clone() };
     place.compute().apply(&missing).await.unwrap();
@@ -95,8 +96,10 @@ pub async fn a_crash_loop_is_seen(place: &mut impl Place) {
     })
     .await;
     assert_eq!(seen.replicas[0].last_exit.as_ref().unwrap().how, ExitHow::NotStarted);
-    let log = place.compute().logs(ENVIRONMENT, &seen.replicas[0].id, 100).await.unwrap();
-    assert!(log[0].contains("cannot be started"), "{log:?}");
+    if place.has_logs() {
+        let log = place.compute().logs(ENVIRONMENT, &seen.replicas[0].id, 100).await.unwrap();
+        assert!(log[0].contains("cannot be started"), "{log:?}");
+    }
     // Also what waits to be started again can be removed at once.
     place.compute().remove(&missing.id).await.unwrap();
     place.compute().remove(&fails.id).await.unwrap();
@@ -109,11 +112,13 @@ pub async fn one_replica_is_restarted(place: &mut impl Place) {
     let before = run(place, &set).await;
     let (id, incarnation) = (before[0].id.clone(), before[0].incarnation);
     place.compute().restart(ENVIRONMENT, &id, incarnation).await.unwrap();
-    let new = |seen: &ObservedSet| seen.ready == 2 && seen.replicas.iter().any(|one| one.incarnation == 2);
+    let old = (id.clone(), incarnation);
+    let new =
+        |seen: &ObservedSet| seen.ready == 2 && seen.replicas.len() == 2 && !starts(&seen.replicas).contains(&old);
     let after = set_when(place, &set.id, "it was replaced", new).await;
     place.compute().restart(ENVIRONMENT, &id, incarnation).await.unwrap();
     assert_eq!(observe(place).await.set("web", "r1"), Some(&after));
-    let again = after.replicas.iter().find(|replica| replica.id == id).unwrap();
+    let again = after.replicas.iter().find(|replica| !before.contains(replica)).unwrap();
     assert_eq!((again.restarts, again.failures_in_row), (0, 0), "it did not end by itself");
     assert!(after.replicas.contains(&before[1]));
     let failure = place.compute().restart(ENVIRONMENT, "web-r1-none", 1).await.unwrap_err();
@@ -129,15 +134,10 @@ pub async fn processes_outlive_their_keeper(place: &mut impl Place) {
     assert_eq!(get(at, "/web/").await.0, StatusCode::OK);
     place.reborn().await;
     assert_eq!(gateway(place).await, at, "the way in stays");
-    assert_eq!(pids(&settled(place, &set).await), pids(&before));
-    let answered = until("traffic goes on", async || {
-        let (status, answer) = get(at, "/web/").await;
-        status.is_success().then_some(answer)
-    });
-    assert!(pids(&before).contains(&u32::try_from(answered.await["pid"].as_u64().unwrap()).unwrap()));
+    assert_eq!(starts(&settled(place, &set).await), starts(&before));
+    until("traffic goes on", async || get(at, "/web/").await.0.is_success().then_some(())).await;
     // One that ends now is no child of the new keeper, and is replaced all the same.
-    let victim = pids(&before)[0];
-    kill_process(Pid::from_raw(victim.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    place.kill(&before[0]).await;
     let replaced = |seen: &ObservedSet| seen.ready == 2 && seen.replicas.iter().any(|one| one.incarnation == 2);
     set_when(place, &set.id, "it was replaced", replaced).await;
 }
@@ -146,10 +146,9 @@ pub async fn processes_outlive_their_keeper(place: &mut impl Place) {
 pub async fn a_removal_outlives_its_keeper(place: &mut impl Place) {
     let set = with(set(place, "web", "r1", 1), "STUBBORN", "yes");
     run(place, &set).await;
-    let begun = tokio::time::timeout(Duration::from_millis(200), place.compute().remove(&set.id)).await;
+    let begun = tokio::time::timeout(Duration::from_secs(1), place.compute().remove(&set.id)).await;
     assert!(begun.is_err(), "it ignores that it should stop");
-    let seen = observe(place).await;
-    assert!(seen.set("web", "r1").unwrap().removing);
+    set_when(place, &set.id, "it is on its way out", |seen| seen.removing).await;
     assert_eq!(place.compute().apply(&set).await.unwrap_err().error, "Transient");
     place.reborn().await;
     until("it was removed", async || observe(place).await.sets.is_empty().then_some(())).await;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actors::runtime::compute::Route;
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -122,7 +121,8 @@ pub async fn a_removal_drains(place: &mut impl Place) {
     // A replica that is replaced, and a set that shrinks, drain as well.
     let replica = settled(place, &new).await.remove(0);
     place.compute().restart(ENVIRONMENT, &replica.id, replica.incarnation).await.unwrap();
-    let replaced = |seen: &ObservedSet| seen.ready == 2 && seen.replicas.iter().any(|one| one.incarnation == 2);
+    let old = (replica.id, replica.incarnation);
+    let replaced = |seen: &ObservedSet| seen.ready == 2 && !starts(&seen.replicas).contains(&old);
     set_when(place, &new.id, "it was replaced", replaced).await;
     run(place, &Set { replicas: 1, ..new }).await;
     quick.more(20).await;
@@ -140,7 +140,7 @@ pub async fn a_killed_replica_fails_no_idempotent_request(place: &mut impl Place
         route(place, &[Route::new("r1", 100)]).await;
         let load = Load::on(gateway(place).await, "/web/slow", 4);
         load.more(4).await;
-        kill_process(Pid::from_raw(replicas[0].pid.unwrap().try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+        place.kill(&replicas[0]).await;
         load.more(8).await;
         assert_eq!(load.failures().await, Vec::<String>::new());
         settled(place, &set).await;

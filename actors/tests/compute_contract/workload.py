@@ -57,4 +57,4 @@ if os.environ.get("BROOD"):
     subprocess.Popen(["sleep", "600"], start_new_session=True)
 if os.environ.get("FAILS"):
     sys.exit(int(os.environ["FAILS"]))
-Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+Server((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])), Handler).serve_forever()

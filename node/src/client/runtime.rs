@@ -14,6 +14,10 @@ use protocol::runtime::{
 
 use super::{Client, Error, Repeat};
 
+/// How much longer than for others the answer about an environment is waited for: what a small stack
+/// in a cloud takes.
+const PROVISION_EXTRA: Duration = Duration::from_secs(120);
+
 impl Client {
     /// Makes an environment. Again with the same changes nothing.
     pub async fn create_environment(&self, create: &CreateEnvironment) -> Result<EnvironmentRow, Error> {
@@ -168,8 +172,9 @@ impl Client {
         self.call(name::INCIDENT_CLOSE, close, Repeat::Never, Duration::ZERO).await
     }
 
-    /// Shows what would change of an environment, or changes what was shown.
+    /// Shows what would change of an environment, or changes what was shown. Who made it in a cloud
+    /// may take longer than is waited here: it goes on, and asking again answers when it is done.
     pub async fn provision_environment(&self, provision: &ProvisionEnvironment) -> Result<Provisioned, Error> {
-        self.call(name::ENVIRONMENT_PROVISION, provision, Repeat::Safe, Duration::ZERO).await
+        self.call(name::ENVIRONMENT_PROVISION, provision, Repeat::Safe, PROVISION_EXTRA).await
     }
 }

@@ -1,27 +1,31 @@
 //! The settings in the words of the adapters that they are for.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actors::marketplace::archive;
 use actors::marketplace::targets::Targets;
 use actors::runtime::compute::process;
 use actors::runtime::ports::desired::git;
+use actors::runtime::ports::provisioning::pulumi;
 use supervisor::machine::expression;
 
 use crate::debug::HttpLimits;
 use crate::http;
+use crate::kubernetes;
 use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
 
 use crate::service::{DefinitionLimits, ServiceLimits};
 
-use super::{Config, PUBLISHED, Streams};
+use super::{ComputeKind, Config, PUBLISHED, ProvisionerKind, Streams};
 
 /// The copy of the repository of desired state, below the node's directory.
 const MIRROR: &str = "desired.git";
 /// The file of the HTTP door's tokens, below the node's directory.
 const TOKENS: &str = "http-tokens.toml";
+/// What is kept for a Kubernetes cluster, below `runtime.dir`.
+const CLUSTER: &str = "kubernetes";
 
 const fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours.saturating_mul(3_600))
@@ -41,6 +45,38 @@ impl Config {
         settings.stop_time = Duration::from_millis(self.runtime.stop_ms);
         settings.gateway.listen = self.runtime.gateways.iter().filter_map(|text| gateway(text)).collect();
         Some(settings)
+    }
+
+    /// How a Kubernetes cluster is used; `None` where none is.
+    pub fn kubernetes_settings(&self) -> Option<kubernetes::Settings> {
+        let runtime = &self.runtime;
+        if runtime.compute != ComputeKind::Kubernetes {
+            return None;
+        }
+        let dir = runtime.dir.as_ref()?.join(CLUSTER);
+        let mut settings = kubernetes::Settings::new(dir, runtime.kubernetes_image.clone()?);
+        settings.kubeconfig = runtime.kubernetes_config.clone();
+        settings.context = runtime.kubernetes_context.clone();
+        settings.namespace.clone_from(&runtime.kubernetes_namespace);
+        settings.drain_time = Duration::from_millis(runtime.drain_ms);
+        settings.stop_time = Duration::from_millis(runtime.stop_ms);
+        settings.gateway.listen = runtime.gateways.iter().filter_map(|text| gateway(text)).collect();
+        Some(settings)
+    }
+
+    /// How Pulumi makes environments, keeping its state in `dir`; `None` where it does not.
+    pub fn pulumi_settings(&self, dir: &Path) -> Option<pulumi::Settings> {
+        let runtime = &self.runtime;
+        if runtime.provisioner != ProvisionerKind::Pulumi {
+            return None;
+        }
+        Some(pulumi::Settings {
+            dir: dir.to_owned(),
+            program: runtime.pulumi_program.clone(),
+            project: runtime.pulumi_project.clone()?,
+            variables: pulumi::cli::variables(&runtime.pulumi_variables),
+            time: Duration::from_millis(runtime.pulumi_within_ms),
+        })
     }
 
     /// Where it is written down how services should be; `None` where it is not. The copy is this

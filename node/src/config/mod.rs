@@ -319,11 +319,12 @@ settings! {
 }
 
 settings! {
-    /// The runtime platform: services as processes of this machine.
+    /// The runtime platform: services as processes of this machine, or in a Kubernetes cluster.
     pub struct Runtime {
         /// The directory that says which processes run and should: off when not set. Nodes of one
         /// machine name the same, on a disk of that machine; one of them keeps the processes, and
         /// another one takes over when it ends. Set it on the nodes of one machine of the cluster.
+        /// With `compute = "kubernetes"` it holds the secrets and the addresses of the gateways.
         #[serde(skip_serializing_if = "Option::is_none")]
         dir: Option<PathBuf> = None,
         /// The directory of the artifacts, each in a file named after its SHA-256. `published` below
@@ -343,6 +344,37 @@ settings! {
         /// How long a process may take to end after it was asked to, in milliseconds, before it is
         /// killed.
         stop_ms: u64 = 10_000,
+        /// Where services run: `process` on this machine, or `kubernetes`.
+        compute: ComputeKind = ComputeKind::Process,
+        /// The kubeconfig. When not set: what `KUBECONFIG` names, else the user's own, else the service
+        /// account of the pod the node runs in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kubernetes_config: Option<PathBuf> = None,
+        /// The context in the kubeconfig; its current one when not set.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kubernetes_context: Option<String> = None,
+        /// The namespace of an environment; `{environment}` stands for its name. It must be there.
+        kubernetes_namespace: String = "skald-{environment}".to_owned(),
+        /// The repository of services' images, as in `registry.example.org/shop/{service}`;
+        /// `{service}` stands for the service's name. An artifact's digest is put behind it, so that
+        /// exactly those bytes run. Needed for `compute = "kubernetes"`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kubernetes_image: Option<String> = None,
+        /// Who makes environments: `machine` (a directory, a port and a quota here) or `pulumi`.
+        provisioner: ProvisionerKind = ProvisionerKind::Machine,
+        /// The Pulumi project whose stacks are the environments: a directory with a `Pulumi.yaml`. It
+        /// is given an environment as settings (`skald:…`). Needed for `provisioner = "pulumi"`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pulumi_project: Option<PathBuf> = None,
+        /// The program `pulumi`, or where it is.
+        pulumi_program: PathBuf = PathBuf::from("pulumi"),
+        /// Variables that Pulumi is given, by name, from those of the node: logins of clouds and of its
+        /// backend. It sees no others but `PATH`, `HOME` and what Skald sets itself.
+        #[serde(deserialize_with = "servers::read")]
+        pulumi_variables: Vec<String> =
+            vec!["PULUMI_ACCESS_TOKEN".into(), "PULUMI_BACKEND_URL".into(), "PULUMI_CONFIG_PASSPHRASE_FILE".into()],
+        /// How long one run of Pulumi may take, in milliseconds. Clouds take minutes.
+        pulumi_within_ms: u64 = 1_800_000,
         /// The git repository in which it is written down how services should be, as an https://,
         /// ssh://, user@host:path or file:/// address: one file per service,
         /// `environments/ENVIRONMENT/SERVICE.yaml`. What is not set wants nothing, and nothing is drift.
@@ -366,6 +398,26 @@ pub enum Streams {
     One,
     /// One stream for each shard.
     PerShard,
+}
+
+/// Where services run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputeKind {
+    /// As processes of the machine of `runtime.dir`.
+    Process,
+    /// In a Kubernetes cluster.
+    Kubernetes,
+}
+
+/// Who makes environments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProvisionerKind {
+    /// The machine of `runtime.dir`.
+    Machine,
+    /// Pulumi's command line.
+    Pulumi,
 }
 
 /// How logs are written.
@@ -526,6 +578,20 @@ impl Config {
         for gateway in self.runtime.gateways.iter().filter(|gateway| adapters::gateway(gateway).is_none()) {
             refuse(true, format!("runtime.gateways: {gateway:?} is not NAME=ADDRESS, as in prod=127.0.0.1:8080"));
         }
+        let runtime = &self.runtime;
+        refuse(
+            runtime.compute == ComputeKind::Kubernetes && runtime.kubernetes_image.is_none(),
+            "runtime.kubernetes_image: needed for runtime.compute = \"kubernetes\": name the repository of images"
+                .into(),
+        );
+        refuse(
+            runtime.kubernetes_image.as_deref().is_some_and(|image| image.is_empty() || image.contains('@')),
+            "runtime.kubernetes_image: name the repository alone; the digest is put behind it".into(),
+        );
+        refuse(
+            runtime.provisioner == ProvisionerKind::Pulumi && runtime.pulumi_project.is_none(),
+            "runtime.pulumi_project: needed for runtime.provisioner = \"pulumi\": name the project's directory".into(),
+        );
         refuse(
             !(0.0..=1.0).contains(&self.telemetry.sample_ratio),
             format!("telemetry.sample_ratio: {} is not between 0 and 1", self.telemetry.sample_ratio),

@@ -54,6 +54,21 @@ fn limits_that_would_stop_the_node_or_bound_nothing_are_refused() {
 }
 
 #[test]
+fn where_services_run_names_what_it_needs() {
+    let said = |text| read(text).unwrap().check().unwrap_err().to_string();
+    assert!(said("[runtime]\ncompute = \"kubernetes\"").contains("runtime.kubernetes_image: needed"));
+    assert!(said("[runtime]\nkubernetes_image = \"a/b@sha256:0\"").contains("the repository alone"));
+    assert!(said("[runtime]\nprovisioner = \"pulumi\"").contains("runtime.pulumi_project: needed"));
+    let cluster = "[runtime]\ndir = \"/d\"\ncompute = \"kubernetes\"\nkubernetes_image = \"a/{service}\"\nkubernetes_context = \"c\"";
+    let config = read(cluster).unwrap();
+    config.check().unwrap();
+    let settings = config.kubernetes_settings().unwrap();
+    assert_eq!((settings.image.as_str(), settings.context.as_deref()), ("a/{service}", Some("c")));
+    assert_eq!(settings.namespace_of("dev").unwrap(), "skald-dev");
+    assert!(read("").unwrap().kubernetes_settings().is_none());
+}
+
+#[test]
 fn what_is_printed_reads_back_as_the_same_settings() {
     let config = read("node = \"n1\"\nservers = \"nats://a, nats://b\"\n[journal]\nstreams = \"per-shard\"").unwrap();
     assert_eq!(config.servers, ["nats://a", "nats://b"]);

@@ -1,10 +1,13 @@
-//! Keeps the processes of this machine, as soon as nobody else does.
+//! Keeps what runs on this machine, or from here in a cluster, as soon as nobody else does.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::runtime::compute::Compute;
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::compute::gateway::Calls;
 use actors::runtime::compute::process::{Processes, Secrets, Settings};
 use actors::runtime::control::replicas::Replicas;
 use actors::runtime::deployment::{self, Ports};
@@ -26,6 +29,7 @@ use super::keeper::{self, Kept};
 use super::local::Local;
 use super::worker::Worker;
 use crate::config::Config;
+use crate::kubernetes::{self, Kubernetes};
 use crate::nats::Bus;
 use crate::service::Dispatcher;
 
@@ -33,11 +37,43 @@ use crate::service::Dispatcher;
 /// of the work under way run out.
 const TRY_EVERY: Duration = Duration::from_millis(500);
 
+/// Where services run, with what is needed to run them there.
+enum Place {
+    /// Processes of this machine, and the directory of their artifacts.
+    Machine(Settings, PathBuf),
+    /// A Kubernetes cluster.
+    Cluster(kubernetes::Settings),
+}
+
+impl Place {
+    fn dir(&self) -> &Path {
+        match self {
+            Self::Machine(settings, _) => &settings.dir,
+            Self::Cluster(settings) => &settings.dir,
+        }
+    }
+
+    async fn open(&self, calls: &Calls, clock: Arc<dyn Clock>) -> io::Result<Arc<dyn Compute>> {
+        Ok(match self {
+            Self::Machine(settings, artifacts) => {
+                let artifacts = Arc::new(DirectoryArtifacts::open(artifacts)?);
+                let mut settings = settings.clone();
+                settings.gateway.calls = Some(calls.clone());
+                Arc::new(Processes::open(settings, artifacts, clock).await?)
+            }
+            Self::Cluster(settings) => {
+                let mut settings = settings.clone();
+                settings.gateway.calls = Some(calls.clone());
+                Arc::new(Kubernetes::open(settings, clock).await?)
+            }
+        })
+    }
+}
+
 /// The keeper of a state directory, or one that waits to be.
 pub struct RuntimeHost {
-    settings: Settings,
+    place: Place,
     local: Local,
-    artifacts: std::path::PathBuf,
     running_max: usize,
     store: Arc<dyn RuntimeStore>,
     outbox: Arc<dyn Outbox>,
@@ -57,41 +93,44 @@ impl RuntimeHost {
         dispatcher: Arc<Dispatcher>,
         local: Option<Local>,
     ) -> Option<Self> {
-        let (mut settings, local) = (config.process_settings()?, local?);
-        settings.secrets = Some(Secrets(local.secrets.clone()));
-        let artifacts = config.artifacts_dir()?;
+        let local = local?;
+        let secrets = Some(Secrets(local.secrets.clone()));
+        let place = match config.kubernetes_settings() {
+            Some(settings) => Place::Cluster(kubernetes::Settings { secrets, ..settings }),
+            None => {
+                let settings = Settings { secrets, ..config.process_settings()? };
+                Place::Machine(settings, config.artifacts_dir()?)
+            }
+        };
         let running_max = config.limits.attempts_per_activity;
-        Some(Self { settings, local, artifacts, running_max, store, outbox, clock, bus, dispatcher })
+        Some(Self { place, local, running_max, store, outbox, clock, bus, dispatcher })
     }
 
     /// Waits for the directory, and serves until the node ends. Dropping it leaves the processes
     /// running and lets the directory go.
     pub async fn serve(self: Arc<Self>, card: Arc<Card>) -> anyhow::Result<()> {
-        let artifacts = DirectoryArtifacts::open(&self.artifacts).context("the directory of artifacts")?;
-        let artifacts = Arc::new(artifacts);
         let mut waited = false;
         let (calls, called) = mpsc::channel(calls::CALLS_MAX);
-        let mut settings = self.settings.clone();
-        settings.gateway.calls = Some(calls);
+        let dir = self.place.dir().display();
         let compute = loop {
-            match Processes::open(settings.clone(), artifacts.clone(), self.clock.clone()).await {
-                Ok(compute) => break Arc::new(compute),
+            match self.place.open(&calls, self.clock.clone()).await {
+                Ok(compute) => break compute,
                 Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                    card.doing("another node keeps the processes of this directory; waits to take over");
+                    card.doing("another node keeps what runs from this directory; waits to take over");
                     if !waited {
-                        info!(dir = %self.settings.dir.display(), "another node keeps the processes, waits");
+                        info!(%dir, "another node keeps what runs, waits");
                     }
                     waited = true;
                     tokio::time::sleep(TRY_EVERY).await;
                 }
                 Err(error) => {
-                    warn!(dir = %self.settings.dir.display(), %error, "the processes cannot be kept");
-                    return Err(error).with_context(|| format!("taking over {}", self.settings.dir.display()));
+                    warn!(%dir, %error, "what runs cannot be kept");
+                    return Err(error).with_context(|| format!("taking over {dir}"));
                 }
             }
         };
-        info!(dir = %self.settings.dir.display(), "keeps the processes");
-        card.doing(format!("keeps the processes of {}", self.settings.dir.display()));
+        info!(%dir, "keeps what runs");
+        card.doing(format!("keeps what runs from {dir}"));
         let kept = self.kept(compute.clone());
         let ports = Ports {
             store: self.store.clone(),

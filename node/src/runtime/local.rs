@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use actors::runtime::ports::provisioning::{Machine, Provisioner, machine};
+use actors::runtime::ports::provisioning::{Machine, Provisioner, Pulumi, machine};
 use actors::runtime::ports::secrets::SecretStore;
 use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
 use anyhow::Context as _;
 use supervisor::ports::Clock;
+
+use crate::config::Config;
 
 /// The directory of the secrets, below that of the processes.
 const SECRETS: &str = "secrets";
@@ -26,13 +28,16 @@ pub struct Local {
 
 impl Local {
     /// Opens both below `dir`, making what is missing.
-    pub async fn open(dir: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub async fn open(dir: &Path, config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let at = dir.join(SECRETS);
         let secrets = SealedFiles::open(sealed::Settings::new(&at), clock).await;
         let secrets = secrets.with_context(|| format!("the secrets in {}", at.display()))?;
         let at = dir.join(PROVISIONED);
-        let provisioner = Machine::open(machine::Settings::new(&at));
+        let provisioner: Result<Arc<dyn Provisioner>, _> = match config.pulumi_settings(&at) {
+            Some(settings) => Pulumi::open(settings).map(|pulumi| Arc::new(pulumi) as _),
+            None => Machine::open(machine::Settings::new(&at)).map(|machine| Arc::new(machine) as _),
+        };
         let provisioner = provisioner.with_context(|| format!("the environments in {}", at.display()))?;
-        Ok(Self { secrets: Arc::new(secrets), provisioner: Arc::new(provisioner) })
+        Ok(Self { secrets: Arc::new(secrets), provisioner })
     }
 }

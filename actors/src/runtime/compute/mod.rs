@@ -39,6 +39,8 @@ pub use traffic::{Route, ServiceTraffic};
 /// | `UnknownRevision` | a route names a set that was never applied, or is being removed |
 /// | `StillRouted` | the set to remove still gets traffic |
 /// | `UnknownReplica` | there is no such replica, and no log of one |
+/// | `OwnedElsewhere` | somebody else keeps what would change; the cause says who |
+/// | `NotPermitted`, `NamespaceMissing` | the place where it should run does not let us; the cause says what to grant or make |
 #[async_trait]
 pub trait Compute: Send + Sync + 'static {
     /// Wants `set` to be as it says. Answers when that is recorded and its artifact is in place;

@@ -121,13 +121,13 @@ pub enum ExitHow {
     NotStarted,
 }
 
-/// A process that says it belongs to the environment, and belongs to none of its replicas.
+/// What says it belongs to the environment, and belongs to none of its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unmanaged {
-    /// The process.
-    pub pid: u32,
-    /// Whose it says it is.
+    /// The process, where there is one to see.
+    pub pid: Option<u32>,
+    /// Whose it says it is, or its own name where it has one.
     pub claims: String,
     /// Its command line.
     pub command: String,

@@ -14,6 +14,7 @@ use protocol::Time;
 use supervisor::ports::Unavailable;
 
 use super::*;
+use crate::config::Config;
 use crate::runtime::local::Local;
 
 struct Noon;
@@ -72,7 +73,7 @@ impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (store, ear) = (Arc::new(MemoryStore::new()), Arc::new(Ear::default()));
-        let local = Local::open(dir.path(), Arc::new(Noon)).await.unwrap();
+        let local = Local::open(dir.path(), &Config::default(), Arc::new(Noon)).await.unwrap();
         let secrets = Arc::new(StoredVersions::new(local.secrets));
         let (outbox, nobody) = (ear.clone(), Arc::new(Nobody));
         let desk = RuntimeDesk::new(store.clone(), outbox, Arc::new(Noon), nobody, secrets, local.provisioner);

@@ -49,7 +49,7 @@ mod verbs;
 
 use record::Record;
 use replica::Replica;
-pub use secrets::Secrets;
+pub use secrets::{Secrets, Values, values};
 pub use settings::Settings;
 use shared::{Environment, Shared};
 use steps::{Steps, Uninterrupted};

@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -60,14 +59,7 @@ impl Store {
 
     fn lock(root: &Path) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
-        let lock = File::options().write(true).create(true).truncate(false).open(root.join("lock"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => {
-                io::Error::new(io::ErrorKind::ResourceBusy, format!("another process keeps {}", root.display()))
-            }
-            other => other.into(),
-        })?;
-        Ok(lock)
+        durable::lock_now(&root.join("lock"))
     }
 
     /// The state in `root`, for who holds its lock.

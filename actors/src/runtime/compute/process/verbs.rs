@@ -55,7 +55,11 @@ impl Compute for Processes {
             .into_iter()
             .filter(|found| found.marker.environment == environment && !managed.contains(&found.marker.replica));
         let unmanaged = strangers
-            .map(|found| Unmanaged { pid: found.pid, claims: found.marker.replica, command: proc::command(found.pid) })
+            .map(|found| Unmanaged {
+                pid: Some(found.pid),
+                claims: found.marker.replica,
+                command: proc::command(found.pid),
+            })
             .collect();
         let environments = self.shared.environments();
         let Some(found) = environments.get(environment) else {

@@ -14,8 +14,10 @@ use supervisor::activity::Failure;
 #[cfg(test)]
 mod contract;
 pub mod machine;
+pub mod pulumi;
 
 pub use machine::Machine;
+pub use pulumi::Pulumi;
 
 use crate::runtime::model::fault::{at_most, between};
 use crate::runtime::model::{Environment, EnvironmentId, Fault};
@@ -31,6 +33,8 @@ use crate::runtime::model::{Environment, EnvironmentId, Fault};
 /// | `PreviewChanged` | applying would do something else than was shown; the cause says what |
 /// | `NoFreePort` | all ports for gateways are taken |
 /// | `TooManyEnvironments` | there is no room for another |
+/// | `PulumiMissing`, `BadProject`, `NotLoggedIn` | what makes environments is not set up; the cause says how |
+/// | `ProvisioningFailed` | it was tried and failed; what was made is there, and the next preview shows it |
 #[async_trait]
 pub trait Provisioner: Send + Sync + 'static {
     /// What would change if `plan` were applied now. Changes nothing. As long as nothing else
