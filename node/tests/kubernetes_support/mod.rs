@@ -13,7 +13,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Config};
 use node::kubernetes::{Kubernetes, Settings};
 use protocol::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 use supervisor::ports::Clock;
 
 use crate::compute_contract::{Place, workload};
@@ -38,6 +38,32 @@ impl Clock for Now {
     }
 }
 
+/// The time of a conversation that is told again: when the last thing in it happened.
+struct Then(Time);
+
+impl Then {
+    fn of(text: &str) -> Self {
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        Self(lines.filter_map(|line: Value| newest(&line)).max().expect("something happened at some time"))
+    }
+}
+
+/// The latest time in `value`, wherever it stands.
+fn newest(value: &Value) -> Option<Time> {
+    match value {
+        Value::String(text) => serde_json::from_value(text.as_str().into()).ok(),
+        Value::Array(all) => all.iter().filter_map(newest).max(),
+        Value::Object(fields) => fields.values().filter_map(newest).max(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+impl Clock for Then {
+    fn now(&self) -> Time {
+        self.0
+    }
+}
+
 /// A namespace of a cluster, with the adapter.
 pub struct World {
     case: &'static str,
@@ -46,6 +72,7 @@ pub struct World {
     pub conversation: Conversation,
     pub kubernetes: Kubernetes,
     pub real: Option<Real>,
+    clock: Arc<dyn Clock>,
     secrets: Option<Secrets>,
 }
 
@@ -71,8 +98,9 @@ impl World {
                 return None;
             };
             let conversation = Conversation::told(&text).await;
-            let kubernetes = adapter(&dir, &plain, &conversation, secrets.clone()).await;
-            return Some(Self { case, dir, namespace: plain, conversation, kubernetes, real: None, secrets });
+            let clock: Arc<dyn Clock> = Arc::new(Then::of(&text));
+            let kubernetes = adapter(&dir, &plain, &conversation, (clock.clone(), secrets.clone())).await;
+            return Some(Self { case, dir, namespace: plain, conversation, kubernetes, real: None, clock, secrets });
         }
         let client = Client::try_from(Config::infer().await.unwrap()).unwrap();
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default().limit(1)).await.unwrap();
@@ -89,9 +117,10 @@ impl World {
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let kubelet = Kubelet::begin(client.clone(), &namespace, program);
         let conversation = Conversation::with(client.clone()).await;
-        let kubernetes = adapter(&dir, &namespace, &conversation, secrets.clone()).await;
+        let clock: Arc<dyn Clock> = Arc::new(Now);
+        let kubernetes = adapter(&dir, &namespace, &conversation, (clock.clone(), secrets.clone())).await;
         let real = Some(Real { client, kubelet });
-        Some(Self { case, dir, namespace, conversation, kubernetes, real, secrets })
+        Some(Self { case, dir, namespace, conversation, kubernetes, real, clock, secrets })
     }
 
     /// Something happens in the cluster behind the adapter's back.
@@ -121,14 +150,14 @@ async fn adapter(
     dir: &tempfile::TempDir,
     namespace: &str,
     conversation: &Conversation,
-    secrets: Option<Secrets>,
+    (clock, secrets): (Arc<dyn Clock>, Option<Secrets>),
 ) -> Kubernetes {
     let mut settings = Settings::new(dir.path().join("state"), "registry.example.org/shop/{service}");
     settings.namespace = namespace.to_owned();
     settings.stop_time = Duration::from_secs(2);
     settings.retry_pause = Duration::from_millis(200);
     settings.secrets = secrets;
-    Kubernetes::open_with(settings, conversation.client(), Arc::new(Now)).await.unwrap()
+    Kubernetes::open_with(settings, conversation.client(), clock).await.unwrap()
 }
 
 #[async_trait]
@@ -147,7 +176,8 @@ impl Place for World {
 
     async fn reborn(&mut self) {
         self.kubernetes.close().await;
-        self.kubernetes = adapter(&self.dir, &self.namespace, &self.conversation, self.secrets.clone()).await;
+        let given = (self.clock.clone(), self.secrets.clone());
+        self.kubernetes = adapter(&self.dir, &self.namespace, &self.conversation, given).await;
     }
 
     async fn kill(&self, replica: &ObservedReplica) {

@@ -1,10 +1,12 @@
 use protocol::Principal;
 use protocol::view::Status;
+use serde_json::json;
 
 use super::super::world::{World, acme, image};
 use super::*;
-use crate::runtime::arbiter::{Desired, Outcome};
+use crate::runtime::arbiter::{Command, Desired, Outcome, Source};
 use crate::runtime::configurations;
+use crate::runtime::deployment::claim::Input;
 use crate::runtime::model::{ConfigurationRef, DeploymentKind, DriftKind, ReplicaRange, Stage};
 
 fn worker(world: &World) -> DriftDetection {
