@@ -92,7 +92,10 @@ async fn workers_that_wake_each_other_are_stopped_and_people_are_told() {
     let causes: Vec<u32> = events.iter().map(|event| event.causes).collect();
     assert_eq!(causes, (0..=CAUSES_MAX).collect::<Vec<_>>(), "twelve, and the alarm");
     let (alarm, last) = (&events[events.len() - 1], &events[events.len() - 2]);
-    assert_eq!((alarm.causation_id.as_str(), &alarm.payload["environmentId"]), (last.event_id.as_str(), &json!("table")));
+    assert_eq!(
+        (alarm.causation_id.as_str(), &alarm.payload["environmentId"]),
+        (last.event_id.as_str(), &json!("table"))
+    );
     let why = alarm.payload["why"].as_str().unwrap();
     assert!(why.contains("12 events") && why.contains("circle"), "{why}");
 

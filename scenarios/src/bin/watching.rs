@@ -10,7 +10,9 @@ use scenarios::watching::{self, Asked};
 
 /// Measures the control loops
 #[derive(Parser)]
-#[command(after_help = "Examples:\n  cargo watching\n  cargo watching --services 1000 --replicas 1 --no-probes\n  cargo watching --only drift --windows 10 --json")]
+#[command(
+    after_help = "Examples:\n  cargo watching\n  cargo watching --services 1000 --replicas 1 --no-probes\n  cargo watching --only drift --windows 10 --json"
+)]
 struct Options {
     /// How many services there are
     #[arg(long, default_value_t = 1_000)]

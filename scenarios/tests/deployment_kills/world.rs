@@ -188,7 +188,8 @@ impl World {
     async fn owners(&self) -> BTreeMap<ShardId, usize> {
         let mut owners = BTreeMap::new();
         for number in 0..NODES {
-            let answer = self.patiently(|| async { self.client.query_node(&node_id(number), &Query::Owners).await }).await;
+            let answer =
+                self.patiently(|| async { self.client.query_node(&node_id(number), &Query::Owners).await }).await;
             let Body::Owners(shards) = answer.body else { continue };
             owners.extend(shards.iter().map(|shard| (ShardId(shard.shard), number)));
         }
