@@ -230,8 +230,8 @@ fn before(seen: &str, state: &str) -> bool {
 /// The last state that was entered before `at`.
 fn state_at(history: &History, at: Time) -> String {
     let entered = history.entries.iter().filter(|entry| entry.at <= at).flat_map(|entry| &entry.settled);
-    let states = entered.filter_map(|line| line.strip_prefix("entered ")?.split(' ').next());
-    states.last().unwrap_or("nothing").to_owned()
+    let mut states = entered.filter_map(|line| line.strip_prefix("entered ")?.split(' ').next());
+    states.next_back().unwrap_or("nothing").to_owned()
 }
 
 fn now() -> Time {
