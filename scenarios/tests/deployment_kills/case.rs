@@ -86,7 +86,7 @@ pub fn each_state() -> Vec<Case> {
         ("Requested", Owner, false),
         ("Provisioning", Owner, false),
         ("Configuring", Keeper, false),
-        ("RollingOut", Keeper, true),
+        ("RollingOut", Keeper, false),
         ("HealthGating", Owner, true),
         ("Promoting", Keeper, false),
         ("RollingBack", Keeper, true),
