@@ -193,10 +193,10 @@ mod tests {
             ask(Source::Runner, "stuck", finished(sequence, stuck)).await;
             arbitration.tell(&place).await.unwrap();
         }
+        let kept = last(&*store, &place).await.unwrap().unwrap();
         let heard = ear.0.lock().unwrap();
         let raised: Vec<_> = heard.iter().filter(|event| event.event_type == "RuntimeIncidentRaised").collect();
         assert_eq!(raised.len(), 1, "one incident: {heard:?}");
-        let kept = last(&*store, &place).await.unwrap().unwrap();
         let envelope = kept.envelope.unwrap();
         assert_eq!((kept.why.as_str(), kept.saga.as_str()), ("the disk is full", "acme/restore-1"));
         assert_eq!(envelope.payload, json!({ "definition": DEFINITION, "input": input, "by": "ann" }));
