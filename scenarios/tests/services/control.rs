@@ -24,22 +24,24 @@ use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server that says which process it is. The oldest of them reports the queue, whose length stands
-/// in a file.
+/// A server that says which process it is. One of them at a time reports the queue, whose length
+/// stands in a file: whoever has the lock, until it ends.
 const SERVER: &str = r#"#!/usr/bin/env python3
-import http.server, os
+import fcntl, http.server, os
 QUEUE = os.environ["QUEUE"]
-try:
-    os.close(os.open(QUEUE + ".reporter", os.O_CREAT | os.O_EXCL))
-    REPORTS = True
-except FileExistsError:
-    REPORTS = False
+LOCK = open(QUEUE + ".reporter", "w")
+def reports():
+    try:
+        fcntl.flock(LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         body = str(os.getpid())
         if self.path == "/metrics":
-            body = "queue_depth %s\n" % (open(QUEUE).read().strip() if REPORTS else 0)
+            body = "queue_depth %s\n" % (open(QUEUE).read().strip() if reports() else 0)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
