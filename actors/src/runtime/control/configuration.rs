@@ -19,15 +19,15 @@ use super::desk::{Desk, Ports, Service};
 use super::telling::ALARM;
 use super::{Carried, Said};
 use crate::runtime::arbiter::{Answered, Command, Doing, Outcome, Source};
-use crate::runtime::model::{ConfigurationRef, Digest, RequestKey, RuntimeConfiguration};
-use crate::runtime::place;
+use crate::runtime::model::{ConfigurationRef, Digest, RequestKey, RuntimeConfiguration, ServiceId};
+use crate::runtime::place::{self, Place};
 use crate::runtime::store::{self, Space};
 use crate::runtime::workers::configuration::{self, Sync, User};
 use crate::runtime::workers::loop_alarm::{self, May, Row};
 use crate::runtime::workers::triggers::Worker as Which;
 
 /// How often it looks whether a burst is over: well below the quiet that it waits for, and cheap,
-/// because an environment where nothing was published is one question to the store.
+/// because an environment where nothing was published is two questions to the store.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// The worker.
@@ -62,18 +62,25 @@ impl Worker for ConfigurationSync {
     }
 
     async fn run(&self, run: &Run) -> Result<Report, Failure> {
-        let Some(look) = self.desk.look(run).await? else {
+        // Not the services of all: this happens every few seconds, and most of them have published nothing.
+        let Some(environment) = self.desk.environment(run).await? else {
             return Ok(Report::unchanged("", "the environment is not there"));
         };
         let space = Space::Of(run.worker.tenant.clone());
-        let below = place::all_published(&look.environment.environment_id);
+        let below = place::all_published(&environment.environment_id);
         let published = store::read_all::<Sync>(&*self.desk.ports.store, &space, &below).await?;
         let before: Memory = serde_json::from_value(run.remembered.clone()).unwrap_or_default();
         let (mut memory, mut did, mut why) = (before.clone(), Vec::new(), Vec::new());
         let mut wanted = Vec::new();
         for (name, sync) in &published {
-            let id = sync.newest.configuration_id.as_str();
-            let users: Vec<&Service> = look.services.iter().filter(|it| it.place.service.as_str() == id).collect();
+            let home = Place {
+                owner: run.worker.tenant.clone(),
+                environment: environment.environment_id.clone(),
+                service: ServiceId::new(sync.newest.configuration_id.as_str())
+                    .map_err(|fault| Failure::permanent("naming the service of a configuration", fault))?,
+            };
+            let user = self.desk.service(&home).await?;
+            let users: Vec<&Service> = user.iter().collect();
             for user in &users {
                 if let Carried::Done { outcome, .. } = self.desk.carry(run, user, &[Doing::Configuring]).await? {
                     did.push(format!("{} of {}: {}", sync.newest, user.place, ended(&outcome)));

@@ -98,24 +98,33 @@ impl Desk {
 
     /// Looks at the environment of `run`. `None`: it is not there, or not any more.
     pub async fn look(&self, run: &Run) -> Result<Option<Look>, Failure> {
-        let id = environment_of(run)?;
-        let (owner, store) = (&run.worker.tenant, &*self.ports.store);
+        let Some(environment) = self.environment(run).await? else { return Ok(None) };
+        let (id, owner) = (environment.environment_id.clone(), &run.worker.tenant);
         let space = Space::Of(owner.clone());
-        let Some(found) = store::read::<Environment>(store, &space, &place::environment(&id)).await? else {
-            return Ok(None);
-        };
-        let dockets = store::read_all::<Docket>(store, &space, &place::dockets(&id)).await?;
+        let dockets = store::read_all::<Docket>(&*self.ports.store, &space, &place::dockets(&id)).await?;
         let services = dockets.into_iter().map(|(_, docket)| Service {
             place: Place { owner: owner.clone(), environment: id.clone(), service: docket.state.service_id.clone() },
             docket,
         });
-        Ok(Some(Look { environment: found.value, services: services.collect() }))
+        Ok(Some(Look { environment, services: services.collect() }))
+    }
+
+    /// The environment of `run`, without its services.
+    pub async fn environment(&self, run: &Run) -> Result<Option<Environment>, Failure> {
+        let (space, name) = (Space::Of(run.worker.tenant.clone()), place::environment(&environment_of(run)?));
+        let found = store::read::<Environment>(&*self.ports.store, &space, &name).await?;
+        Ok(found.map(|found| found.value))
+    }
+
+    /// One service, as its arbiter knows it now. `None`: it does not know it.
+    pub async fn service(&self, place: &Place) -> Result<Option<Service>, Failure> {
+        let seen = self.arbitration.look(place).await?;
+        Ok(seen.map(|seen| Service { place: place.clone(), docket: seen.value }))
     }
 
     /// The same service, as its arbiter knows it now.
     pub async fn again(&self, service: &Service) -> Result<Option<Service>, Failure> {
-        let seen = self.arbitration.look(&service.place).await?;
-        Ok(seen.map(|seen| Service { place: service.place.clone(), docket: seen.value }))
+        self.service(&service.place).await
     }
 
     /// `revision`, with all that it takes to run it. `None`: how it ran is not known any more.
