@@ -44,7 +44,7 @@ struct Then(Time);
 impl Then {
     fn of(text: &str) -> Self {
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        Self(lines.filter_map(|line: Value| newest(&line)).max().expect("something happened at some time"))
+        Self(lines.filter_map(|line: Value| newest(&line)).max().unwrap_or(Time::from_micros(0)))
     }
 }
 
