@@ -16,7 +16,7 @@ use protocol::Time;
 use serde_json::json;
 use supervisor::ports::Clock;
 
-use crate::compute_contract::{Place, workload};
+use crate::compute_contract::{Place, until, workload};
 
 pub mod conversation;
 pub mod kubelet;
@@ -24,7 +24,8 @@ pub mod kubelet;
 use conversation::Conversation;
 use kubelet::Kubelet;
 
-/// Set it to write conversations anew, on a fresh API server.
+/// Set it to write anew the conversations that there are, against a server without their namespaces;
+/// for one more make an empty file first.
 const RECORD: &str = "SKALD_RECORD";
 /// The artifact of every set: the played kubelet runs the workload, whatever it is.
 pub const DIGEST: &str = "5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e";
@@ -35,6 +36,15 @@ impl Clock for Now {
     fn now(&self) -> Time {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         Time::from_micros(since.as_micros().try_into().unwrap())
+    }
+}
+
+/// A moment.
+struct At(Time);
+
+impl Clock for At {
+    fn now(&self) -> Time {
+        self.0
     }
 }
 
@@ -71,7 +81,7 @@ impl World {
                 return None;
             };
             let conversation = Conversation::told(&text).await;
-            let kubernetes = adapter(&dir, &plain, &conversation, secrets.clone()).await;
+            let kubernetes = adapter(&dir, &plain, &conversation, Arc::new(At(conversation.at)), secrets.clone()).await;
             return Some(Self { case, dir, namespace: plain, conversation, kubernetes, real: None, secrets });
         }
         let client = Client::try_from(Config::infer().await.unwrap()).unwrap();
@@ -88,8 +98,8 @@ impl World {
         std::fs::write(&program, workload()).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let kubelet = Kubelet::begin(client.clone(), &namespace, program);
-        let conversation = Conversation::with(client.clone()).await;
-        let kubernetes = adapter(&dir, &namespace, &conversation, secrets.clone()).await;
+        let conversation = Conversation::with(client.clone(), Now.now()).await;
+        let kubernetes = adapter(&dir, &namespace, &conversation, Arc::new(Now), secrets.clone()).await;
         let real = Some(Real { client, kubelet });
         Some(Self { case, dir, namespace, conversation, kubernetes, real, secrets })
     }
@@ -107,13 +117,17 @@ impl World {
         self.kubernetes.close().await;
         assert_eq!(self.conversation.faults(), Vec::<String>::new());
         let Some(real) = &self.real else { return };
-        if std::env::var_os(RECORD).is_some() {
-            let file = file(self.case);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let file = file(self.case);
+        if std::env::var_os(RECORD).is_some() && file.exists() {
             std::fs::write(file, self.conversation.text()).unwrap();
         }
         let namespaces: Api<Namespace> = Api::all(real.client.clone());
         namespaces.delete(&self.namespace, &Default::default()).await.unwrap();
+        // The kubelet is still there: it ends the pods, and nothing is left of the case.
+        until("the namespace is gone", async || {
+            namespaces.get_opt(&self.namespace).await.unwrap().is_none().then_some(())
+        })
+        .await;
     }
 }
 
@@ -121,6 +135,7 @@ async fn adapter(
     dir: &tempfile::TempDir,
     namespace: &str,
     conversation: &Conversation,
+    clock: Arc<dyn Clock>,
     secrets: Option<Secrets>,
 ) -> Kubernetes {
     let mut settings = Settings::new(dir.path().join("state"), "registry.example.org/shop/{service}");
@@ -128,7 +143,7 @@ async fn adapter(
     settings.stop_time = Duration::from_secs(2);
     settings.retry_pause = Duration::from_millis(200);
     settings.secrets = secrets;
-    Kubernetes::open_with(settings, conversation.client(), Arc::new(Now)).await.unwrap()
+    Kubernetes::open_with(settings, conversation.client(), clock).await.unwrap()
 }
 
 #[async_trait]
@@ -147,7 +162,11 @@ impl Place for World {
 
     async fn reborn(&mut self) {
         self.kubernetes.close().await;
-        self.kubernetes = adapter(&self.dir, &self.namespace, &self.conversation, self.secrets.clone()).await;
+        let clock: Arc<dyn Clock> = match &self.real {
+            Some(_) => Arc::new(Now),
+            None => Arc::new(At(self.conversation.at)),
+        };
+        self.kubernetes = adapter(&self.dir, &self.namespace, &self.conversation, clock, self.secrets.clone()).await;
     }
 
     async fn kill(&self, replica: &ObservedReplica) {
