@@ -2,7 +2,7 @@
 //!
 //! A conversation is a file of lines, in the order of what happened: a request with its answer
 //! (`asks`), a watch (`opens`, `ends`) and what it told (`event`), and what the test did behind the
-//! adapter's back (`mark`). Told again, an event comes when all that stands before it has happened; a
+//! adapter's back (`mark`); the first line says when it was (`at`). Told again, an event comes when all that stands before it has happened; a
 //! request that stands nowhere is refused, and remembered as a fault.
 
 use std::convert::Infallible;
@@ -20,6 +20,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::Body;
+use protocol::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ pub enum Line {
     Event { path: String, event: Value },
     Ends { path: String },
     Mark,
+    At { micros: i64 },
 }
 
 /// Where the other side of the conversation is.
@@ -55,6 +57,8 @@ struct State {
 pub struct Conversation {
     /// Where it listens.
     pub address: SocketAddr,
+    /// When it was had: containers that just started then must not count as old.
+    pub at: Time,
     inner: Arc<Inner>,
     _task: JoinSet<()>,
 }
@@ -70,8 +74,8 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl Conversation {
     /// Passes everything on to `client`, and writes it down.
-    pub async fn with(client: Client) -> Self {
-        Self::begin(Side::Real(client), Vec::new()).await
+    pub async fn with(client: Client, at: Time) -> Self {
+        Self::begin(Side::Real(client), vec![Line::At { micros: at.as_micros() }]).await
     }
 
     /// Tells `text` again.
@@ -80,7 +84,12 @@ impl Conversation {
     }
 
     async fn begin(side: Side, lines: Vec<Line>) -> Self {
-        let done = vec![false; lines.len()];
+        // When it was is known from the beginning.
+        let done = lines.iter().map(|line| matches!(line, Line::At { .. })).collect();
+        let at = lines.iter().find_map(|line| match line {
+            Line::At { micros } => Some(Time::from_micros(*micros)),
+            Line::Asks { .. } | Line::Opens { .. } | Line::Event { .. } | Line::Ends { .. } | Line::Mark => None,
+        });
         let state = Mutex::new(State { lines, done, faults: Vec::new() });
         let inner = Arc::new(Inner { side, state, turned: watch::Sender::new(()), cut: watch::Sender::new(false) });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -103,7 +112,7 @@ impl Conversation {
                 });
             }
         });
-        Self { address, inner, _task: task }
+        Self { address, at: at.expect("a conversation says when it was"), inner, _task: task }
     }
 
     /// A client for the adapter.
@@ -261,7 +270,9 @@ impl Inner {
                     inner.turned.send_replace(());
                     return match line {
                         Line::Event { event, .. } => Some((Bytes::from(format!("{event}\n")), (inner, path))),
-                        Line::Ends { .. } | Line::Asks { .. } | Line::Opens { .. } | Line::Mark => None,
+                        Line::Ends { .. } | Line::Asks { .. } | Line::Opens { .. } | Line::Mark | Line::At { .. } => {
+                            None
+                        }
                     };
                 }
                 turned.changed().await.ok()?;

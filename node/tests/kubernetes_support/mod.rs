@@ -13,10 +13,10 @@ use kube::api::ListParams;
 use kube::{Api, Client, Config};
 use node::kubernetes::{Kubernetes, Settings};
 use protocol::Time;
-use serde_json::{Value, json};
+use serde_json::json;
 use supervisor::ports::Clock;
 
-use crate::compute_contract::{Place, workload};
+use crate::compute_contract::{Place, until, workload};
 
 pub mod conversation;
 pub mod kubelet;
@@ -24,7 +24,8 @@ pub mod kubelet;
 use conversation::Conversation;
 use kubelet::Kubelet;
 
-/// Set it to write conversations anew, on a fresh API server.
+/// Set it to write anew the conversations that there are, against a server without their namespaces;
+/// for one more make an empty file first.
 const RECORD: &str = "SKALD_RECORD";
 /// The artifact of every set: the played kubelet runs the workload, whatever it is.
 pub const DIGEST: &str = "5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e";
@@ -38,27 +39,10 @@ impl Clock for Now {
     }
 }
 
-/// The time of a conversation that is told again: when the last thing in it happened.
-struct Then(Time);
+/// A moment.
+struct At(Time);
 
-impl Then {
-    fn of(text: &str) -> Self {
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        Self(lines.filter_map(|line: Value| newest(&line)).max().unwrap_or(Time::from_micros(0)))
-    }
-}
-
-/// The latest time in `value`, wherever it stands.
-fn newest(value: &Value) -> Option<Time> {
-    match value {
-        Value::String(text) => serde_json::from_value(text.as_str().into()).ok(),
-        Value::Array(all) => all.iter().filter_map(newest).max(),
-        Value::Object(fields) => fields.values().filter_map(newest).max(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => None,
-    }
-}
-
-impl Clock for Then {
+impl Clock for At {
     fn now(&self) -> Time {
         self.0
     }
@@ -72,7 +56,6 @@ pub struct World {
     pub conversation: Conversation,
     pub kubernetes: Kubernetes,
     pub real: Option<Real>,
-    clock: Arc<dyn Clock>,
     secrets: Option<Secrets>,
 }
 
@@ -98,9 +81,8 @@ impl World {
                 return None;
             };
             let conversation = Conversation::told(&text).await;
-            let clock: Arc<dyn Clock> = Arc::new(Then::of(&text));
-            let kubernetes = adapter(&dir, &plain, &conversation, (clock.clone(), secrets.clone())).await;
-            return Some(Self { case, dir, namespace: plain, conversation, kubernetes, real: None, clock, secrets });
+            let kubernetes = adapter(&dir, &plain, &conversation, Arc::new(At(conversation.at)), secrets.clone()).await;
+            return Some(Self { case, dir, namespace: plain, conversation, kubernetes, real: None, secrets });
         }
         let client = Client::try_from(Config::infer().await.unwrap()).unwrap();
         let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default().limit(1)).await.unwrap();
@@ -116,11 +98,10 @@ impl World {
         std::fs::write(&program, workload()).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let kubelet = Kubelet::begin(client.clone(), &namespace, program);
-        let conversation = Conversation::with(client.clone()).await;
-        let clock: Arc<dyn Clock> = Arc::new(Now);
-        let kubernetes = adapter(&dir, &namespace, &conversation, (clock.clone(), secrets.clone())).await;
+        let conversation = Conversation::with(client.clone(), Now.now()).await;
+        let kubernetes = adapter(&dir, &namespace, &conversation, Arc::new(Now), secrets.clone()).await;
         let real = Some(Real { client, kubelet });
-        Some(Self { case, dir, namespace, conversation, kubernetes, real, clock, secrets })
+        Some(Self { case, dir, namespace, conversation, kubernetes, real, secrets })
     }
 
     /// Something happens in the cluster behind the adapter's back.
@@ -136,13 +117,17 @@ impl World {
         self.kubernetes.close().await;
         assert_eq!(self.conversation.faults(), Vec::<String>::new());
         let Some(real) = &self.real else { return };
-        if std::env::var_os(RECORD).is_some() {
-            let file = file(self.case);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let file = file(self.case);
+        if std::env::var_os(RECORD).is_some() && file.exists() {
             std::fs::write(file, self.conversation.text()).unwrap();
         }
         let namespaces: Api<Namespace> = Api::all(real.client.clone());
         namespaces.delete(&self.namespace, &Default::default()).await.unwrap();
+        // The kubelet is still there: it ends the pods, and nothing is left of the case.
+        until("the namespace is gone", async || {
+            namespaces.get_opt(&self.namespace).await.unwrap().is_none().then_some(())
+        })
+        .await;
     }
 }
 
@@ -150,7 +135,8 @@ async fn adapter(
     dir: &tempfile::TempDir,
     namespace: &str,
     conversation: &Conversation,
-    (clock, secrets): (Arc<dyn Clock>, Option<Secrets>),
+    clock: Arc<dyn Clock>,
+    secrets: Option<Secrets>,
 ) -> Kubernetes {
     let mut settings = Settings::new(dir.path().join("state"), "registry.example.org/shop/{service}");
     settings.namespace = namespace.to_owned();
@@ -176,8 +162,11 @@ impl Place for World {
 
     async fn reborn(&mut self) {
         self.kubernetes.close().await;
-        let given = (self.clock.clone(), self.secrets.clone());
-        self.kubernetes = adapter(&self.dir, &self.namespace, &self.conversation, given).await;
+        let clock: Arc<dyn Clock> = match &self.real {
+            Some(_) => Arc::new(Now),
+            None => Arc::new(At(self.conversation.at)),
+        };
+        self.kubernetes = adapter(&self.dir, &self.namespace, &self.conversation, clock, self.secrets.clone()).await;
     }
 
     async fn kill(&self, replica: &ObservedReplica) {
