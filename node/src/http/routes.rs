@@ -123,6 +123,8 @@ pub const ROUTES: [Route; 37] = [
     route(GET, "/deployments/{key}", DEPLOYMENTS, name::SAGA_DESCRIBE),
     shaped(route(POST, of_service!("/deployments"), DEPLOYMENTS, name::SAGA_START), Shape::Deployment("deploy")),
     shaped(route(POST, of_service!("/rollbacks"), DEPLOYMENTS, name::SAGA_START), Shape::Deployment("restore")),
+    route(POST, of_service!("/drain"), DEPLOYMENTS, name::SERVICE_DRAIN),
+    route(POST, of_service!("/pause"), DEPLOYMENTS, name::SERVICE_PAUSE),
     route(POST, of_service!("/resume"), DEPLOYMENTS, name::SERVICE_RESUME),
     route(POST, of_service!("/unhold"), DEPLOYMENTS, name::SERVICE_UNHOLD),
     route(GET, of_service!("/configurations"), CONFIGURATIONS, name::CONFIGURATION_LIST),

@@ -23,7 +23,7 @@ use crate::runtime::arbiter::{Doing, Outcome};
 use crate::runtime::compute::{Observed, ServiceTraffic};
 use crate::runtime::model::{ScalingPolicy, ServiceId};
 use crate::runtime::policies::Policies;
-use crate::runtime::workers::triggers::Worker as Which;
+use crate::runtime::workers::triggers::{WORKERS, Worker as Which};
 
 pub use deciding::{DECISIONS_MAX, Remembered};
 
@@ -106,6 +106,14 @@ impl Scaling {
     }
 }
 
+/// Whether a person asked for something that is carried out here. What a worker asked for would wake
+/// it in a circle (H05).
+fn asked_by_hand(started: &Envelope) -> bool {
+    let text = |at: &str| started.payload.pointer(at).and_then(Value::as_str);
+    let carried = matches!(text("/action/type"), Some("scaling" | "draining"));
+    carried && text("/by").is_some_and(|by| WORKERS.iter().all(|worker| worker.name() != by))
+}
+
 #[async_trait]
 impl Worker for Scaling {
     fn kind(&self) -> &str {
@@ -121,9 +129,7 @@ impl Worker for Scaling {
     }
 
     fn concerns(&self, event: &Envelope, environment: &Environment) -> bool {
-        let action = event.payload.pointer("/action/type").and_then(Value::as_str);
-        let ours = event.event_type != STARTED || matches!(action, Some("scaling" | "draining"));
-        ours && names(event, environment)
+        names(event, environment) && (event.event_type != STARTED || asked_by_hand(event))
     }
 
     async fn run(&self, run: &Run) -> Result<Report, Failure> {

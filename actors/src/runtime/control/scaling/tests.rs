@@ -204,9 +204,11 @@ async fn only_what_it_carries_out_wakes_it() {
     let started = stage.heard().pop().unwrap();
     assert_eq!(started.event_type, super::STARTED);
     assert!(scaling.triggers().contains(&super::STARTED) && scaling.concerns(&started, &environment));
-    let mut other = started;
-    other.payload["action"]["type"] = "deploying".into();
-    assert!(!scaling.concerns(&other, &environment));
+    for (at, is) in [("/action/type", "deploying"), ("/by", "ScalingPolicyWorker")] {
+        let mut other = started.clone();
+        *other.payload.pointer_mut(at).unwrap() = is.into();
+        assert!(!scaling.concerns(&other, &environment), "{at} {is}");
+    }
     next(&stage, &scaling).await;
     assert_eq!(stage.machine.wanted("web"), 3);
 }
