@@ -113,7 +113,7 @@ macro_rules! of_service {
 }
 
 /// All routes.
-pub const ROUTES: [Route; 37] = [
+pub const ROUTES: [Route; 39] = [
     route(GET, "/environments", ENVIRONMENTS, name::ENVIRONMENT_LIST),
     route(POST, "/environments", ENVIRONMENTS, name::ENVIRONMENT_CREATE),
     route(PUT, of_environment!("/tenants/{tenant}"), ENVIRONMENTS, name::ENVIRONMENT_BIND),
