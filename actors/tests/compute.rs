@@ -21,9 +21,12 @@ use protocol::Time;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use supervisor::ports::Clock;
 
+#[macro_use]
 mod compute_contract;
 
-use compute_contract::{ENVIRONMENT, Place, gateway, get, observe, run, set, set_when, settled, until, with};
+use compute_contract::{
+    ENVIRONMENT, Place, gateway, gateway_listens, get, observe, run, set, set_when, settled, until, with,
+};
 
 struct Now;
 
@@ -117,14 +120,7 @@ impl Place for World {
         self.processes.close().await;
         let artifacts = Arc::new(self.artifacts.clone());
         self.processes = Processes::open(settings(self.dir.path()), artifacts, Arc::new(Now)).await.unwrap();
-        if let Some(at) = observe(self).await.gateway {
-            let listens = async {
-                while tokio::net::TcpStream::connect(at).await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(60), listens).await.expect("the gateway listens");
-        }
+        gateway_listens(self).await;
     }
 }
 
@@ -139,26 +135,7 @@ macro_rules! contract {
     )*};
 }
 
-contract! {
-    sets::applying_twice_is_once,
-    sets::a_set_grows_and_shrinks,
-    sets::a_revision_stays_what_it_is,
-    sets::a_killed_process_is_replaced,
-    sets::a_crash_loop_is_seen,
-    sets::one_replica_is_restarted,
-    sets::processes_outlive_their_keeper,
-    sets::a_removal_outlives_its_keeper,
-    artifacts::an_artifact_is_what_its_digest_says,
-    artifacts::an_archive_stays_in_its_directory,
-    artifacts::no_shell_reads_what_is_given,
-    artifacts::what_it_writes_can_be_read,
-    traffic::weights_are_exact,
-    traffic::routes_are_checked,
-    traffic::a_removal_drains,
-    traffic::a_killed_replica_fails_no_idempotent_request,
-    traffic::a_sleeping_service_is_woken,
-    traffic::requests_pass_whole,
-}
+cases!(contract with artifacts);
 
 /// Nothing that a replica started stays behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

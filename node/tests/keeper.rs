@@ -27,12 +27,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 #[path = "../../actors/tests/compute_contract/mod.rs"]
+#[macro_use]
 mod compute_contract;
 mod nats_support;
 #[path = "keeper/secrets.rs"]
 mod secrets;
 
-use compute_contract::{ENVIRONMENT, Place, observe, run, set};
+use compute_contract::{ENVIRONMENT, Place, gateway_listens, observe, run, set};
 use nats_support::{One, bus, one};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -149,14 +150,7 @@ impl Place for World {
         self.processes.close().await;
         (self.processes, self.served) = keep(self.dir.path(), &self.artifacts, &self.keeper).await;
         self.answers().await;
-        if let Some(at) = observe(self).await.gateway {
-            let listens = async {
-                while tokio::net::TcpStream::connect(at).await.is_err() {
-                    sleep(PAUSE).await;
-                }
-            };
-            timeout(PATIENCE, listens).await.expect("the gateway listens");
-        }
+        gateway_listens(self).await;
     }
 }
 
@@ -171,26 +165,7 @@ macro_rules! contract {
     )*};
 }
 
-contract! {
-    sets::applying_twice_is_once,
-    sets::a_set_grows_and_shrinks,
-    sets::a_revision_stays_what_it_is,
-    sets::a_killed_process_is_replaced,
-    sets::a_crash_loop_is_seen,
-    sets::one_replica_is_restarted,
-    sets::processes_outlive_their_keeper,
-    sets::a_removal_outlives_its_keeper,
-    artifacts::an_artifact_is_what_its_digest_says,
-    artifacts::an_archive_stays_in_its_directory,
-    artifacts::no_shell_reads_what_is_given,
-    artifacts::what_it_writes_can_be_read,
-    traffic::weights_are_exact,
-    traffic::routes_are_checked,
-    traffic::a_removal_drains,
-    traffic::a_killed_replica_fails_no_idempotent_request,
-    traffic::a_sleeping_service_is_woken,
-    traffic::requests_pass_whole,
-}
+cases!(contract with artifacts);
 
 /// Probes and figures come from where the replicas are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,7 @@ use serde_json::json;
 
 #[path = "../../actors/tests/compute_contract/mod.rs"]
 #[allow(dead_code, reason = "what is about artifacts is not for images")]
+#[macro_use]
 mod compute_contract;
 mod kubernetes_support;
 
@@ -41,22 +42,7 @@ macro_rules! contract {
     )*};
 }
 
-contract! {
-    sets::applying_twice_is_once,
-    sets::a_set_grows_and_shrinks,
-    sets::a_revision_stays_what_it_is,
-    sets::a_killed_process_is_replaced,
-    sets::a_crash_loop_is_seen,
-    sets::one_replica_is_restarted,
-    sets::processes_outlive_their_keeper,
-    sets::a_removal_outlives_its_keeper,
-    traffic::weights_are_exact,
-    traffic::routes_are_checked,
-    traffic::a_removal_drains,
-    traffic::a_killed_replica_fails_no_idempotent_request,
-    traffic::a_sleeping_service_is_woken,
-    traffic::requests_pass_whole,
-}
+cases!(contract);
 
 fn namespaced<K>(client: Client, world: &World) -> Api<K>
 where

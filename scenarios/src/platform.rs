@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::deployment::DEFINITION;
 use anyhow::{Context, ensure};
 use node::client::Client;
 use protocol::command::{RunWorker, Start};
@@ -90,9 +91,14 @@ impl Platform {
         Ok(())
     }
 
+    /// Makes a program available, and says its digest.
+    pub fn add(&self, program: &str) -> String {
+        format!("sha256:{}", self.artifacts.add(program.as_bytes()).expect("there is room"))
+    }
+
     /// Makes a version of the service available, and says its digest.
     pub fn release(&self, version: &str, broken: bool) -> String {
-        format!("sha256:{}", self.artifacts.add(server(version, broken).as_bytes()).expect("there is room"))
+        self.add(&server(version, broken))
     }
 
     /// Writes down how a service should be: `file` over what a small one of two replicas is.
@@ -184,7 +190,7 @@ impl Platform {
     /// Begins a deployment past the repository.
     pub async fn begin(&self, key: &str, input: Value) -> anyhow::Result<SagaKey> {
         let key = SagaKey::new(key)?;
-        let definition = "runtime_deployment".into();
+        let definition = DEFINITION.into();
         let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
         self.client.start(&start).await?;
         Ok(key)
@@ -197,15 +203,22 @@ impl Platform {
         Ok(view)
     }
 
+    /// Deploys past the repository, and says where the service answers.
+    pub async fn deployed(&self, key: &str, input: Value) -> anyhow::Result<String> {
+        let key = self.begin(key, input).await?;
+        let view = self.end(&key).await?;
+        ensure!(view.status == Status::Succeeded, "{view:#?}");
+        let output = view.outcome.and_then(|outcome| outcome.output).context("a deployment says where it answers")?;
+        Ok(output["endpointUrl"].as_str().context("an address is text")?.to_owned())
+    }
+
     /// Somebody deploys another setting, past the repository.
     pub async fn change_by_hand(&self, environment: &str, service: &str, artifact: &str) -> anyhow::Result<()> {
         let input = json!({
             "environment": environment, "service": service, "artifact": artifact,
             "configuration": { "COLOUR": "pink" },
         });
-        let key = self.begin(&format!("by-hand-{environment}"), input).await?;
-        let view = self.end(&key).await?;
-        ensure!(view.status == Status::Succeeded, "{view:#?}");
+        self.deployed(&format!("by-hand-{environment}"), input).await?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use node::client::{Client, StartAnswer};
 use protocol::command::Start;
 use protocol::view::SagaView;
-use protocol::{SagaKey, Value};
+use protocol::{Code, SagaKey, Value};
 use tokio::runtime::Runtime;
 
 use crate::activities;
@@ -86,15 +86,17 @@ impl Stage {
         view
     }
 
-    /// Looks until the saga is as `wanted`, and shows it.
+    /// Looks until the saga is as `wanted`, and shows it. It need not exist yet: a parent already
+    /// waits for a child whose start is still on its way.
     pub async fn until(&self, key: &str, what: &str, wanted: impl Fn(&SagaView) -> bool) -> SagaView {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let view = self.client.describe(&saga_key(key)).await.expect("a description");
-            if wanted(&view) {
-                return view;
-            }
-            assert!(tokio::time::Instant::now() < end, "{key} never came to {what}: {view:#?}");
+            let seen = match self.client.describe(&saga_key(key)).await {
+                Ok(view) if wanted(&view) => return view,
+                Err(error) if error.code() != Some(Code::NotFound) => panic!("a description of {key}: {error}"),
+                seen => seen,
+            };
+            assert!(tokio::time::Instant::now() < end, "{key} never came to {what}: {seen:#?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -11,12 +11,10 @@ use supervisor::activity::Failure;
 
 use super::arbiter::Standing;
 use super::arbitration::{Docket, Due, event_id};
+use super::deployment::DEFINITION;
 use super::deployment::record::Record;
 use super::place::{self, Place};
 use super::store::{self, RuntimeStore};
-
-/// The saga whose input an envelope holds.
-pub const DEFINITION: &str = "runtime_deployment";
 
 /// An incident.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

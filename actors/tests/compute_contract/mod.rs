@@ -22,6 +22,38 @@ use hyper_util::rt::TokioExecutor;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+/// Makes a test of each case with the macro `$test`, which is given them as `part::case`; those about
+/// artifacts are only for places that run what is published.
+macro_rules! cases {
+    ($test:ident) => {
+        $test! {
+            sets::applying_twice_is_once,
+            sets::a_set_grows_and_shrinks,
+            sets::a_revision_stays_what_it_is,
+            sets::a_killed_process_is_replaced,
+            sets::a_crash_loop_is_seen,
+            sets::one_replica_is_restarted,
+            sets::processes_outlive_their_keeper,
+            sets::a_removal_outlives_its_keeper,
+            traffic::weights_are_exact,
+            traffic::routes_are_checked,
+            traffic::a_removal_drains,
+            traffic::a_killed_replica_fails_no_idempotent_request,
+            traffic::a_sleeping_service_is_woken,
+            traffic::requests_pass_whole,
+        }
+    };
+    ($test:ident with artifacts) => {
+        cases!($test);
+        $test! {
+            artifacts::an_artifact_is_what_its_digest_says,
+            artifacts::an_archive_stays_in_its_directory,
+            artifacts::no_shell_reads_what_is_given,
+            artifacts::what_it_writes_can_be_read,
+        }
+    };
+}
+
 pub mod artifacts;
 pub mod sets;
 pub mod traffic;
@@ -92,6 +124,17 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
         assert!(tokio::time::Instant::now() < end, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until requests reach the gateway, where there is one.
+pub async fn gateway_listens(place: &dyn Place) {
+    let Some(at) = observe(place).await.gateway else { return };
+    let listens = async {
+        while tokio::net::TcpStream::connect(at).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), listens).await.expect("the gateway listens");
 }
 
 /// What is there now.

@@ -210,7 +210,7 @@ pub fn list_entitlements(dir: &Path, tenant: &Tenant) -> anyhow::Result<Vec<Enti
 /// Name of the definition that installs an asset.
 pub const INSTALL_DEFINITION: &str = "installation";
 /// Name of the definition that deploys a service.
-pub const DEPLOY_DEFINITION: &str = "runtime_deployment";
+pub const DEPLOY_DEFINITION: &str = actors::runtime::deployment::DEFINITION;
 
 /// Where the nodes of a `skald up` with its data in `data` keep their processes.
 pub fn runtime_dir(data: &Path) -> PathBuf {

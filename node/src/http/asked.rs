@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use actors::runtime::deployment::DEFINITION;
 use protocol::{Code, Problem, Value};
 use serde_json::{Map, json};
 
 use super::routes::{Route, Shape};
-
-/// The definition that deployments are.
-pub(super) const DEPLOYMENT: &str = "runtime_deployment";
 
 /// What a request says, besides who says it.
 #[derive(Debug)]
@@ -67,7 +65,7 @@ pub(super) fn body(route: &Route, said: &Said<'_>) -> Result<Value, Problem> {
             if let Some(name) = ["source", "approvedBy"].into_iter().find(|name| input.contains_key(*name)) {
                 return Err(bad(format!("{name} cannot be said here")).mend("leave it out"));
             }
-            Ok(json!({ "definition": DEPLOYMENT, "key": said.key, "input": input }))
+            Ok(json!({ "definition": DEFINITION, "key": said.key, "input": input }))
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::runtime::deployment::DEFINITION;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -19,7 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::answer::{Refusal, done};
-use super::asked::{DEPLOYMENT, Said, body, shown};
+use super::asked::{Said, body, shown};
 use super::routes::{BASE, Method, ROUTES, Route};
 use super::token::{Holder, Tokens};
 use crate::secret::Secret;
@@ -155,7 +156,7 @@ fn changes(route: &Route) -> bool {
 }
 
 fn is_deployment(answer: &Value) -> bool {
-    answer["definition"].as_str().and_then(|named| named.split(' ').next()) == Some(DEPLOYMENT)
+    answer["definition"].as_str().and_then(|named| named.split(' ').next()) == Some(DEFINITION)
 }
 
 /// The request's own name, or a fresh one.

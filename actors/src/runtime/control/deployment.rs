@@ -18,11 +18,11 @@ use supervisor::worker::{Report, Retry, Rhythm, Run, Worker};
 
 use super::Said;
 use super::desk::{Desk, Look, Ports, Service};
-use super::drift::{DEFINITION, workload};
+use super::drift;
 use super::sagas::Starting;
 use crate::runtime::arbiter::{Command, Desired, Source, Standing};
+use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
-use crate::runtime::deployment::record::Wanted;
 use crate::runtime::model::{RequestKey, ServiceSpec};
 use crate::runtime::place::Place;
 use crate::runtime::ports::desired::Empty;
@@ -172,15 +172,7 @@ impl RuntimeDeployment {
                 why: None,
                 kinds: Vec::new(),
                 approved_by: None,
-                wanted: Wanted {
-                    artifact: Some(spec.image.clone()),
-                    version: Some(spec.version.clone()),
-                    replicas: Some(state.governed.map_or(spec.replicas, |range| range.nearest(state.replicas))),
-                    workload: workload(spec),
-                    configuration: None,
-                    configuration_at: spec.configuration.clone(),
-                    secrets: spec.secrets.keys().map(|binding| (binding.clone(), 0)).collect(),
-                },
+                wanted: drift::wanted(spec, Some(state)),
             };
             let starting = Starting {
                 tenant: service.docket.tenant.clone(),

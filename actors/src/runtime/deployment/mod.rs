@@ -38,6 +38,9 @@ pub mod rollout;
 mod tidy;
 
 pub use desk::{Desk, Ports};
+
+/// Name of the definition whose saga brings a revision, or the last good one back.
+pub const DEFINITION: &str = "runtime_deployment";
 pub use inventory::observed_service;
 
 /// The activities of the runtime platform's deployments.

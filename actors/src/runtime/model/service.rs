@@ -120,12 +120,8 @@ pub struct ServiceSpec {
     #[serde(default)]
     pub strategy: Strategy,
     /// When it is brought: after all services of lower numbers run as written and well (D205).
-    #[serde(default, skip_serializing_if = "first")]
+    #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
     pub wave: u32,
-}
-
-fn first(wave: &u32) -> bool {
-    *wave == 0
 }
 
 impl ServiceSpec {

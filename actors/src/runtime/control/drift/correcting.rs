@@ -7,13 +7,13 @@ use serde_json::json;
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
-use super::{DEFINITION, Done, DriftDetection, Memory, whose_service, workload};
+use super::{Done, DriftDetection, Memory, wanted, whose_service};
 use crate::runtime::arbiter::{Command, Decision, Request, Source};
 use crate::runtime::control::sagas::{Became, Starting};
 use crate::runtime::control::seen::Seen;
 use crate::runtime::control::telling::ALARM;
+use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
-use crate::runtime::deployment::record::Wanted;
 use crate::runtime::model::{DeploymentId, DriftFinding, FindingHash, FindingState, RequestKey, Revision, ServiceSpec};
 use crate::runtime::place::Place;
 use crate::runtime::workers::drift::Correction;
@@ -139,9 +139,6 @@ impl DriftDetection {
     /// What the saga is told.
     fn input(&self, seen: &Seen, spec: &ServiceSpec, correction: &Correction) -> Input {
         let service = seen.look.services.iter().find(|it| it.place.service == spec.service_id);
-        let governed = service.and_then(|service| service.docket.state.governed);
-        let has = service.map_or(spec.replicas, |service| service.docket.state.replicas);
-        let secrets = spec.secrets.keys().map(|binding| (binding.clone(), 0)).collect();
         Input {
             environment: spec.environment_id.clone(),
             service: spec.service_id.clone(),
@@ -151,16 +148,7 @@ impl DriftDetection {
             why: None,
             kinds: correction.kinds.clone(),
             approved_by: correction.approved_by.clone(),
-            wanted: Wanted {
-                artifact: Some(spec.image.clone()),
-                version: Some(spec.version.clone()),
-                // H02.
-                replicas: Some(governed.map_or(spec.replicas, |range| range.nearest(has))),
-                workload: workload(spec),
-                configuration: None,
-                configuration_at: spec.configuration.clone(),
-                secrets,
-            },
+            wanted: wanted(spec, service.map(|service| &service.docket.state)),
         }
     }
 

@@ -19,9 +19,9 @@ use supervisor::worker::{Report, Rhythm, Run, Worker};
 
 use super::desk::{Desk, Ports};
 use super::seen::Seen;
-use crate::runtime::arbiter::Held;
+use crate::runtime::arbiter::{Held, ServiceState};
 use crate::runtime::compute::set::Limits;
-use crate::runtime::deployment::record::Workload;
+use crate::runtime::deployment::record::{Wanted, Workload};
 use crate::runtime::findings;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
@@ -30,17 +30,13 @@ use crate::runtime::model::{
 use crate::runtime::ports::desired::Empty;
 use crate::runtime::probing::HealthProbe;
 use crate::runtime::secrets;
-use crate::runtime::workers::drift::{DriftPolicy, Known, Look, detect};
+use crate::runtime::workers::drift::{Known, Look, detect};
 use crate::runtime::workers::loop_alarm::Row;
 use crate::runtime::workers::triggers::Worker as Which;
-
-/// The saga that puts things right.
-pub(super) const DEFINITION: &str = "runtime_deployment";
 
 /// The worker.
 pub struct DriftDetection {
     desk: Desk,
-    policy: DriftPolicy,
     triggers: Vec<&'static str>,
 }
 
@@ -65,13 +61,7 @@ impl DriftDetection {
     /// A worker on `ports`.
     pub fn new(ports: &Ports) -> Self {
         let which = Which::DriftDetectionWorker;
-        Self { desk: Desk::new(ports.clone(), which), policy: DriftPolicy::default(), triggers: which.events() }
-    }
-
-    /// The same with another policy.
-    #[must_use]
-    pub fn policy(self, policy: DriftPolicy) -> Self {
-        Self { policy, ..self }
+        Self { desk: Desk::new(ports.clone(), which), triggers: which.events() }
     }
 }
 
@@ -99,7 +89,7 @@ impl Worker for DriftDetection {
         let environment = &seen.look.environment;
         let mut memory: Memory = serde_json::from_value(run.remembered.clone()).unwrap_or_default();
         let policy = findings::policy(&*self.desk.ports.store, &run.worker.tenant, &environment.environment_id).await?;
-        let policy = policy.unwrap_or_else(|| self.policy.clone());
+        let policy = policy.unwrap_or_default();
         let read = desired.read(&environment.environment_id, Empty::Allowed).await?;
         if read.services.is_empty() && !policy.allow_empty {
             if memory.wanted {
@@ -112,7 +102,7 @@ impl Worker for DriftDetection {
             ));
         }
         let bound = secrets::bindings(&*self.desk.ports.store, &run.worker.tenant, &environment.environment_id).await?;
-        let specs: Vec<ServiceSpec> = read.services.into_values().map(|spec| self.owned(spec, &seen, &bound)).collect();
+        let specs: Vec<ServiceSpec> = read.services.into_values().map(|spec| owned(spec, &seen, &bound)).collect();
         let known = known(&seen);
         let findings = findings::all(&*self.desk.ports.store, &run.worker.tenant, &environment.environment_id).await?;
         let findings: BTreeMap<FindingHash, DriftFinding> =
@@ -164,45 +154,52 @@ impl Worker for DriftDetection {
     }
 }
 
-impl DriftDetection {
-    /// `spec`, but for what has another owner (H02).
-    fn owned(
-        &self,
-        mut spec: ServiceSpec,
-        seen: &Seen,
-        bound: &BTreeMap<SecretBindingId, SecretBinding>,
-    ) -> ServiceSpec {
-        let service = seen.look.services.iter().find(|it| it.place.service == spec.service_id);
-        let runs = seen.services.iter().find(|it| it.service_id == spec.service_id);
-        let observed = || runs.and_then(|runs| runs.configuration.clone());
-        let held = |spec: &ServiceSpec| {
-            let wanted = spec.configuration.clone().map(Held::Configuration);
-            let holds = |service: &super::desk::Service| {
-                service.docket.state.held.iter().any(|hold| Some(&hold.what) == wanted.as_ref())
-            };
-            service.is_some_and(holds)
+/// `spec`, but for what has another owner (H02).
+fn owned(mut spec: ServiceSpec, seen: &Seen, bound: &BTreeMap<SecretBindingId, SecretBinding>) -> ServiceSpec {
+    let service = seen.look.services.iter().find(|it| it.place.service == spec.service_id);
+    let runs = seen.services.iter().find(|it| it.service_id == spec.service_id);
+    let observed = || runs.and_then(|runs| runs.configuration.clone());
+    let held = |spec: &ServiceSpec| {
+        let wanted = spec.configuration.clone().map(Held::Configuration);
+        let holds = |service: &super::desk::Service| {
+            service.docket.state.held.iter().any(|hold| Some(&hold.what) == wanted.as_ref())
         };
-        if spec.configuration.is_none() || held(&spec) {
-            spec.configuration = observed();
-        }
-        for (id, binding) in bound {
-            // The version is the rotation's, whatever was current when somebody wrote it down.
-            if binding.bound.contains(&spec.service_id) || spec.secrets.contains_key(id) {
-                let runs = runs.and_then(|runs| runs.secrets.get(id).copied());
-                // One that is bound comes with the next deployment.
-                if runs.is_none() && binding.bound.contains(&spec.service_id) {
-                    spec.secrets.remove(id);
-                } else {
-                    spec.secrets.insert(id.clone(), 0);
-                }
+        service.is_some_and(holds)
+    };
+    if spec.configuration.is_none() || held(&spec) {
+        spec.configuration = observed();
+    }
+    for (id, binding) in bound {
+        // The version is the rotation's, whatever was current when somebody wrote it down.
+        if binding.bound.contains(&spec.service_id) || spec.secrets.contains_key(id) {
+            let runs = runs.and_then(|runs| runs.secrets.get(id).copied());
+            // One that is bound comes with the next deployment.
+            if runs.is_none() && binding.bound.contains(&spec.service_id) {
+                spec.secrets.remove(id);
+            } else {
+                spec.secrets.insert(id.clone(), 0);
             }
         }
-        spec
+    }
+    spec
+}
+
+/// What a deployment is told of a service that is written down. While a policy governs its replicas,
+/// they are as many as there are, within the policy's bounds (H02).
+pub(super) fn wanted(spec: &ServiceSpec, state: Option<&ServiceState>) -> Wanted {
+    let governed = state.and_then(|state| Some(state.governed?.nearest(state.replicas)));
+    Wanted {
+        artifact: Some(spec.image.clone()),
+        version: Some(spec.version.clone()),
+        replicas: Some(governed.unwrap_or(spec.replicas)),
+        workload: workload(spec),
+        configuration: None,
+        configuration_at: spec.configuration.clone(),
+        secrets: spec.secrets.keys().map(|binding| (binding.clone(), 0)).collect(),
     }
 }
 
-/// How a service runs, as it is written down.
-pub(super) fn workload(spec: &ServiceSpec) -> Workload {
+fn workload(spec: &ServiceSpec) -> Workload {
     let http = |probe: &ProbeSpec| match &probe.probe {
         Probe::Http { path, .. } => Some(HealthProbe {
             path: path.clone(),

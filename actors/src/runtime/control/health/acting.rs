@@ -13,15 +13,14 @@ use super::{Health, Tally, Watched};
 use crate::runtime::arbiter::{Command, Doing, Request, Source, Standing};
 use crate::runtime::arbitration::{Asker, BUSY};
 use crate::runtime::control::sagas::{Became, Starting};
+use crate::runtime::control::telling::ALARM;
+use crate::runtime::deployment::DEFINITION;
 use crate::runtime::incidents::{self, Incident};
 use crate::runtime::model::RequestKey;
 use crate::runtime::store;
 use crate::runtime::workers::failure::{Condition, Do, Heard, hear};
 use crate::runtime::workers::health::{Verdict, Window};
 use crate::runtime::workers::loop_alarm::{self, May};
-
-/// The saga that brings a release back.
-const RESTORES: &str = incidents::DEFINITION;
 
 impl Health {
     /// Hears what is known of a service, does what follows, and stores what changed by it.
@@ -197,7 +196,7 @@ impl Health {
                         "environmentId": place.environment, "serviceId": place.service,
                         "worker": self.desk.worker.name(), "why": why,
                     });
-                    run.publish("RuntimeAlarmRaised", &replica.id, payload).await?;
+                    run.publish(ALARM, &replica.id, payload).await?;
                     tally.why.push(why);
                 }
             }
@@ -258,7 +257,7 @@ impl Health {
         let starting = Starting {
             tenant,
             principal: self.desk.principal()?,
-            definition: RESTORES.to_owned(),
+            definition: DEFINITION.to_owned(),
             key: key.clone(),
             input,
             trace: trace.unwrap_or(&run.trace).clone(),
