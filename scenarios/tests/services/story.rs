@@ -117,7 +117,7 @@ async fn replicas_follow_the_load_within_bounds(platform: &Platform, url: &str) 
     let policy = json!({
         "policyId": "web", "serviceId": "web", "minReplicas": 2, "maxReplicas": 4,
         "targets": [{ "metric": "rps", "perReplica": 30.0 }],
-        "cooldownMs": 1_000, "down": { "stabilizationMs": 15_000 },
+        "cooldownMs": 1_000, "down": { "stabilizationMs": 5_000 },
     });
     let apply = ApplyScalingPolicy { environment: DEV.into(), service: "web".into(), policy };
     platform.client.apply_policy(&apply).await.unwrap();

@@ -9,7 +9,7 @@
 //! `cargo test` kills once in each state. All states × all nodes × both revisions:
 //!
 //! ```text
-//! cargo test -p skald-scenarios --test deployment_kills -- --ignored --nocapture --test-threads 1
+//! cargo test -p skald-scenarios --test accidents deployment_kills -- --ignored --nocapture --test-threads 1
 //! ```
 //!
 //! `STORY_STATES=Promoting,RollingBack` before it plays these only.

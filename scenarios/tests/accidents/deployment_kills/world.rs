@@ -20,7 +20,7 @@ use scenarios::fleet::Fleet;
 use scenarios::service::{Left, server};
 use serde_json::json;
 
-use crate::case::{Case, Victim};
+use super::case::{Case, Victim};
 
 /// Long enough for a machine that has other things to do.
 pub const PATIENCE: Duration = Duration::from_secs(120);

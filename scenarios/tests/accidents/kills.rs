@@ -4,7 +4,7 @@
 //! `cargo test` kills six times. The long run, with figures:
 //!
 //! ```text
-//! SKALD_KILLS=50 cargo test -p skald-scenarios --test kills -- --nocapture
+//! SKALD_KILLS=50 cargo test -p skald-scenarios --test accidents kills:: -- --nocapture
 //! ```
 
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use protocol::{SagaKey, Time};
 use scenarios::service::Traffic;
 use serde_json::json;
 
-use crate::world::{PATIENCE, Told, World};
+use super::world::{PATIENCE, Told, World};
 
 /// How often a case is tried until the kill comes in the state that it is about: some states last for
 /// two milliseconds.
