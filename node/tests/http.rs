@@ -13,6 +13,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 
+#[path = "nats/support.rs"]
 mod nats_support;
 
 use nats_support::{One, one};

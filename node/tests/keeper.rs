@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 #[path = "../../actors/tests/compute_contract/mod.rs"]
 #[macro_use]
 mod compute_contract;
+#[path = "nats/support.rs"]
 mod nats_support;
 #[path = "keeper/secrets.rs"]
 mod secrets;

@@ -9,7 +9,7 @@ use scenarios::dice::Dice;
 use scenarios::hostile::{TARGETS, run};
 
 /// How long each target is tried unless told otherwise, besides its seeds.
-const SECONDS: f64 = 0.5;
+const SECONDS: f64 = 0.25;
 /// An input that takes this long has no end: the process is given up, and says which it was.
 const STUCK: Duration = Duration::from_secs(20);
 

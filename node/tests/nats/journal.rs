@@ -1,12 +1,10 @@
 //! The journal's promises, held against real servers.
 
-mod nats_support;
-
 use std::time::Duration;
 
+use crate::support::{One, bus, one, three, until};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use nats_support::{One, bus, one, three, until};
 use node::nats::{Bus, JetStreamJournal, JournalConfig, Replicas, SetupError};
 use protocol::ShardId;
 use supervisor::ports::{AppendError, Journal, Position};
@@ -250,7 +248,7 @@ async fn a_shard_without_permission_is_refused_with_the_servers_words() {
         { user: all, password: pw },\n\
         { user: reader, password: pw, permissions: { publish: { deny: [\"skald.journal.*\"] } } } ] }"
         .into();
-    let server = Server::start(&nats_support::program().await, config).await.unwrap();
+    let server = Server::start(&crate::support::program().await, config).await.unwrap();
     let as_user = |user: &str| ConnectConfig {
         auth: Auth::User { user: user.into(), password: "pw".into() },
         request_within: Duration::from_millis(500),

@@ -1,10 +1,8 @@
 //! What the runtime platform remembers, on a real server: the promises that the store in memory
 //! keeps too.
 
-mod nats_support;
-
+use crate::support::{One, one};
 use actors::runtime::store::contract;
-use nats_support::{One, one};
 use node::nats::{KvRuntime, Replicas};
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! Events, dead letters, and activities on the bus.
 
-mod nats_support;
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::{One, one};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::StreamExt;
-use nats_support::{One, one};
 use node::nats::{Bus, BusActivities, NO_WORKER, OutboxConfig, StreamOutbox, SyncMode, sync_mode};
 use protocol::{Envelope, EventId, Principal, Tenant, Time, TraceId, activity};
 use serde_json::json;

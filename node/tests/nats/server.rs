@@ -1,12 +1,10 @@
 //! Finding, starting and stopping a nats-server, and connecting to one that is not as it should be.
 
-mod nats_support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nats_support::program;
+use crate::support::program;
 use node::nats::{Auth, ConnectConfig, ConnectError, connect};
 use node::server::{FindError, Finder, Origin, Server, ServerConfig, StartError};
 
@@ -161,18 +159,18 @@ async fn a_server_ends_with_its_node() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut node = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holds_a_server"])
+        .args(["--exact", "server::holds_a_server"])
         .env(HOLDER, dir.path())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
     let pid =
-        nats_support::until("the server's pid", || async { std::fs::read_to_string(dir.path().join("pid")).ok() })
+        crate::support::until("the server's pid", || async { std::fs::read_to_string(dir.path().join("pid")).ok() })
             .await;
     // SIGKILL: nothing in the node can run any more.
     node.kill().unwrap();
     node.wait().unwrap();
-    nats_support::until("the server's end", || async {
+    crate::support::until("the server's end", || async {
         let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         (status.is_empty() || status.contains(") Z ")).then_some(())
     })

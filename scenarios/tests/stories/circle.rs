@@ -59,30 +59,17 @@ impl Environments for Table {
     }
 }
 
-/// All that is said of one saga, up to the alarm. `None`: the row broke off, as it does when an event
-/// meets a worker on its way to another node.
-async fn said(client: &Client, saga: &str) -> Option<Vec<Envelope>> {
+/// All that is said of one saga, up to the alarm.
+async fn said(client: &Client, saga: &str) -> Vec<Envelope> {
     let mut tail = client.events(Since::Beginning, None).await.unwrap();
     let mut events: Vec<Envelope> = Vec::new();
     while events.last().is_none_or(|event| event.event_type != ALARM) {
-        let next = tokio::time::timeout(PATIENCE, tail.next()).await.ok()?.unwrap().unwrap();
+        let next = tokio::time::timeout(PATIENCE, tail.next()).await.expect("an alarm in the end").unwrap().unwrap();
         if next.correlation_id == saga {
             events.push(next);
         }
     }
-    Some(events)
-}
-
-/// Begins rows until one is played to its end.
-async fn a_whole_row(client: &Client) -> Vec<Envelope> {
-    for number in 0..5 {
-        let key = format!("first-{number}");
-        client.start(&start("serve", &key, json!({}))).await.unwrap();
-        if let Some(events) = said(client, &format!("acme/{key}")).await {
-            return events;
-        }
-    }
-    panic!("no row is played to its end");
+    events
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +79,8 @@ async fn workers_that_wake_each_other_are_stopped_and_people_are_told() {
         let players = vec![player("ping", "Ponged", "Pinged"), player("pong", "Pinged", "Ponged")];
         (players, Arc::new(Table) as Arc<dyn Environments>)
     };
-    let cluster = TestCluster::of_workers(2, make).await.unwrap();
+    // One node: an event that meets a worker on its way to another one wakes nobody, and the row ends.
+    let cluster = TestCluster::of_workers(1, make).await.unwrap();
     let client = cluster.client().await.unwrap();
     client.deploy(&Deploy { source: SERVE.into(), file: None }).await.unwrap();
     until(PATIENCE, "both players are there", || async {
@@ -100,7 +88,8 @@ async fn workers_that_wake_each_other_are_stopped_and_people_are_told() {
         listed.len() == 2 && listed.iter().all(|worker| worker.status == WorkerStatus::Idle)
     })
     .await;
-    let events = a_whole_row(&client).await;
+    client.start(&start("serve", "first", json!({}))).await.unwrap();
+    let events = said(&client, "acme/first").await;
     let causes: Vec<u32> = events.iter().map(|event| event.causes).collect();
     assert_eq!(causes, (0..=CAUSES_MAX).collect::<Vec<_>>(), "twelve, and the alarm");
     let (alarm, last) = (&events[events.len() - 1], &events[events.len() - 2]);
@@ -125,7 +114,6 @@ async fn workers_that_wake_each_other_are_stopped_and_people_are_told() {
         body: Format::Json.write(&start("serve", "second", json!({}))),
     };
     cluster.nodes[0].dispatcher().handle(routed).await.unwrap();
-    let types: Vec<String> =
-        said(&client, "acme/second").await.expect("it is told").into_iter().map(|event| event.event_type).collect();
+    let types: Vec<String> = said(&client, "acme/second").await.into_iter().map(|event| event.event_type).collect();
     assert_eq!(types, ["Pinged", "Ponged", ALARM]);
 }
