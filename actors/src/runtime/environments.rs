@@ -95,17 +95,18 @@ impl Environments {
         if owner.await?.is_some_and(|name| name.owner != *tenant) {
             return Err(Refused::Taken(id.clone()));
         }
-        let next = |status| Environment {
+        let next = |there: Option<&Environment>| Environment {
             environment_id: id.clone(),
             tenant_id: tenant.clone(),
             stage: wanted.stage,
             region: wanted.region.clone(),
-            status,
+            status: there.map_or(Status::Requested, |there| there.status),
             isolation_model: wanted.isolation,
+            max_replicas: there.and_then(|there| there.max_replicas),
         };
-        let mut faulty = next(Status::Requested).check().err();
+        let mut faulty = next(None).check().err();
         let stands = store::change(&*self.store, &Space::Of(tenant.clone()), &name, |there: Option<&Environment>| {
-            let next = next(there.map_or(Status::Requested, |there| there.status));
+            let next = next(there);
             if let Some(there) = there {
                 faulty = there.may_become(&next).err();
             }

@@ -14,13 +14,15 @@ use serde_json::json;
 use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 
-use super::arbitration::event_id;
+use super::arbitration::{Docket, event_id};
 use super::model::{Environment, EnvironmentId, TenantBinding, environment};
-use super::place;
+use super::place::{self, Place};
 use super::store::{self, Read, RuntimeStore, Space};
 
 /// The error name of a refusal.
 pub const TENANT_REFUSED: &str = "TenantRefused";
+/// The error name of a refusal for want of room.
+pub const QUOTA: &str = "QuotaExceeded";
 
 /// A tenant's right to use an environment, as it is kept among that tenant's values.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -106,6 +108,39 @@ impl Tenancy {
             Ok(()) => Ok(Granted { owner, environment: found, binding }),
             Err(fault) => Err(self.refuse(asking, environment, fault.to_string()).await?),
         }
+    }
+
+    /// Whether a service of `tenant` may have `wanted` replicas: all services of the environment together
+    /// no more than it was provisioned for, and those of a guest no more than it was bound with (B.3).
+    /// What a service has it may keep. Of two that grow in the same moment both may be let in.
+    pub async fn room(&self, granted: &Granted, place: &Place, tenant: &Tenant, wanted: u32) -> Result<(), Failure> {
+        let bound = granted.binding.as_ref().map(|binding| binding.max_replicas);
+        let provisioned = granted.environment.value.max_replicas;
+        if bound.is_none() && provisioned.is_none() {
+            return Ok(());
+        }
+        let all = store::read_all::<Docket>(&*self.store, &place.space(), &place::dockets(&place.environment)).await?;
+        let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| *name == place.docket());
+        if own.iter().any(|(_, docket)| wanted <= docket.state.replicas) {
+            return Ok(());
+        }
+        let taken = |theirs: &dyn Fn(&Docket) -> bool| -> u32 {
+            others.iter().filter(|(_, docket)| theirs(docket)).map(|(_, docket)| docket.state.replicas).sum()
+        };
+        let environment = &place.environment;
+        let full = |who: &str, most: Option<u32>, taken: u32, mend: &str| match most {
+            Some(most) if taken.saturating_add(wanted) > most => Err(Failure::named(
+                QUOTA,
+                format!(
+                    "{who} may have {most} replicas in {environment}, and other services have {taken} of them; {mend}"
+                ),
+            )),
+            Some(_) | None => Ok(()),
+        };
+        let theirs = taken(&|docket| docket.tenant == *tenant);
+        full(tenant.as_str(), bound, theirs, "ask its owner for more, or scale others down")?;
+        let more = format!("`skald environment provision {environment} --replicas N` makes room");
+        full("all services together", provisioned, taken(&|_| true), &more)
     }
 
     /// The refusal, once it is on record.

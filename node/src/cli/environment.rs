@@ -63,13 +63,13 @@ enum What {
     Provision {
         /// Name of the environment
         name: String,
-        /// How many replicas its services may have together
+        /// How many replicas its services may have together; what runs stays when it is fewer
         #[arg(long, value_name = "N")]
         replicas: Option<u32>,
-        /// How many bytes of memory
+        /// How many bytes of memory: for Pulumi's program, a machine only keeps it
         #[arg(long, value_name = "BYTES")]
         memory: Option<u64>,
-        /// How many thousandths of a processor
+        /// How many thousandths of a processor: for Pulumi's program, a machine only keeps it
         #[arg(long, value_name = "MILLIS")]
         cpu: Option<u32>,
         /// Take all of it away

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// `environment.provision`: makes the resources of an environment, changes them or takes them away.
 /// Only what was shown is done: without `preview` it answers what would change, with the name of a
 /// preview it does that, and nothing else.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProvisionEnvironment {
     /// Which environment.

@@ -3,7 +3,7 @@
 
 use node::client::Since;
 use protocol::command::Start;
-use protocol::runtime::ListServices;
+use protocol::runtime::{ListServices, ProvisionEnvironment};
 use protocol::view::{SagaView, Status};
 use protocol::{Envelope, SagaKey, Value};
 use scenarios::cluster::until;
@@ -78,6 +78,7 @@ async fn revisions_come_and_go_under_traffic() {
     a_canary_takes_over_without_a_failed_request(&platform, &url).await;
     a_broken_canary_is_taken_back_and_stays_away(&platform, &url).await;
     a_stranger_is_refused_on_record(&platform).await;
+    nobody_takes_more_than_was_provisioned(&platform).await;
     a_node_that_dies_on_the_way_changes_nothing(&mut platform, &url).await;
     the_last_good_revision_comes_back(&platform, &url).await;
 }
@@ -161,6 +162,18 @@ async fn a_stranger_is_refused_on_record(platform: &Platform) {
     let told = tokio::time::timeout(PATIENCE, tail.next()).await.expect("it is audited").unwrap().unwrap();
     assert_eq!((told.tenant_id.as_str(), &told.payload["environmentId"]), ("other", &json!("dev")));
     assert!(stranger.services(&ListServices::default()).await.unwrap().services.is_empty());
+}
+
+/// B.3: an environment has room for so many replicas, once somebody said how many.
+async fn nobody_takes_more_than_was_provisioned(platform: &Platform) {
+    let mut four = ProvisionEnvironment { environment: DEV.into(), replicas: Some(4), ..Default::default() };
+    four.preview = Some(platform.client.provision_environment(&four).await.unwrap().preview);
+    assert!(platform.client.provision_environment(&four).await.unwrap().applied);
+    let many = |input: &mut Value| input["replicas"] = json!(5);
+    let view = deploy(platform, "v8", &platform.release("v8", false), many).await;
+    assert_eq!(ended(&view), (Status::Failed, "Failed"), "{view:#?}");
+    let outcome = view.outcome.unwrap();
+    assert_eq!(outcome.error.as_deref(), Some("QuotaExceeded"), "{outcome:?}");
 }
 
 async fn a_node_that_dies_on_the_way_changes_nothing(platform: &mut Platform, url: &str) {

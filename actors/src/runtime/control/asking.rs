@@ -12,7 +12,7 @@ use crate::runtime::arbiter::{Command, Decision, Doing, Refusal, Request, Servic
 use crate::runtime::arbitration::Written;
 use crate::runtime::model::RequestKey;
 use crate::runtime::store::{Error, TRIES};
-use crate::runtime::tenancy::{Asking, TENANT_REFUSED};
+use crate::runtime::tenancy::{Asking, QUOTA, TENANT_REFUSED};
 
 /// What the arbiter said.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,7 +42,7 @@ pub enum Said {
     },
     /// It does not happen, and asking again does not help.
     Refused(Box<Refusal>),
-    /// The tenant of the service may not use the environment; that is on record.
+    /// The tenant of the service may not use the environment, which is on record, or not so much of it.
     Forbidden(String),
 }
 
@@ -68,9 +68,18 @@ impl Desk {
             what: self.worker.name(),
             input: serde_json::to_value(&request).unwrap_or(Value::Null),
         };
-        match self.tenancy.grant(&asking, &place.environment).await {
-            Ok(_) => {}
-            Err(refused) if refused.error == TENANT_REFUSED => return Ok(Said::Forbidden(refused.cause)),
+        let let_in = async {
+            let granted = self.tenancy.grant(&asking, &place.environment).await?;
+            if let Command::Scale { to, .. } = request.command {
+                self.tenancy.room(&granted, place, &asker.tenant, to).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        match let_in.await {
+            Ok(()) => {}
+            Err(refused) if [TENANT_REFUSED, QUOTA].contains(&&*refused.error) => {
+                return Ok(Said::Forbidden(refused.cause));
+            }
             Err(error) => return Err(error),
         }
         let mut lost = Error::Stale { name: place.docket() };

@@ -17,10 +17,9 @@ use super::inventory;
 use super::plan::{Planned, plan};
 use super::record::{Record, Wanted};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
-use crate::runtime::arbitration::{BUSY, Docket, REFUSED, Written};
+use crate::runtime::arbitration::{BUSY, REFUSED, Written};
 use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
-use crate::runtime::place;
-use crate::runtime::store::{self, Error, Read, TRIES};
+use crate::runtime::store::{self, Error, TRIES};
 
 /// How often something that was told to stop is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -197,7 +196,10 @@ impl Claim {
             let Planned { mut record, request } = plan(desk, attempt, entered, &seen.value, input, at).await?;
             let decision = desk.arbitration.decide(&seen, &request);
             match &decision {
-                Decision::Accepted { .. } => self.room(entered, &seen, &record).await?,
+                Decision::Accepted { .. } => {
+                    let wanted = record.comes.revision.replicas;
+                    desk.tenancy.room(&entered.granted, place, &attempt.saga.tenant, wanted).await?;
+                }
                 Decision::AlreadyDone { .. } => record.unchanged = true,
                 Decision::Busy { .. } | Decision::Refused(_) => {}
             }
@@ -222,24 +224,6 @@ impl Claim {
             }
         }
         Err(lost.into())
-    }
-
-    /// Whether the tenant may have so many replicas here (B.3: a binding carries a quota).
-    async fn room(&self, entered: &Entered, seen: &Read<Docket>, record: &Record) -> Result<(), Failure> {
-        let Some(binding) = &entered.granted.binding else { return Ok(()) };
-        let (place, store) = (&entered.place, &self.desk.ports.store);
-        let all = store::read_all::<Docket>(&**store, &place.space(), &place::dockets(&place.environment)).await?;
-        let others = all.iter().filter(|(name, docket)| *name != place.docket() && docket.tenant == seen.value.tenant);
-        let taken: u32 = others.map(|(_, docket)| docket.state.replicas).sum();
-        let wanted = record.comes.revision.replicas;
-        if taken.saturating_add(wanted) > binding.max_replicas {
-            let why = format!(
-                "{} may have {} replicas in {}, and {taken} run as other services; {wanted} more are too many",
-                seen.value.tenant, binding.max_replicas, place.environment
-            );
-            return Err(Failure::named("QuotaExceeded", why));
-        }
-        Ok(())
     }
 
     /// Waits until what was told to stop has ended, and says whether that is what was wanted.

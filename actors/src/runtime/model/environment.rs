@@ -64,6 +64,9 @@ pub struct Environment {
     pub status: Status,
     /// What its tenants share.
     pub isolation_model: Isolation,
+    /// How many replicas all its services may have together. `None`: nobody provisioned a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_replicas: Option<u32>,
 }
 
 /// Binds a tenant to an environment, with what it may take there.
@@ -160,6 +163,7 @@ mod tests {
             region: "north".into(),
             status,
             isolation_model: Isolation::Silo,
+            max_replicas: None,
         }
     }
 

@@ -30,8 +30,9 @@ impl RuntimeDesk {
             cpu_millis: asked.cpu_millis.or(before.and_then(|quota| quota.cpu_millis)),
         };
         let wanted = if asked.absent { Wanted::Absent } else { Wanted::Present { quota } };
-        // The status is ours to change, so no preview may hang on it.
-        let plan = Plan { environment: Environment { status: Status::Requested, ..known }, wanted };
+        // What follows from applying is ours to change, so no preview may hang on it.
+        let environment = Environment { status: Status::Requested, max_replicas: None, ..known };
+        let plan = Plan { environment, wanted };
         let Some(named) = asked.preview else {
             let preview = provisioner.preview(&plan).await.map_err(problem)?;
             return told(&Provisioned {
@@ -46,10 +47,12 @@ impl RuntimeDesk {
         let preview = PreviewId::new(named.clone());
         let outputs = provisioner.apply(&plan, &preview).await.map_err(problem)?;
         let status = if asked.absent { Status::Decommissioned } else { Status::Provisioned };
+        let max_replicas = (!asked.absent).then_some(quota.replicas);
         let (space, name) = (Space::Of(granted.owner), place::environment(&id));
         store::change(&*self.store, &space, &name, |there: Option<&Environment>| {
             let there = there?;
-            (there.status != status).then(|| Environment { status, ..there.clone() })
+            let next = Environment { status, max_replicas, ..there.clone() };
+            (*there != next).then_some(next)
         })
         .await
         .map_err(kept)?;

@@ -13,10 +13,10 @@ use protocol::command::Routed;
 use protocol::runtime::{
     ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService, ScalingDecisions,
 };
-use protocol::{Code, Principal, Problem};
+use protocol::{Principal, Problem};
 use serde_json::json;
 
-use super::{Answer, RuntimeDesk, faulty, kept, told};
+use super::{Answer, RuntimeDesk, faulty, kept, problem, told};
 
 impl RuntimeDesk {
     pub(super) async fn apply_policy(&self, routed: &Routed, by: &Principal, asked: ApplyScalingPolicy) -> Answer {
@@ -70,7 +70,7 @@ impl RuntimeDesk {
         let ScaleService { environment, service, replicas } = asked;
         let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
         let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
-        self.room(routed, &place, &granted, replicas).await?;
+        self.tenancy.room(&granted, &place, &routed.tenant, replicas).await.map_err(problem)?;
         let observed = docket.state.replicas;
         let command = Command::Scale { to: replicas, observed };
         self.ask(routed, by, &place, &granted, &asker, command).await?;
@@ -99,29 +99,6 @@ impl RuntimeDesk {
 
     fn policies(&self) -> Kept {
         Kept::new(self.store.clone())
-    }
-
-    /// Whether the tenant may have so many replicas here (B.3).
-    async fn room(
-        &self,
-        routed: &Routed,
-        place: &Place,
-        granted: &super::Granted,
-        replicas: u32,
-    ) -> Result<(), Problem> {
-        let Some(binding) = &granted.binding else { return Ok(()) };
-        let dockets = self.dockets(&routed.tenant, &granted.environment.value).await?;
-        let others = dockets.iter().filter(|docket| docket.tenant == routed.tenant);
-        let others = others.filter(|docket| docket.state.service_id != place.service);
-        let taken: u32 = others.map(|docket| docket.state.replicas).sum();
-        if taken.saturating_add(replicas) > binding.max_replicas {
-            let why = format!(
-                "{} may have {} replicas in {}, and other services have {taken} of them",
-                routed.tenant, binding.max_replicas, place.environment
-            );
-            return Err(Problem::new(Code::Conflict, why).mend("ask its owner for more, or scale others down"));
-        }
-        Ok(())
     }
 }
 

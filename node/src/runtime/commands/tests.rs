@@ -312,6 +312,32 @@ async fn nobody_scales_beyond_the_quota() {
     assert!(world.ask(name::SERVICE_SCALE, five).await.is_ok());
 }
 
+/// What an environment was provisioned for holds for all its services together, its owner's too; what
+/// one has it keeps.
+#[tokio::test]
+async fn nobody_scales_beyond_what_was_provisioned() {
+    let world = World::new().await;
+    world.deployed("dev").await;
+    let provision = async |replicas: u32| {
+        let mut body = json!({ "environment": "dev", "replicas": replicas });
+        body["preview"] = world.ask(name::ENVIRONMENT_PROVISION, body.clone()).await.unwrap()["preview"].clone();
+        world.ask(name::ENVIRONMENT_PROVISION, body).await.unwrap();
+    };
+    let scale = async |replicas: u32| {
+        let to = json!({ "environment": "dev", "service": "web", "replicas": replicas });
+        world.ask(name::SERVICE_SCALE, to).await.map_err(|refused| refused.message)
+    };
+    provision(1).await;
+    let refused = scale(3).await.unwrap_err();
+    assert!(refused.contains("all services together may have 1 replicas in dev"), "{refused}");
+    assert!(scale(2).await.is_ok(), "it has two");
+    // Making the environment again says nothing of its room.
+    world.ask(name::ENVIRONMENT_CREATE, json!({ "environment": "dev" })).await.unwrap();
+    assert!(scale(3).await.is_err());
+    provision(3).await;
+    assert!(scale(3).await.is_ok());
+}
+
 /// R076: a decision is recorded, once.
 #[tokio::test]
 async fn a_decision_about_drift_is_recorded() {

@@ -105,6 +105,22 @@ async fn nothing_goes_blindly() {
     assert_eq!(stage.machine.wanted("web"), 5, "an incomplete sum is still a reason to grow");
 }
 
+/// A policy may want more than its environment has room for; then it waits for room, and says so.
+#[tokio::test(start_paused = true)]
+async fn it_grows_no_further_than_there_is_room() {
+    let (stage, scaling) = world(&policy()).await;
+    stage.room(3).await;
+    stage.machine.figure(Metric::Rps, Some((38.0, 0)));
+    next(&stage, &scaling).await;
+    let ran = next(&stage, &scaling).await;
+    assert!(ran.silent(), "{ran:?}");
+    assert!(ran.report.unwrap().why.contains("may have 3 replicas"));
+    assert_eq!(stage.machine.wanted("web"), 2);
+    stage.room(4).await;
+    next(&stage, &scaling).await;
+    assert_eq!(stage.machine.wanted("web"), 4);
+}
+
 /// While something else is under way nothing is decided; afterwards it is as if nobody had looked.
 #[tokio::test(start_paused = true)]
 async fn a_deployment_comes_first() {

@@ -24,8 +24,10 @@ use crate::runtime::arbiter::{Command, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::Asker;
 use crate::runtime::deployment::record::Record;
 use crate::runtime::environments::{Environments, Wanted};
-use crate::runtime::model::{DeploymentId, Digest, EnvironmentId, RequestKey, Revision, ServiceId, Stage as Far};
-use crate::runtime::place::Place;
+use crate::runtime::model::{
+    DeploymentId, Digest, Environment, EnvironmentId, RequestKey, Revision, ServiceId, Stage as Far,
+};
+use crate::runtime::place::{self, Place};
 use crate::runtime::ports::secrets::StoredVersions;
 use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
 use crate::runtime::store::{self, Error, MemoryStore, RuntimeStore, Space, Stored};
@@ -146,6 +148,17 @@ impl Stage {
         let wanted: Wanted = serde_json::from_value(json!({ "environment": ENVIRONMENT })).unwrap();
         Environments::new(stage.ports.store.clone()).create(&stage.tenant(), &wanted).await.unwrap();
         stage
+    }
+
+    /// Provisions the environment for so many replicas.
+    pub(crate) async fn room(&self, replicas: u32) {
+        let place = self.place("any");
+        let name = place::environment(&place.environment);
+        store::change(&*self.ports.store, &place.space(), &name, |there: Option<&Environment>| {
+            Some(Environment { max_replicas: Some(replicas), ..there?.clone() })
+        })
+        .await
+        .unwrap();
     }
 
     pub(crate) fn tenant(&self) -> Tenant {

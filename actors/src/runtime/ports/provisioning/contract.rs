@@ -20,6 +20,7 @@ pub fn absent(name: &str) -> Plan {
         region: "north".into(),
         status: Status::Requested,
         isolation_model: Isolation::Silo,
+        max_replicas: None,
     };
     Plan { environment, wanted: Wanted::Absent }
 }
