@@ -120,6 +120,9 @@ pub struct EnvironmentRow {
     pub stage: String,
     /// Whether it carries workloads.
     pub status: String,
+    /// How many replicas all its services may have together; absent: nobody provisioned a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_replicas: Option<u32>,
 }
 
 /// A service.

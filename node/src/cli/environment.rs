@@ -127,9 +127,10 @@ pub(super) async fn run(args: Environment, ctx: &Ctx) -> Ended {
             let services = client.services(&ListServices::default()).await?;
             ctx.out.answer(&services.environments, |rows, paint| {
                 let cells = rows.iter().map(|row| {
-                    vec![row.environment.clone(), row.stage.clone(), row.status.clone(), row.tenant.to_string()]
+                    let most = row.max_replicas.map_or_else(|| "any".to_owned(), |most| most.to_string());
+                    vec![row.environment.clone(), row.stage.clone(), row.status.clone(), row.tenant.to_string(), most]
                 });
-                debug::table(&["ENVIRONMENT", "STAGE", "STATUS", "OWNER"], cells.collect(), paint)
+                debug::table(&["ENVIRONMENT", "STAGE", "STATUS", "OWNER", "REPLICAS"], cells.collect(), paint)
             });
         }
     }

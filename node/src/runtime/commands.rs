@@ -394,6 +394,7 @@ fn row(environment: &Environment) -> EnvironmentRow {
         tenant: environment.tenant_id.clone(),
         stage: format!("{:?}", environment.stage).to_lowercase(),
         status: format!("{:?}", environment.status).to_lowercase(),
+        max_replicas: environment.max_replicas,
     }
 }
 

@@ -336,6 +336,8 @@ async fn nobody_scales_beyond_what_was_provisioned() {
     assert!(scale(3).await.is_err());
     provision(3).await;
     assert!(scale(3).await.is_ok());
+    let listed = world.ask(name::ENVIRONMENT_LIST, json!({})).await.unwrap();
+    assert_eq!(listed["environments"][0]["maxReplicas"], 3);
 }
 
 /// R076: a decision is recorded, once.

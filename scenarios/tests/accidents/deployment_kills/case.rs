@@ -79,8 +79,11 @@ pub fn all(victims: &[Victim]) -> Vec<Case> {
     STATES.into_iter().flat_map(of).filter(|case| case.happens()).collect()
 }
 
+/// Where among [`each_state`] those begin that come after the rollout.
+pub const GATED: usize = 4;
+
 /// Each state of the picture once.
-pub fn each_state() -> Vec<Case> {
+pub fn each_state() -> [Case; 7] {
     use Victim::{Keeper, Owner};
     [
         ("Requested", Owner, false),
@@ -92,7 +95,6 @@ pub fn each_state() -> Vec<Case> {
         ("RollingBack", Keeper, true),
     ]
     .map(|(state, victim, broken)| Case { state, victim, broken })
-    .into()
 }
 
 /// Plays it until the kill came when it should. Answers what must have been told.

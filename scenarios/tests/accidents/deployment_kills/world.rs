@@ -305,7 +305,8 @@ impl World {
             assert!(status.is_success() && text == version, "{case:?}: {status} {text:?} instead of {version}");
         }
         let artifacts = [(1, false), (2, case.broken)].map(|(one, broken)| self.publish(&service.version(one), broken));
-        let running = artifacts.each_ref().map(|artifact| processes(artifact.trim_start_matches("sha256:")));
+        let ours = self.fleet.dir().canonicalize().unwrap();
+        let running = artifacts.each_ref().map(|artifact| processes(&ours, artifact.trim_start_matches("sha256:")));
         let mut expected = [0, 0];
         expected[number - 1] = REPLICAS;
         assert_eq!(running, expected, "{case:?}: processes of the two revisions");
@@ -342,11 +343,12 @@ impl World {
     }
 }
 
-/// How many processes were started from an artifact: they work in the directory of its digest.
-fn processes(digest: &str) -> usize {
+/// How many processes below `ours` were started from an artifact: they work in the directory of its digest.
+fn processes(ours: &std::path::Path, digest: &str) -> usize {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let inside = |dir: &std::path::Path| {
-        std::fs::read_link(dir.join("cwd")).is_ok_and(|cwd| cwd.to_string_lossy().contains(digest))
+        let cwd = std::fs::read_link(dir.join("cwd"));
+        cwd.is_ok_and(|cwd| cwd.starts_with(ours) && cwd.to_string_lossy().contains(digest))
     };
     all.filter(|entry| inside(&entry.path())).count()
 }
