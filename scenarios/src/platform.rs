@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use actors::runtime::deployment::DEFINITION;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use node::client::Client;
 use protocol::command::{RunWorker, Start};
 use protocol::runtime::{
@@ -20,7 +20,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::cluster::TestCluster;
-use crate::service::{Left, server};
+use crate::service::{Left, Seen, server};
 
 /// Long enough for a machine that has other things to do.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -29,6 +29,43 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 pub const DEV: &str = "dev";
 /// An environment of stage `prod`, in which a person decides.
 pub const LIVE: &str = "live";
+
+/// The share of requests that a [`canary`] may see first, in percent.
+pub const FIRST_SHARE: usize = 10;
+
+/// A canary: its first share, then half of the traffic, each watched until a second of it says something.
+pub fn canary() -> Value {
+    let analysis = json!({ "type": "analysis", "analysis": {
+        "intervalMs": 1_000, "requestsMin": 1, "count": 100, "consecutiveSuccessLimit": 1, "inconclusiveLimit": 99,
+        "success": [{ "figure": "failurePercent", "is": "atMost", "bound": 1.0 }],
+    }});
+    json!({ "name": "Canary", "scaleDownDelayMs": 500, "steps": [
+        { "type": "weight", "percent": FIRST_SHARE }, analysis, { "type": "weight", "percent": 50 }, analysis,
+    ]})
+}
+
+/// A canary that takes its time, so that something can happen meanwhile.
+pub fn slow_canary() -> Value {
+    json!({ "name": "Canary", "scaleDownDelayMs": 200, "steps": [
+        { "type": "weight", "percent": 20 }, { "type": "pause", "durationMs": 3_000 },
+    ]})
+}
+
+/// Nobody was refused.
+pub fn none_failed(seen: &[Seen], when: &str) {
+    let failed: Vec<_> = seen.iter().filter(|one| one.is_err()).collect();
+    assert!(failed.is_empty(), "{} of {} requests failed {when}: {:?}", failed.len(), seen.len(), failed[0]);
+    assert!(!seen.is_empty(), "nobody asked {when}");
+}
+
+/// Somebody saw that the canary is broken, and from the first request that it got to the last it got no
+/// more than its first share (F33).
+pub fn only_its_share_failed(seen: &[Seen]) {
+    let bad: Vec<usize> = (0..seen.len()).filter(|n| seen[*n].is_err()).collect();
+    let (first, last) = (*bad.first().expect("somebody has to see that it is broken"), bad[bad.len() - 1]);
+    let within = last - first + 1;
+    assert!(bad.len() <= within * FIRST_SHARE / 100 + 1, "{} of {within} requests failed", bad.len());
+}
 
 /// The cluster, the repository, and whoever asks for things.
 pub struct Platform {
@@ -199,7 +236,9 @@ impl Platform {
     /// How a deployment ended.
     pub async fn end(&self, key: &SagaKey) -> anyhow::Result<SagaView> {
         let view = self.client.wait(key, PATIENCE).await?;
-        ensure!(view.status.is_final(), "{key} goes on: {view:#?}");
+        if !view.status.is_final() {
+            bail!("{key} goes on: {view:#?}\n{:#?}", self.client.services(&ListServices::default()).await);
+        }
         Ok(view)
     }
 

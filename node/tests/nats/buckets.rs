@@ -73,7 +73,7 @@ async fn a_removed_snapshot_stays_removed() {
 
 #[tokio::test]
 async fn many_snapshots_are_read_at_once() {
-    const COUNT: usize = 5_000;
+    const COUNT: usize = 20_000;
     let One { bus, server: _server, dir: _dir } = one().await;
     let snapshots = KvSnapshots::open(&bus, Replicas::One).await.unwrap();
     // Two shards; only one is asked for.

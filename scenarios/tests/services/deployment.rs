@@ -7,22 +7,13 @@ use protocol::runtime::{ListServices, ProvisionEnvironment};
 use protocol::view::{SagaView, Status};
 use protocol::{Envelope, SagaKey, Value};
 use scenarios::cluster::until;
-use scenarios::platform::{DEV, PATIENCE, Platform};
-use scenarios::service::{Seen, Traffic, has_python};
+use scenarios::platform::{DEV, PATIENCE, Platform, canary, none_failed, only_its_share_failed, slow_canary};
+use scenarios::service::{Traffic, has_python};
 use serde_json::json;
 
 async fn deploy(platform: &Platform, version: &str, artifact: &str, change: impl FnOnce(&mut Value)) -> SagaView {
     let key = platform.begin(&format!("deploy-{version}"), input(version, artifact, change)).await.unwrap();
-    end(platform, &key).await
-}
-
-/// How it ended; what it waits for, where it does not.
-async fn end(platform: &Platform, key: &SagaKey) -> SagaView {
-    let view = platform.client.wait(key, PATIENCE).await.unwrap();
-    if !view.status.is_final() {
-        panic!("{key} goes on: {:#?}", platform.client.services(&ListServices::default()).await);
-    }
-    view
+    platform.end(&key).await.unwrap()
 }
 
 /// The types of the events of one saga, in order, up to the first of type `last`.
@@ -47,15 +38,8 @@ fn input(version: &str, artifact: &str, change: impl FnOnce(&mut Value)) -> Valu
     input
 }
 
-/// A tenth, then half of the traffic, each watched until a second of it says something.
-fn canary(input: &mut Value) {
-    let analysis = json!({ "type": "analysis", "analysis": {
-        "intervalMs": 1_000, "requestsMin": 1, "count": 100, "consecutiveSuccessLimit": 1, "inconclusiveLimit": 99,
-        "success": [{ "figure": "failurePercent", "is": "atMost", "bound": 1.0 }],
-    }});
-    input["strategy"] = json!({ "name": "Canary", "scaleDownDelayMs": 500, "steps": [
-        { "type": "weight", "percent": 10 }, analysis, { "type": "weight", "percent": 50 }, analysis,
-    ]});
+fn as_canary(input: &mut Value) {
+    input["strategy"] = canary();
 }
 
 fn ended(view: &SagaView) -> (Status, &str) {
@@ -112,11 +96,10 @@ async fn a_first_revision_is_reachable_once_it_is_well(platform: &Platform) -> S
 
 async fn a_canary_takes_over_without_a_failed_request(platform: &Platform, url: &str) {
     let traffic = Traffic::begin(url);
-    let view = deploy(platform, "v2", &platform.release("v2", false), canary).await;
+    let view = deploy(platform, "v2", &platform.release("v2", false), as_canary).await;
     let seen = traffic.end().await;
     assert_eq!(ended(&view), (Status::Succeeded, "Completed"), "{view:#?}");
-    let failed: Vec<&Seen> = seen.iter().filter(|one| one.is_err()).collect();
-    assert!(failed.is_empty(), "{} of {} requests failed: {:?}", failed.len(), seen.len(), &failed[..1]);
+    none_failed(&seen, "while v2 came");
     let of = |version: &str| seen.iter().filter(|one| one.as_deref() == Ok(version)).count();
     assert!(of("v1") > 0 && of("v2") > 0, "both were asked");
     assert_eq!(seen.last().unwrap().as_deref(), Ok("v2"));
@@ -125,15 +108,10 @@ async fn a_canary_takes_over_without_a_failed_request(platform: &Platform, url: 
 async fn a_broken_canary_is_taken_back_and_stays_away(platform: &Platform, url: &str) {
     let broken = platform.release("v3", true);
     let traffic = Traffic::begin(url);
-    let view = deploy(platform, "v3", &broken, canary).await;
+    let view = deploy(platform, "v3", &broken, as_canary).await;
     let seen = traffic.end().await;
     assert_eq!(ended(&view), (Status::Failed, "RolledBack"), "{view:#?}");
-    // F33: from the first request that it got to the last, it got no more than its tenth.
-    let bad: Vec<usize> = (0..seen.len()).filter(|n| seen[*n].is_err()).collect();
-    assert!(!bad.is_empty(), "somebody has to see that it is broken");
-    let (first, last) = (bad[0], bad[bad.len() - 1]);
-    let within = last - first + 1;
-    assert!(bad.len() <= within / 10 + 1, "{} of {within} requests failed", bad.len());
+    only_its_share_failed(&seen);
     assert_eq!(seen.last().unwrap().as_deref(), Ok("v2"), "all traffic went back");
     let events = events(platform, "deploy-v3", "RuntimeDeploymentRolledBack").await;
     let told = types(&events);
@@ -178,16 +156,12 @@ async fn nobody_takes_more_than_was_provisioned(platform: &Platform) {
 
 async fn a_node_that_dies_on_the_way_changes_nothing(platform: &mut Platform, url: &str) {
     let good = platform.release("v4", false);
-    let slowly = |input: &mut Value| {
-        input["strategy"] = json!({ "name": "Canary", "scaleDownDelayMs": 200, "steps": [
-            { "type": "weight", "percent": 20 }, { "type": "pause", "durationMs": 3_000 },
-        ]});
-    };
+    let slowly = |input: &mut Value| input["strategy"] = slow_canary();
     let key = platform.begin("deploy-v4", input("v4", &good, slowly)).await.unwrap();
     let (client, gating) = (platform.client.clone(), key.clone());
     until(PATIENCE, "it is gated", || async { client.describe(&gating).await.unwrap().state == "HealthGating" }).await;
     platform.restart_keeper().await.unwrap();
-    let view = end(platform, &key).await;
+    let view = platform.end(&key).await.unwrap();
     assert_eq!(ended(&view), (Status::Succeeded, "Completed"), "{view:#?}");
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v4");
     let services = platform.client.services(&ListServices::default()).await.unwrap();
@@ -198,7 +172,7 @@ async fn a_node_that_dies_on_the_way_changes_nothing(platform: &mut Platform, ur
 async fn the_last_good_revision_comes_back(platform: &Platform, url: &str) {
     let back = json!({ "environment": DEV, "service": "web", "kind": "restore", "why": "it is slow" });
     let key = platform.begin("rollback", back).await.unwrap();
-    let view = end(platform, &key).await;
+    let view = platform.end(&key).await.unwrap();
     assert_eq!(ended(&view), (Status::Succeeded, "Completed"), "{view:#?}");
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v2");
 }

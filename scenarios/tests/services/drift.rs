@@ -58,7 +58,7 @@ async fn in_production_it_waits_for_a_person(platform: &Platform, artifact: &str
     let url = platform.service(LIVE, "web").await.unwrap().endpoint_url.unwrap();
     assert_eq!(said(&url, "/of/COLOUR").await.as_deref(), Some("pink"), "nobody approved it");
     let findings = platform.drift(LIVE).await.unwrap();
-    assert_eq!((findings.len(), findings[0].state.as_str()), (1, "open"), "F43: seen often, one finding");
+    assert_eq!((findings.len(), findings[0].state.as_str()), (1, "open"), "F43: seen often, one finding: {findings:?}");
     let of = OfFinding { environment: LIVE.into(), finding: findings[0].finding.clone() };
     platform.client.approve_drift(&of).await.unwrap();
     platform.until_it_says("drift", (LIVE, "web"), "/of/COLOUR", "red").await;

@@ -10,13 +10,13 @@ use protocol::view::Status;
 use protocol::{SagaKey, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use scenarios::cluster::until;
-use scenarios::platform::{DEV, LIVE, PATIENCE, Platform, said};
-use scenarios::service::{Seen, Traffic, has_python};
+use scenarios::platform::{
+    DEV, LIVE, PATIENCE, Platform, canary, none_failed, only_its_share_failed, said, slow_canary,
+};
+use scenarios::service::{Traffic, has_python};
 use serde_json::json;
 
 const WEB: (&str, &str) = (DEV, "web");
-/// The share of requests that a canary may see first, in percent.
-const FIRST_SHARE: usize = 10;
 /// Between the requests of one patient client: less than one replica is meant for.
 const CALM: Duration = Duration::from_millis(100);
 
@@ -40,17 +40,6 @@ async fn a_service_lives_through_everything() {
     traffic.end().await;
 }
 
-/// A canary: a tenth, then half, each watched until a second of it says something.
-fn canary() -> Value {
-    let analysis = json!({ "type": "analysis", "analysis": {
-        "intervalMs": 1_000, "requestsMin": 1, "count": 100, "consecutiveSuccessLimit": 1, "inconclusiveLimit": 99,
-        "success": [{ "figure": "failurePercent", "is": "atMost", "bound": 1.0 }],
-    }});
-    json!({ "name": "Canary", "scaleDownDelayMs": 500, "steps": [
-        { "type": "weight", "percent": FIRST_SHARE }, analysis, { "type": "weight", "percent": 50 }, analysis,
-    ]})
-}
-
 /// What the file says of a version: it is to be well at `/health`, and comes as a canary.
 fn file(artifact: &str, version: &str, configuration: u64) -> Value {
     json!({
@@ -58,12 +47,6 @@ fn file(artifact: &str, version: &str, configuration: u64) -> Value {
         "configuration": { "configurationId": "web", "version": configuration },
         "probes": [{ "kind": "readiness", "probe": { "type": "http", "port": 80, "path": "/health" } }],
     })
-}
-
-fn none_failed(seen: &[Seen], when: &str) {
-    let failed: Vec<_> = seen.iter().filter(|one| one.is_err()).collect();
-    assert!(failed.is_empty(), "{} of {} requests failed {when}: {:?}", failed.len(), seen.len(), failed[0]);
-    assert!(!seen.is_empty(), "nobody asked {when}");
 }
 
 async fn the_first_version_is_brought(platform: &Platform) -> String {
@@ -94,12 +77,7 @@ async fn a_broken_canary_goes_by_itself_and_stays_away(platform: &Platform, traf
         row.under_way.is_none() && !row.held.is_empty()
     })
     .await;
-    let seen = traffic.look();
-    let bad: Vec<usize> = (0..seen.len()).filter(|n| seen[*n].is_err()).collect();
-    let (first, last) = (*bad.first().expect("somebody has to see that it is broken"), bad[bad.len() - 1]);
-    let within = last - first + 1;
-    // From the first request that it got to the last, it got no more than the stated share.
-    assert!(bad.len() <= within * FIRST_SHARE / 100 + 1, "{} of {within} requests failed", bad.len());
+    only_its_share_failed(&traffic.look());
     // Git still asks for it.
     let image = |row: Option<protocol::runtime::ServiceRow>| row.and_then(|row| row.version);
     for _ in 0..3 {
@@ -196,12 +174,9 @@ async fn a_secret_is_rotated(platform: &Platform) {
 
 /// In the middle of a canary. Its gateway is gone for a moment; the end is the same.
 async fn the_keeper_of_the_processes_dies(platform: &mut Platform, url: &str) {
-    let strategy = json!({ "name": "Canary", "scaleDownDelayMs": 200, "steps": [
-        { "type": "weight", "percent": 20 }, { "type": "pause", "durationMs": 3_000 },
-    ]});
     let input = json!({
         "environment": DEV, "service": "web", "artifact": platform.release("v4", false), "version": "v4",
-        "strategy": strategy, "probe": { "path": "/health", "timeoutMs": 8_000 },
+        "strategy": slow_canary(), "probe": { "path": "/health", "timeoutMs": 8_000 },
     });
     let key: SagaKey = platform.begin("deploy-v4", input).await.unwrap();
     until(PATIENCE, "it is gated", || async {

@@ -80,21 +80,21 @@ impl Worker for ConfigurationSync {
                     .map_err(|fault| Failure::permanent("naming the service of a configuration", fault))?,
             };
             let user = self.desk.service(&home).await?;
-            let users: Vec<&Service> = user.iter().collect();
-            for user in &users {
+            let users = user.as_slice();
+            for user in users {
                 if let Carried::Done { outcome, .. } = self.desk.carry(run, user, &[Doing::Configuring]).await? {
                     did.push(format!("{} of {}: {}", sync.newest, user.place, ended(&outcome)));
                 }
             }
             for round in 0..2 {
-                let seen = self.users(&users).await?;
+                let seen = self.users(users).await?;
                 let (next, thought) = configuration::look(sync, &seen, run.now())
                     .map_err(|fault| Failure::permanent("thinking about a configuration", fault))?;
                 if let Some(at) = thought.look_at {
                     why.push(format!("{} may not be the last one, waits until {at}", sync.newest));
                 }
                 if let Some(at) = &thought.synced {
-                    self.say_synced(run, at, &sync.digest, &users).await?;
+                    self.say_synced(run, at, &sync.digest, users).await?;
                     store::change(&*self.desk.ports.store, &space, name, |there: Option<&Sync>| {
                         // A newer one may have come meanwhile.
                         there.filter(|there| *there == sync).map(|_| next.clone())
@@ -135,7 +135,7 @@ struct Asked {
 }
 
 impl ConfigurationSync {
-    async fn users(&self, users: &[&Service]) -> Result<Vec<User>, Failure> {
+    async fn users(&self, users: &[Service]) -> Result<Vec<User>, Failure> {
         let mut seen = Vec::new();
         for user in users {
             let Some(now) = self.desk.again(user).await? else { continue };
@@ -225,7 +225,7 @@ impl ConfigurationSync {
         run: &Run,
         at: &ConfigurationRef,
         digest: &Digest,
-        users: &[&Service],
+        users: &[Service],
     ) -> Result<(), Failure> {
         let services: Vec<_> = users.iter().map(|user| &user.place.service).collect();
         let tenant = users.first().map_or(&run.worker.tenant, |user| &user.docket.tenant);

@@ -38,10 +38,10 @@ pub mod rollout;
 mod tidy;
 
 pub use desk::{Desk, Ports};
+pub use inventory::observed_service;
 
 /// Name of the definition whose saga brings a revision, or the last good one back.
 pub const DEFINITION: &str = "runtime_deployment";
-pub use inventory::observed_service;
 
 /// The activities of the runtime platform's deployments.
 pub fn activities(ports: Ports) -> Vec<Arc<dyn Activity>> {

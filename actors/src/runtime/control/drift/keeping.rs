@@ -7,7 +7,7 @@ use supervisor::worker::Run;
 
 use super::{Done, DriftDetection, whose};
 use crate::runtime::control::seen::Seen;
-use crate::runtime::model::{DriftFinding, FindingHash, FindingState};
+use crate::runtime::model::{DriftFinding, EnvironmentId, FindingHash, FindingState};
 use crate::runtime::place;
 use crate::runtime::store::{self, Space};
 use crate::runtime::workers::drift::{Drift, DriftPolicy};
@@ -69,7 +69,7 @@ impl DriftDetection {
     pub(super) async fn mark(
         &self,
         owner: &Tenant,
-        environment: &crate::runtime::model::EnvironmentId,
+        environment: &EnvironmentId,
         hash: &FindingHash,
         state: &FindingState,
     ) -> Result<(), Failure> {
