@@ -396,8 +396,9 @@ fn services(
     ];
     if config.debug.enabled {
         let (bind, token) = (config.debug.bind, config.debug.token.clone());
-        let limits = config.http_limits();
+        let (limits, connections) = (config.http_limits(), config.debug_connections());
         services.push(Service::new("debug", move |card| {
+            let connections = connections.clone();
             let (source, token, address) = (source.clone(), token.clone(), address.clone());
             // A restart listens where it listened before.
             let bind = address.get().copied().unwrap_or(bind);
@@ -405,11 +406,11 @@ fn services(
                 // The listener stops with this service: whichever way it ends, `_alive` is dropped.
                 let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
                 let stop = async move { drop(ended.await) };
-                let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
+                let (at, served) = debug::serve(bind, token, limits, connections, source, stop).await?;
                 // The same address at every restart.
                 let _ = address.set(at);
                 card.doing(format!("http://{at}"));
-                Ok(served.await??)
+                Ok(served.await?)
             }
             .boxed()
         }));
@@ -425,19 +426,19 @@ fn serves_http(
     address: Arc<OnceLock<SocketAddr>>,
 ) -> Option<Service> {
     let bind = config.http.bind?;
-    let (file, limits) = (config.http_tokens(), config.http_door_limits());
+    let (file, limits, connections) = (config.http_tokens(), config.http_door_limits(), config.http_connections());
     Some(Service::new("http", move |card| {
         let door = http::Door::new(dispatcher.clone(), http::token::Tokens::new(&file), clock.clone(), limits);
-        let address = address.clone();
+        let (address, connections) = (address.clone(), connections.clone());
         // A restart listens where it listened before.
         let bind = address.get().copied().unwrap_or(bind);
         async move {
             // The listener stops with this service: whichever way it ends, `_alive` is dropped.
             let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
-            let (at, served) = http::serve(bind, door, async move { drop(ended.await) }).await?;
+            let (at, served) = http::serve(bind, door, connections, async move { drop(ended.await) }).await?;
             let _ = address.set(at);
             card.doing(format!("http://{at}"));
-            Ok(served.await??)
+            Ok(served.await?)
         }
         .boxed()
     }))

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::descriptors::descriptors;
+
 /// The connections of one listener.
 #[derive(Clone, Debug)]
 pub struct Crowd {
@@ -50,9 +52,15 @@ struct Seat {
 pub struct Answering(Arc<Seat>);
 
 impl Crowd {
-    /// Places for `most` connections, `per_peer` of them for one address.
+    /// Places for `most` connections, `per_peer` of them for one address. A proxy in front is one address.
     pub fn new(most: usize, per_peer: usize) -> Self {
         Self { inner: Arc::new(Inner { most, per_peer, state: Mutex::default() }) }
+    }
+
+    /// The same, but no more than one in `share` of the files that the process may have open.
+    pub fn within(most: usize, per_peer: usize, share: usize) -> Self {
+        let room = usize::try_from(descriptors()).unwrap_or(usize::MAX) / share.max(1);
+        Self::new(most.min(room.max(1)), per_peer)
     }
 
     /// A place for a connection from `peer`. If none is free, the quietest connection has to close:

@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the system lets the process have open at once. Listeners together may use half of it
-/// ([`budget`](super::budget)); the bus, the files and the processes have the rest.
+/// What the system lets the process have open at once. Listeners take a share of it each
+/// ([`Crowd::within`](super::Crowd::within)); the bus, the files and the processes have the rest.
 pub fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -39,13 +39,9 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// How long connections may take to finish what they answer when a listener stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// What one listener takes.
+/// What one connection may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Connections at once.
-    pub connections: usize,
-    /// Those of them that may come from one address. A proxy in front is one address.
-    pub per_peer: usize,
+pub struct Bounds {
     /// How long a client may take to send a head, and how long it may be silent before the next one.
     pub head_within: Duration,
     /// How long a client may take nothing of an answer that is being written.
@@ -58,15 +54,19 @@ pub struct Limits {
 
 /// Answers the requests that come to `listener` until `stop` is done, then finishes what is being
 /// answered.
-pub async fn serve<S, F, B>(listener: TcpListener, limits: Limits, answer: S, stop: impl Future<Output = ()>)
-where
+pub async fn serve<S, F, B>(
+    listener: TcpListener,
+    crowd: Crowd,
+    bounds: Bounds,
+    answer: S,
+    stop: impl Future<Output = ()>,
+) where
     S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body + Unpin + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let crowd = Crowd::new(limits.connections, limits.per_peer);
     let (stopping, stopped) = tokio::sync::watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
@@ -93,7 +93,7 @@ where
             debug!(%peer, %error, "small answers on this connection are slow");
         }
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(limits.write_within));
+        stream.set_write_timeout(Some(bounds.write_within));
         let (answer, mut stopped) = (answer.clone(), stopped.clone());
         connections.spawn(async move {
             let busy = place.clone();
@@ -106,9 +106,9 @@ where
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(limits.head_within)
-                .max_buf_size(limits.head_bytes)
-                .max_headers(limits.headers_max)
+                .header_read_timeout(bounds.head_within)
+                .max_buf_size(bounds.head_bytes)
+                .max_headers(bounds.headers_max)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             tokio::pin!(connection);
             let served = tokio::select! {

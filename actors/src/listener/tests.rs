@@ -9,17 +9,14 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+/// Shorter than anybody's patience here.
+const SHORT: Duration = Duration::from_millis(300);
+/// Longer than any story here.
+const LONG: Duration = Duration::from_secs(60);
 const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-fn limits(connections: usize, per_peer: usize) -> Limits {
-    Limits {
-        connections,
-        per_peer,
-        head_within: Duration::from_millis(300),
-        write_within: Duration::from_millis(300),
-        head_bytes: 8 << 10,
-        headers_max: 32,
-    }
+fn bounds(head_within: Duration) -> Bounds {
+    Bounds { head_within, write_within: SHORT, head_bytes: 8 << 10, headers_max: 32 }
 }
 
 struct Door {
@@ -28,8 +25,8 @@ struct Door {
     served: JoinHandle<()>,
 }
 
-/// A door whose answer is `bytes` long and comes after the request's path is asked for: `/slow` never.
-async fn door(limits: Limits, bytes: usize) -> Door {
+/// A door with so many places whose answer is `bytes` long; that of `/slow` never comes.
+async fn door(places: usize, head_within: Duration, bytes: usize) -> Door {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let at = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -39,7 +36,7 @@ async fn door(limits: Limits, bytes: usize) -> Door {
         }
         Response::new(Full::new(Bytes::from(vec![b'x'; bytes])))
     };
-    let served = tokio::spawn(serve(listener, limits, answer, async move { drop(stopped.await) }));
+    let served = tokio::spawn(serve(listener, Crowd::new(places, places), bounds(head_within), answer, async move { drop(stopped.await) }));
     Door { at, stop, served }
 }
 
@@ -62,7 +59,7 @@ async fn answers(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn a_head_that_never_ends_costs_its_connection() {
-    let door = door(limits(8, 8), 2).await;
+    let door = door(8, SHORT, 2).await;
     let mut half = connect(&door).await;
     half.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
     let silent = connect(&door).await;
@@ -75,8 +72,7 @@ async fn a_head_that_never_ends_costs_its_connection() {
 
 #[tokio::test]
 async fn connections_without_a_request_give_way_to_new_ones() {
-    let patient = Limits { head_within: Duration::from_secs(60), ..limits(4, 4) };
-    let door = door(patient, 2).await;
+    let door = door(4, LONG, 2).await;
     let mut idle = Vec::new();
     for _ in 0..40 {
         let mut half = connect(&door).await;
@@ -90,7 +86,7 @@ async fn connections_without_a_request_give_way_to_new_ones() {
 
 #[tokio::test]
 async fn a_request_that_is_being_answered_is_not_closed_for_another() {
-    let door = door(Limits { head_within: Duration::from_secs(60), ..limits(2, 2) }, 2).await;
+    let door = door(2, LONG, 2).await;
     let mut working = Vec::new();
     for _ in 0..2 {
         let mut stream = connect(&door).await;
@@ -109,7 +105,7 @@ async fn a_request_that_is_being_answered_is_not_closed_for_another() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_takes_frees_its_place() {
-    let door = door(limits(1, 1), 64 << 20).await;
+    let door = door(1, SHORT, 64 << 20).await;
     let mut lazy = connect(&door).await;
     lazy.write_all(WHOLE).await.unwrap();
     // It takes nothing of 64 MiB, so the only place comes free when the write is given up.
@@ -128,7 +124,7 @@ async fn an_answer_that_nobody_takes_frees_its_place() {
 
 #[tokio::test]
 async fn stopping_finishes_and_closes() {
-    let door = door(limits(8, 8), 2).await;
+    let door = door(8, SHORT, 2).await;
     let mut kept = connect(&door).await;
     assert!(answers(&mut kept).await);
     door.stop.send(()).unwrap();

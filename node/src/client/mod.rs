@@ -97,7 +97,13 @@ impl Client {
         let file = settings.credentials.as_ref();
         let (auth, servers) = login::from_addresses(&settings.servers);
         let auth = file.map_or(auth, |file| Auth::Credentials(file.clone()));
-        let inbox = file.and_then(|file| About::read(file).inbox).unwrap_or_else(|| INBOX.to_owned());
+        let about = file.map(|file| About::read(file)).unwrap_or_default();
+        let inbox = match (about.inbox, about.tenant) {
+            // Answers come to the inbox of whoever asks, and one user may have several principals.
+            (Some(_), Some(tenant)) if tenant == settings.tenant => subjects::inbox(&tenant, &settings.principal),
+            (Some(inbox), _) => inbox,
+            (None, _) => INBOX.to_owned(),
+        };
         let refused = |why| Error::Unauthorized { server: server.clone(), why };
         let options = login::options(&auth, &settings.tls, Some(&inbox)).await.map_err(refused)?;
         let denied = Arc::new(Denied::default());

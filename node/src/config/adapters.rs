@@ -16,6 +16,7 @@ use crate::http;
 use crate::kubernetes;
 use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
 
+use actors::listener::{Bounds, Crowd};
 use crate::service::{DefinitionLimits, ServiceLimits};
 
 use super::{ComputeKind, Config, PUBLISHED, ProvisionerKind, Streams};
@@ -36,6 +37,14 @@ pub(super) fn gateway(text: &str) -> Option<(String, SocketAddr)> {
     let (name, address) = text.split_once('=')?;
     Some((name.to_owned(), address.parse().ok()?))
 }
+
+/// The longest head of a request that is read at all, in bytes; what a door takes of it is its own
+/// setting, and is refused with a reason.
+const HEAD_BYTES: usize = 128 * 1_024;
+/// Lines in a head: browsers and proxies send some thirty.
+const HEADERS_MAX: usize = 128;
+/// The part of the files that a process may have open which one door may take.
+const DESCRIPTORS_SHARE: usize = 8;
 
 impl Config {
     /// How processes are kept; `None` where none are.
@@ -168,6 +177,7 @@ impl Config {
     pub fn service_limits(&self) -> ServiceLimits {
         ServiceLimits {
             in_flight: self.limits.commands_in_flight,
+            in_flight_per_tenant: self.limits.commands_per_tenant,
             waits: self.limits.waits_in_flight,
             waits_per_tenant: self.limits.waits_per_tenant,
             body_bytes: self.limits.body_bytes,
@@ -221,8 +231,33 @@ impl Config {
 
     /// How much the HTTP door lets in.
     pub fn http_door_limits(&self) -> http::Limits {
-        let within = Duration::from_millis(self.http.answer_within_ms);
-        http::Limits { in_flight: self.http.in_flight, body_bytes: self.limits.body_bytes, within }
+        http::Limits {
+            in_flight: self.http.in_flight,
+            in_flight_per_tenant: self.http.in_flight_per_tenant,
+            body_bytes: self.limits.body_bytes,
+            body_within: Duration::from_millis(self.http.body_within_ms),
+            within: Duration::from_millis(self.http.answer_within_ms),
+        }
+    }
+
+    /// How many connections the HTTP door takes, and what each may do.
+    pub fn http_connections(&self) -> (Crowd, Bounds) {
+        let http = &self.http;
+        let bounds = Bounds {
+            head_within: Duration::from_millis(http.head_within_ms),
+            write_within: Duration::from_millis(http.head_within_ms),
+            head_bytes: HEAD_BYTES,
+            headers_max: HEADERS_MAX,
+        };
+        (Crowd::within(http.connections, http.connections_per_peer, DESCRIPTORS_SHARE), bounds)
+    }
+
+    /// The same of the debug endpoint.
+    pub fn debug_connections(&self) -> (Crowd, Bounds) {
+        let (debug, (_, bounds)) = (&self.debug, self.http_connections());
+        let within = Duration::from_millis(debug.head_within_ms);
+        let bounds = Bounds { head_within: within, write_within: within, ..bounds };
+        (Crowd::within(debug.connections, debug.connections, DESCRIPTORS_SHARE), bounds)
     }
 
     /// On how many servers everything is kept; [`Config::check`] lets no other number through.

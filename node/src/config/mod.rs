@@ -173,6 +173,8 @@ settings! {
     pub struct Limits {
         /// Commands a node works on at once. Beyond it a command is answered "busy" at the door.
         commands_in_flight: usize = 4_096,
+        /// How many of these may be one tenant's, so that the rest find room.
+        commands_per_tenant: usize = 1_024,
         /// Commands that wait for an outcome at once (`saga.wait`, `saga.start` with `waitMs`); they
         /// cost little and do not count among the others.
         waits_in_flight: usize = 16_384,
@@ -241,6 +243,12 @@ settings! {
         uri_max_bytes: usize = 2_048,
         /// All headers of a request together, in bytes.
         header_max_bytes: usize = 16_384,
+        /// Connections at once, never more than an eighth of the files that the process may have open.
+        /// Beyond it, the connection that has asked for nothing for the longest is closed for the new one.
+        connections: usize = 256,
+        /// How long a client may take to send the head of a request, may be silent between two
+        /// requests, or take nothing of an answer, in milliseconds.
+        head_within_ms: u64 = 10_000,
         /// How long an answer may take, in milliseconds.
         answer_within_ms: u64 = 10_000,
     }
@@ -261,6 +269,18 @@ settings! {
         tokens: Option<PathBuf> = None,
         /// Requests answered at once. Beyond it a request is answered "busy".
         in_flight: usize = 256,
+        /// How many of these may be one tenant's, so that the rest find room.
+        in_flight_per_tenant: usize = 64,
+        /// Connections at once, never more than an eighth of the files that the process may have open.
+        /// Beyond it, the connection that has asked for nothing for the longest is closed for the new one.
+        connections: usize = 1_024,
+        /// Those of them that may come from one address. A proxy in front is one address.
+        connections_per_peer: usize = 1_024,
+        /// How long a client may take to send the head of a request, may be silent between two
+        /// requests, or take nothing of an answer, in milliseconds.
+        head_within_ms: u64 = 10_000,
+        /// How long a client may take to send a body, in milliseconds.
+        body_within_ms: u64 = 10_000,
         /// How long an answer may take, in milliseconds: longer than the machine of the processes may
         /// take to look.
         answer_within_ms: u64 = 30_000,
@@ -526,6 +546,7 @@ impl Config {
         );
         for (name, value) in [
             ("limits.commands_in_flight", self.limits.commands_in_flight),
+            ("limits.commands_per_tenant", self.limits.commands_per_tenant),
             ("limits.waits_in_flight", self.limits.waits_in_flight),
             ("limits.waits_per_tenant", self.limits.waits_per_tenant),
             ("limits.facts_per_saga", self.limits.facts_per_saga),
@@ -537,6 +558,13 @@ impl Config {
             ("catalog.archive_entries", self.catalog.archive_entries),
             ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
             ("http.in_flight", self.http.in_flight),
+            ("http.in_flight_per_tenant", self.http.in_flight_per_tenant),
+            ("http.connections", self.http.connections),
+            ("http.connections_per_peer", self.http.connections_per_peer),
+            ("http.head_within_ms", usize::try_from(self.http.head_within_ms).unwrap_or(usize::MAX)),
+            ("http.body_within_ms", usize::try_from(self.http.body_within_ms).unwrap_or(usize::MAX)),
+            ("debug.connections", self.debug.connections),
+            ("debug.head_within_ms", usize::try_from(self.debug.head_within_ms).unwrap_or(usize::MAX)),
             ("http.answer_within_ms", usize::try_from(self.http.answer_within_ms).unwrap_or(usize::MAX)),
             ("debug.answer_within_ms", usize::try_from(self.debug.answer_within_ms).unwrap_or(usize::MAX)),
         ] {
