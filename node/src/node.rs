@@ -100,6 +100,8 @@ impl Node {
     /// Starts a node and returns once it has joined its cluster and owns what it should own.
     pub async fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
         let id = config.node_id().context("the node's name")?;
+        let descriptors = actors::listener::raise_descriptors();
+        info!(descriptors, "files and connections that this process may have open");
         let bus = connect(config.connect_config()).await?;
         let journal_config = config.journal_config();
         let replicas = journal_config.replicas;
@@ -125,7 +127,8 @@ impl Node {
             activities.add(activity, config.limits.attempts_per_activity)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let outbox: Arc<dyn Outbox> = Arc::new(outbox);
+        let letters = Arc::new(outbox);
+        let outbox: Arc<dyn Outbox> = letters.clone();
         let deployers = config.definitions.deployers.clone();
         let bounds = config.definition_limits();
         let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
@@ -232,7 +235,7 @@ impl Node {
             door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
         });
-        let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
+        let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics, letters });
         let debug_address = Arc::new(OnceLock::new());
         let mut services = services(
             &config,
@@ -479,6 +482,7 @@ struct Source {
     queries: Arc<QueryService>,
     dispatcher: Arc<Dispatcher>,
     metrics: Arc<Metrics>,
+    letters: Arc<StreamOutbox>,
 }
 
 impl Source {
@@ -526,6 +530,7 @@ impl DebugSource for Source {
                 Body::Sagas(_) | Body::Workers(_) | Body::Nothing => {}
             }
         }
+        self.metrics.observe_letters(self.letters.letters_counted());
         self.metrics.encode()
     }
 }

@@ -36,7 +36,9 @@ async fn door(places: usize, head_within: Duration, bytes: usize) -> Door {
         }
         Response::new(Full::new(Bytes::from(vec![b'x'; bytes])))
     };
-    let served = tokio::spawn(serve(listener, Crowd::new(places, places), bounds(head_within), answer, async move { drop(stopped.await) }));
+    let served = tokio::spawn(serve(listener, Crowd::new(places, places), bounds(head_within), answer, async move {
+        drop(stopped.await)
+    }));
     Door { at, stop, served }
 }
 

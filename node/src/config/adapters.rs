@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actors::listener::{Bounds, Crowd};
 use actors::marketplace::archive;
 use actors::marketplace::targets::Targets;
 use actors::runtime::compute::process;
@@ -14,9 +15,8 @@ use supervisor::machine::expression;
 use crate::debug::HttpLimits;
 use crate::http;
 use crate::kubernetes;
-use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
+use crate::nats::{Auth, ConnectConfig, JournalConfig, LetterLimits, OutboxConfig, Replicas, Tls};
 
-use actors::listener::{Bounds, Crowd};
 use crate::service::{DefinitionLimits, ServiceLimits};
 
 use super::{ComputeKind, Config, PUBLISHED, ProvisionerKind, Streams};
@@ -170,6 +170,13 @@ impl Config {
             dead_kept: hours(self.events.dead_kept_hours),
             dedupe_window: Duration::from_millis(self.events.dedupe_window_ms),
             events_synced: self.events.synced,
+            letters: LetterLimits {
+                per_second: self.events.dead_per_second,
+                bytes_per_second: self.events.dead_bytes_per_second,
+                whole_bytes: self.events.dead_letter_bytes,
+                per_reason: self.events.dead_per_reason.into(),
+                stream_bytes: i64::try_from(self.events.dead_bytes).unwrap_or(i64::MAX),
+            },
         }
     }
 

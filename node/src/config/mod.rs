@@ -11,6 +11,7 @@ mod print;
 mod servers;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use actors::runtime::ports::desired::git;
@@ -162,6 +163,16 @@ settings! {
         /// How long the server remembers an event's id, in milliseconds; longer than any takeover,
         /// after which the last events go out again.
         dedupe_window_ms: u64 = 120_000,
+        /// Dead letters of one tenant that each node keeps in a second, over a minute; more are only counted.
+        dead_per_second: NonZeroU32 = const { NonZeroU32::new(20).unwrap() },
+        /// Bytes of them in a second, over a minute; beyond it only the head and a digest are kept.
+        dead_bytes_per_second: NonZeroU32 = const { NonZeroU32::new(65_536).unwrap() },
+        /// The largest dead letter that is kept whole, in bytes: the largest command is.
+        dead_letter_bytes: usize = 524_288,
+        /// Dead letters of one tenant and reason; beyond it the oldest go.
+        dead_per_reason: u32 = 10_000,
+        /// Bytes of all dead letters together; beyond it the oldest go.
+        dead_bytes: u64 = 4_294_967_296,
         /// Whether an event is on the disk before it counts as published. Without it one server
         /// publishes ten times as many, and a power cut can take the last moments' events.
         synced: bool = true,

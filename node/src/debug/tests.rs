@@ -5,6 +5,7 @@ use protocol::{Code, NodeId, Time};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::config::Config;
 use crate::secret::Secret;
 
 struct Story {
@@ -275,7 +276,9 @@ async fn it_is_served_on_a_socket_and_stops() {
     let (address, served) =
         serve(bind, None, HttpLimits::default(), Config::default().debug_connections(), source, async {
             drop(stopped.await);
-        }).await.unwrap();
+        })
+        .await
+        .unwrap();
     let page = reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap();
     assert!(page.contains("<title>Skald</title>"));
     stop.send(()).unwrap();

@@ -204,7 +204,9 @@ impl CommandService {
     fn read(&self, message: &Message) -> Result<Routed, Problem> {
         if let Some(reply) = message.reply.as_ref().filter(|reply| !self.may_answer(message, reply)) {
             let why = format!("the answer is wanted at {reply}, which is not the asker's inbox");
-            return Err(Problem::new(Code::Forbidden, why).mend("ask from an inbox of your own: _INBOX.TENANT.PRINCIPAL.x"));
+            return Err(
+                Problem::new(Code::Forbidden, why).mend("ask from an inbox of your own: _INBOX.TENANT.PRINCIPAL.x")
+            );
         }
         let subject = subjects::parse_command(&message.subject).ok_or_else(|| {
             Problem::new(Code::BadRequest, format!("{} is not the subject of a command", message.subject))

@@ -46,6 +46,7 @@ pub struct Metrics {
     activity_seconds: Family<Named, Histogram, fn() -> Histogram>,
     events: Counter,
     dead_letters: Family<Named, Counter>,
+    letters_counted: CountGauge,
     mailbox: Family<Kind, CountGauge>,
     actors: Family<Kind, CountGauge>,
     restarts: Family<Kind, CountGauge>,
@@ -81,6 +82,7 @@ impl Metrics {
             activity_seconds: Family::new_with_constructor(seconds),
             events: Counter::<u64, AtomicU64>::default(),
             dead_letters: Family::default(),
+            letters_counted: Gauge::default(),
             mailbox: Family::default(),
             actors: Family::default(),
             restarts: Family::default(),
@@ -105,6 +107,8 @@ impl Metrics {
         registry.register("activity_seconds", "Time of one attempt of an activity", self.activity_seconds.clone());
         registry.register("events", "Events published", self.events.clone());
         registry.register("dead_letters", "Messages that could not be understood", self.dead_letters.clone());
+        let counted = "Dead letters beyond a tenant's limits, which were not kept";
+        registry.register("dead_letters_not_kept", counted, self.letters_counted.clone());
         registry.register("mailbox_messages", "Messages waiting, by kind of actor", self.mailbox.clone());
         registry.register("actors", "Actors in memory, by kind", self.actors.clone());
         registry.register("restarts", "Restarts of actors that now live, by kind", self.restarts.clone());
@@ -142,6 +146,11 @@ impl Metrics {
     /// Something was kept as a dead letter.
     pub fn buried(&self, reason: &str) {
         self.dead_letters.get_or_create(&Named { name: reason.to_owned() }).inc();
+    }
+
+    /// Takes over how many dead letters were counted and not kept.
+    pub fn observe_letters(&self, counted: u64) {
+        self.letters_counted.set(counted.cast_signed());
     }
 
     /// Takes over what the tree says now.
