@@ -129,6 +129,7 @@ impl Ctx {
             tenant: self.tenant.clone(),
             principal: self.principal.clone(),
             timeout: self.globals.timeout,
+            readable: !self.globals.json,
         }
     }
 

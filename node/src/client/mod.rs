@@ -19,9 +19,9 @@ use async_nats::header::HeaderMap;
 use async_nats::{ConnectErrorKind, Event, ServerError};
 use protocol::codec::{CONTENT_TYPE, Format};
 use protocol::command::Refused;
-use protocol::{Principal, Problem, Tenant, subjects};
-use serde::Serialize;
+use protocol::{Principal, Problem, Tenant, Value, subjects};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
 
 pub use answers::{Deployed, Listed, Rows, RunAnswer, Source, StartAnswer, Workers};
 pub use error::Error;
@@ -29,7 +29,7 @@ pub use events::{EVENT_STREAM, EventTail, Since};
 
 use crate::nats::denied::Denied;
 use crate::nats::{About, Auth, INBOX, Tls, chain, login};
-use crate::secret;
+use crate::{secret, terminal};
 
 /// How long a call waits for its answer unless told otherwise: a takeover takes a few seconds, and
 /// a person waits no longer than this without a word.
@@ -56,6 +56,8 @@ pub struct Settings {
     pub principal: Principal,
     /// How long a call waits for its answer.
     pub timeout: Duration,
+    /// Whether answers are for a person at a terminal: what could not be seen in them is named.
+    pub readable: bool,
 }
 
 impl Settings {
@@ -68,6 +70,7 @@ impl Settings {
             tenant,
             principal,
             timeout: REQUEST_TIMEOUT,
+            readable: false,
         }
     }
 }
@@ -172,7 +175,7 @@ impl Client {
     async fn call_once<R: DeserializeOwned>(&self, command: &str, body: Vec<u8>, extra: Duration) -> Result<R, Error> {
         let subject = subjects::command(&self.settings.tenant, &self.settings.principal, command);
         let message = self.request(command, subject, body, self.settings.timeout + extra).await?;
-        read(command, message.headers.as_ref(), &message.payload)
+        read(command, message.headers.as_ref(), &message.payload, self.settings.readable)
     }
 
     /// One request and its answer, whatever it is about.
@@ -221,16 +224,24 @@ impl Client {
 }
 
 /// Reads an answer: a refusal is `{"error": {…}}`, also told by the micro service's error headers.
-fn read<R: DeserializeOwned>(what: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Result<R, Error> {
-    if let Ok(refused) = serde_json::from_slice::<Refused>(body) {
+fn read<R: DeserializeOwned>(what: &str, headers: Option<&HeaderMap>, body: &[u8], readable: bool) -> Result<R, Error> {
+    let unreadable = |why: String| Error::Unreadable { what: what.to_owned(), why };
+    let answer: Result<Value, _> = serde_json::from_slice(body).map(|mut answer| {
+        if readable {
+            terminal::readable_value(&mut answer);
+        }
+        answer
+    });
+    if let Ok(refused) = answer.as_ref().map_or_else(|_| Err(()), |it| Refused::deserialize(it).map_err(drop)) {
         return Err(Error::Refused(refused.error));
     }
     let header = |name| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
     if let Some(said) = header("Nats-Service-Error") {
         let code = header("Nats-Service-Error-Code").unwrap_or_default();
-        return Err(Error::Unreadable { what: what.to_owned(), why: format!("refused with {code}: {said}") });
+        return Err(unreadable(format!("refused with {code}: {said}")));
     }
-    serde_json::from_slice(body).map_err(|error| Error::Unreadable { what: what.to_owned(), why: error.to_string() })
+    let answer = answer.map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_value(answer).map_err(|error| unreadable(error.to_string()))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn a_refusal_is_read_as_what_the_node_said() {
 #[test]
 fn an_output_that_has_an_error_field_is_no_refusal() {
     let body = br#"{"status":"failed","state":"Failed","error":"LicenseDenied"}"#;
-    let answer: StartAnswer = read("saga.start", None, body).unwrap();
+    let answer: StartAnswer = read("saga.start", None, body, false).unwrap();
     assert!(matches!(answer, StartAnswer::Outcome(outcome) if outcome.status == Status::Failed));
 }
 

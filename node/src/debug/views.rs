@@ -9,6 +9,7 @@ use protocol::query::{Answer, Body};
 use protocol::view::{History, Outcome, SagaRow, SagaView};
 
 use super::Paint;
+use crate::terminal::cell;
 
 /// A table without lines, as wide as its content; `None` for the width means no wrapping.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
@@ -16,7 +17,7 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|title| paint.dim(title)));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|text| cell(text)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

@@ -4,6 +4,7 @@
 mod allowed;
 mod audit;
 mod certificates;
+mod doors;
 mod logins;
 mod refused;
 mod replay;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Event, ServerError};
 use node::client::{Client, Settings};
+use node::config::Config;
 use node::nats::{About, seed_of};
 use node::node::{Node, Parts};
 use node::server::Server;
@@ -71,8 +73,14 @@ impl House {
     }
 
     async fn node(&self, number: usize, more: &[&str]) -> anyhow::Result<Node> {
+        self.node_with(number, more, |_| {}).await
+    }
+
+    /// A node with other settings.
+    async fn node_with(&self, number: usize, more: &[&str], adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Node> {
         let mut config = config(self.dir.path(), &self.server, number)?;
         config.credentials = Some(self.file("node"));
+        adjust(&mut config);
         let sources = definitions::ALL.iter().chain(more).enumerate();
         let ledger = Ledger::open(&self.dir.path().join("ledger"))?;
         let parts = Parts {
