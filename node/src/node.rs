@@ -41,7 +41,8 @@ use crate::nats::{
 use crate::runtime::keeper::FarKeeper;
 use crate::runtime::{Local as OnDisk, OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
 use crate::service::{
-    CommandService, DefinitionLibrary, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers, serve_peers,
+    CommandService, DefinitionLibrary, DefinitionLimits, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers,
+    serve_peers,
 };
 use crate::telemetry::{Metrics, Observed};
 
@@ -130,7 +131,7 @@ impl Node {
         let letters = Arc::new(outbox);
         let outbox: Arc<dyn Outbox> = letters.clone();
         let deployers = config.definitions.deployers.clone();
-        let bounds = config.definition_limits();
+        let bounds = fitting(config.definition_limits(), frame_max_bytes);
         let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
         let by = Deployer { by: format!("node {id}"), at: clock.now() };
         for (file, source) in parts.definitions {
@@ -340,6 +341,16 @@ impl Node {
         self.root.stop();
         Ok(())
     }
+}
+
+/// The limits of definitions on a bus whose messages take `message_bytes`.
+fn fitting(mut bounds: DefinitionLimits, message_bytes: usize) -> DefinitionLimits {
+    let run = &mut bounds.run;
+    run.message_bytes = message_bytes;
+    // Both are written as one message, of which they are the most by estimate.
+    run.record_bytes = run.record_bytes.min(message_bytes / 4 * 3);
+    run.execution_bytes = run.execution_bytes.min(message_bytes / 4 * 3);
+    bounds
 }
 
 fn limits(config: &Config, frame_max_bytes: usize) -> Limits {

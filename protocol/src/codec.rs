@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::text::shortened;
 use crate::{Code, Problem};
 
 /// First byte of everything Skald stores in MessagePack with field names.
@@ -103,15 +104,6 @@ impl Format {
     }
 }
 
-/// `text`, or its first `max` bytes when it is longer.
-pub fn shortened(text: &str, max: usize) -> &str {
-    match text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= max).last() {
-        Some(end) if text.len() > max => &text[..end],
-        Some(_) => text,
-        None => "",
-    }
-}
-
 /// How deep a JSON text nests, without building it.
 fn json_depth(body: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
@@ -154,21 +146,35 @@ pub fn store<T: Serialize>(what: &T) -> Vec<u8> {
     bytes
 }
 
+/// Counts what is written, and keeps none of it.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many bytes [`Format::write`] would write as JSON, escapes included, without keeping them.
+///
+/// # Panics
+/// Never for our own types: they have string keys only.
+pub fn json_len<T: Serialize>(what: &T) -> usize {
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, what).expect("our types are writable as JSON");
+    count.0
+}
+
 /// How many bytes [`store`] would write, without keeping them.
 ///
 /// # Panics
 /// Never for our own types.
 pub fn stored_len<T: Serialize>(what: &T) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let mut count = Count(1);
     let mut writer = rmp_serde::Serializer::new(&mut count).with_struct_map();
     what.serialize(&mut writer).expect("our types are writable as MessagePack");
@@ -234,12 +240,18 @@ mod tests {
         let body = format!("{{\"{}\": 1}}", "é".repeat(5_000));
         let error = Format::Json.read::<crate::command::Of>(body.as_bytes()).unwrap_err();
         assert!(error.message.len() < 500, "{}", error.message.len());
-        assert_eq!((shortened("é", 1), shortened("aé", 3), shortened("", 0)), ("", "aé", ""));
     }
 
     #[test]
     fn brackets_inside_text_are_not_depth() {
         assert_eq!(json_depth(br#"{"a":"[[[\"[[["}"#), 1);
+    }
+
+    #[test]
+    fn lengths_are_those_of_what_is_written() {
+        let value = serde_json::json!({ "text": "\u{1}\"\n…", "list": [1.5e300, -7, null], "empty": {} });
+        assert_eq!(json_len(&value), Format::Json.write(&value).len());
+        assert_eq!(stored_len(&value), store(&value).len());
     }
 
     #[test]

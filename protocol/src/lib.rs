@@ -12,6 +12,7 @@ pub mod ids;
 pub mod query;
 pub mod runtime;
 pub mod subjects;
+pub mod text;
 pub mod time;
 pub mod view;
 pub mod worker;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use protocol::text::shortened;
 use pubgrub::{DefaultStringReporter, DerivationTree, External, Reporter};
 use semver::{Version, VersionReq};
 
@@ -49,12 +50,13 @@ pub fn explain(
         }
     }
     if findings.is_empty() {
-        let mut text = DefaultStringReporter::report(tree);
-        let end = (0..=DERIVATION_MAX_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-        findings.push(blocking("conflict", None, text));
+        let text = DefaultStringReporter::report(tree);
+        findings.push(blocking("conflict", None, shortened(&text, DERIVATION_MAX_BYTES).into_owned()));
     }
-    findings.truncate(FINDINGS_MAX);
+    if findings.len() > FINDINGS_MAX {
+        let more = findings.split_off(FINDINGS_MAX - 1).len();
+        findings.push(blocking("conflict", None, format!("{more} more conflicts are not listed; mend these first")));
+    }
     Ok(findings)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::codec::shortened;
+use protocol::text::shortened;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -19,7 +19,7 @@ pub struct BadManifest(pub String);
 const WHY_MAX_BYTES: usize = 1_024;
 
 fn bad(why: impl AsRef<str>) -> BadManifest {
-    BadManifest(shortened(why.as_ref(), WHY_MAX_BYTES).to_owned())
+    BadManifest(shortened(why.as_ref(), WHY_MAX_BYTES).into_owned())
 }
 
 /// When a dependency is needed.

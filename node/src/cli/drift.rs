@@ -6,6 +6,9 @@ use crate::debug;
 use super::context::Ctx;
 use super::{Ended, Ending};
 
+/// Most letters of a value in the table; `--json` has all of them.
+const SHOWN_MAX_CHARS: usize = 24;
+
 /// Shows what differs from what is wanted, and takes your decision about it
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -174,7 +177,10 @@ fn short(row: &DriftRow) -> String {
 
 fn row(row: &DriftRow) -> Vec<String> {
     let what = [row.kind.as_str(), row.field.as_str()].join(" ");
-    let cut = |text: &str| text.chars().take(24).collect::<String>();
+    let cut = |text: &str| match text.char_indices().nth(SHOWN_MAX_CHARS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    };
     let again = if row.opened > 1 { format!(", opened {} times", row.opened) } else { String::new() };
     vec![
         short(row),

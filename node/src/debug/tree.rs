@@ -89,7 +89,7 @@ fn about(actor: &ActorView, paint: Paint) -> String {
     }
     if let Some(failure) = &actor.last_failure {
         let line = failure.lines().next().unwrap_or_default();
-        let short: String = line.chars().take(FAILURE_MAX).collect();
+        let short = protocol::text::shortened(line, FAILURE_MAX);
         parts.push(paint.bad(&format!("last failure: {short}")));
     }
     parts.join(" · ")

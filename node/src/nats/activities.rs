@@ -7,6 +7,7 @@ use async_nats::client::{Request, RequestErrorKind};
 use async_trait::async_trait;
 use protocol::activity as header;
 use protocol::codec::{BODY_MAX_BYTES, CONTENT_TYPE, Format};
+use protocol::text::{identity, shortened};
 use protocol::{Problem, Tenant, Time, Value, envelope, subjects};
 use supervisor::activity::{Attempt, Failure};
 use supervisor::ports::{RemoteActivities, RemoteAnswer};
@@ -23,13 +24,6 @@ const TIMEOUT: &str = "States.Timeout";
 /// How long an attempt without a deadline waits. Work that takes longer answers `accepted` and
 /// finishes by token.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// The longest header value sent.
-const HEADER_MAX_BYTES: usize = 1_024;
-/// The longest error name taken from an answer: Retry and Catch match it, a person reads it.
-pub const ERROR_NAME_MAX_BYTES: usize = 256;
-/// The longest cause taken from an answer: it stands in the record of every failed attempt, and the
-/// bus carries headers of a megabyte.
-pub const CAUSE_MAX_BYTES: usize = 16 * 1024;
 /// How NATS micro services say that they failed, for workers built with a service library.
 const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// Its code, in the manner of HTTP: 400 to 499 will not pass by itself.
@@ -105,7 +99,7 @@ fn now() -> Time {
 
 fn headers(attempt: &Attempt) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let mut put = |name: &'static str, value: &str| headers.insert(name, one_line(value, HEADER_MAX_BYTES));
+    let mut put = |name: &'static str, value: &str| headers.insert(name, one_line(value));
     put(CONTENT_TYPE, Format::Json.content_type());
     put(header::KEY, &attempt.key);
     put(header::ATTEMPT, &attempt.number.to_string());
@@ -139,7 +133,7 @@ pub fn read_answer(
     if let Some(cause) = said(SERVICE_ERROR).filter(|_| said(header::STATUS).is_none()) {
         let permanent = said(SERVICE_ERROR_CODE).is_some_and(|code| code.starts_with('4') && code.len() == 3);
         let name = if permanent { header::PERMANENT } else { header::TRANSIENT };
-        return Err(failure(name, bounded(cause, CAUSE_MAX_BYTES), permanent));
+        return Err(failure(name, bounded(&cause), permanent));
     }
     match said(header::STATUS).as_deref() {
         None | Some("ok") => {
@@ -148,7 +142,7 @@ pub fn read_answer(
             let read = format.and_then(|format| format.read_within::<Value>(body, max_bytes));
             let bad = |error: Problem| {
                 let cause = format!("{activity} answered what cannot be read: {error}");
-                failure(BAD_ANSWER, bounded(cause, CAUSE_MAX_BYTES), false)
+                failure(BAD_ANSWER, bounded(&cause), false)
             };
             read.map(RemoteAnswer::Done).map_err(bad)
         }
@@ -157,24 +151,24 @@ pub fn read_answer(
             let permanent = said(header::KIND).as_deref() == Some("permanent");
             let name = if permanent { header::PERMANENT } else { header::TRANSIENT };
             let cause = said(header::CAUSE).unwrap_or_else(|| format!("{activity} did not say why it failed"));
-            let given = said(header::ERROR).map(|given| one_line(given.trim(), ERROR_NAME_MAX_BYTES));
+            // Retry and Catch match the whole of it, so it is kept or stands for itself by a digest.
+            let given = said(header::ERROR).map(|given| one_line(given.trim()));
             let error = given.filter(|given| !given.is_empty());
-            Err(failure(error.as_deref().unwrap_or(name), bounded(cause, CAUSE_MAX_BYTES), permanent))
+            let error = identity(error.as_deref().unwrap_or(name), header::ERROR_MAX_BYTES);
+            Err(failure(&error, bounded(&cause), permanent))
         }
         Some(other) => Err(failure(
             BAD_ANSWER,
-            bounded(format!("{activity} answered with the unknown {} {other:?}", header::STATUS), CAUSE_MAX_BYTES),
+            bounded(&format!("{activity} answered with the unknown {} {other:?}", header::STATUS)),
             false,
         )),
     }
 }
 
-/// `text`, cut to `max` bytes.
-fn bounded(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        text.truncate((0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-    }
-    text
+/// A cause as it is kept: it stands in the record of every failed attempt, and the bus carries
+/// headers of a megabyte.
+fn bounded(cause: &str) -> String {
+    shortened(cause, header::CAUSE_MAX_BYTES).into_owned()
 }
 
 #[cfg(test)]
@@ -188,7 +182,8 @@ mod tests {
         headers.insert(header::ERROR, "E".repeat(70_000));
         headers.insert(header::CAUSE, "\u{e9}".repeat(90_000));
         let failure = read_answer("a", Some(&headers), b"", BODY_MAX_BYTES).unwrap_err();
-        assert_eq!((failure.error.len(), failure.cause.len()), (ERROR_NAME_MAX_BYTES, CAUSE_MAX_BYTES));
+        assert_eq!(failure.error, identity(&"E".repeat(70_000), header::ERROR_MAX_BYTES), "it is still told apart");
+        assert!(failure.cause.len() <= header::CAUSE_MAX_BYTES && failure.cause.ends_with("(180000 bytes in all)"));
         headers.insert(header::ERROR, " ");
         let failure = read_answer("a", Some(&headers), b"", BODY_MAX_BYTES).unwrap_err();
         assert_eq!(failure.error, header::TRANSIENT, "a failure has a name");

@@ -90,8 +90,8 @@ impl KvDefinitions {
             }
             let version = latest.map_or(0, |it| it.version) + 1;
             let mut headers = HeaderMap::new();
-            headers.insert(DIGEST, one_line(digest, 128));
-            headers.insert(BY, one_line(&by.by, 256));
+            headers.insert(DIGEST, one_line(digest));
+            headers.insert(BY, one_line(&by.by));
             headers.insert(AT, by.at.to_string());
             let how = Write { expected: Some(0), headers, ..Write::default() };
             match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {

@@ -25,8 +25,6 @@ const FRAME: &str = "Skald-Frame";
 /// How long one look at the last frame may take. It is free to repeat, and one that meets a stream
 /// without a leader is never answered: waiting long for it only adds to the election.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
-/// The longest id: node, epoch and counter take less than half of it.
-const FRAME_ID_MAX_BYTES: usize = 256;
 
 /// [`Journal`] on JetStream.
 ///
@@ -77,7 +75,7 @@ impl Journal for JetStreamJournal {
     ) -> Result<Position, AppendError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
-        headers.insert(FRAME, one_line(id, FRAME_ID_MAX_BYTES));
+        headers.insert(FRAME, one_line(id));
         match publish(&self.bus, subjects::journal(shard), headers, frame, self.append_within).await {
             Ok(ack) => Ok(ack.sequence),
             Err(Fault::WrongLast) => {
@@ -149,5 +147,5 @@ impl Journal for JetStreamJournal {
 }
 
 fn is(headers: &HeaderMap, id: &str) -> bool {
-    headers.get(FRAME).is_some_and(|it| it.as_str() == one_line(id, FRAME_ID_MAX_BYTES))
+    headers.get(FRAME).is_some_and(|it| it.as_str() == one_line(id))
 }

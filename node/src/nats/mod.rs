@@ -33,7 +33,7 @@ mod workers;
 pub const BUCKETS: [&str; 5] =
     [cluster::BUCKET, snapshots::BUCKET, definitions::BUCKET, runtime_store::BUCKET, workers::BUCKET];
 
-pub use activities::{BusActivities, CAUSE_MAX_BYTES, ERROR_NAME_MAX_BYTES, NO_WORKER, read_answer};
+pub use activities::{BusActivities, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
 pub(crate) use connect::chain;
 pub use connect::{Bus, ConnectConfig, ConnectError, connect};

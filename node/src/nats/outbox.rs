@@ -9,6 +9,7 @@ use async_nats::jetstream::stream::{Config, PersistenceMode};
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::codec::{CONTENT_TYPE, Format};
+use protocol::text::{identity, shortened};
 use protocol::{Envelope, subjects};
 use supervisor::ports::{Outbox, Unavailable};
 
@@ -32,6 +33,9 @@ pub const BYTES: &str = "Skald-Bytes";
 pub const DIGEST: &str = "Skald-Digest";
 /// The longest reason for a person, in bytes: a header is read by eye.
 const WHY_MAX_BYTES: usize = 1_024;
+/// The longest header that names something, in bytes: longer ones end with a digest of the whole, which
+/// stands in the body.
+const NAMED_MAX_BYTES: usize = 1_024;
 /// How long events are kept for consumers that were away: two weeks of holidays.
 const EVENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long dead letters are kept: as long as the journal that explains them.
@@ -123,7 +127,7 @@ impl Outbox for StreamOutbox {
     async fn publish(&self, event: &Envelope) -> Result<(), Unavailable> {
         let mut headers = HeaderMap::new();
         for (name, value) in event.headers() {
-            headers.insert(name, one_line(&value, WHY_MAX_BYTES));
+            headers.insert(name, one_line(&identity(&value, NAMED_MAX_BYTES)));
         }
         headers.insert(NATS_MESSAGE_ID, event.event_id.as_str());
         headers.insert(CONTENT_TYPE, Format::Json.content_type());
@@ -133,8 +137,8 @@ impl Outbox for StreamOutbox {
 
     async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable> {
         let mut headers = HeaderMap::new();
-        headers.insert(REASON, one_line(reason, WHY_MAX_BYTES));
-        headers.insert(WHY, one_line(why, WHY_MAX_BYTES));
+        headers.insert(REASON, one_line(&identity(reason, NAMED_MAX_BYTES)));
+        headers.insert(WHY, one_line(&shortened(why, WHY_MAX_BYTES)));
         let body = match self.letters.admit(tenant, whole) {
             Kept::Whole(whole) => whole,
             Kept::Head { head, bytes, sha256 } => {

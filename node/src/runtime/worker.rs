@@ -14,6 +14,7 @@ use protocol::activity as header;
 use protocol::codec::{CONTENT_TYPE, Format};
 use protocol::command::{ActivityAnswer, Routed, name};
 use protocol::envelope::{header::TRACEPARENT, trace_of};
+use protocol::text::{identity, shortened};
 use protocol::{Code, Principal, SagaId, SagaKey, Tenant, Time, TraceId, Value};
 use supervisor::activities::{Activities, Direction};
 use supervisor::activity::{Attempt, Failure, Heartbeat};
@@ -202,12 +203,10 @@ fn written(answer: Result<Value, Failure>) -> (HeaderMap, Vec<u8>) {
             (headers, Format::Json.write(&output))
         }
         Err(failure) => {
-            let plain = |text: &str| -> String {
-                text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CAUSE_MAX_BYTES / 4).collect()
-            };
+            let plain = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
             headers.insert(header::STATUS, "failed");
-            headers.insert(header::ERROR, plain(&failure.error));
-            headers.insert(header::CAUSE, plain(&failure.cause));
+            headers.insert(header::ERROR, plain(&identity(&failure.error, header::ERROR_MAX_BYTES)));
+            headers.insert(header::CAUSE, plain(&shortened(&failure.cause, CAUSE_MAX_BYTES)));
             headers.insert(header::KIND, if failure.permanent { "permanent" } else { "transient" });
             (headers, Vec::new())
         }

@@ -11,6 +11,7 @@ use protocol::command::name;
 use protocol::command::{Refused, Routed};
 use protocol::envelope::header::TRACEPARENT;
 use protocol::envelope::trace_of;
+use protocol::text::shortened;
 use protocol::{Code, Problem, Value, subjects};
 use supervisor::ports::{Clock, Outbox};
 use tokio::sync::Notify;
@@ -24,6 +25,10 @@ use crate::telemetry::{Metrics, set_parent};
 
 /// The header that names a message; the bus uses it against duplicates, we as the cause of events.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The longest name of a message, in bytes: it stands in the saga's records and in its events.
+const MESSAGE_ID_MAX_BYTES: usize = 1_024;
+/// The longest refusal in a header, in bytes; the body has all of it.
+const REFUSAL_MAX_BYTES: usize = 400;
 
 /// How often a closing door looks whether the commands behind it are done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -221,6 +226,11 @@ impl CommandService {
             let problem = Problem::new(Code::TooLarge, format!("the body has {bytes} bytes, the limit is {limit}"));
             return Err(problem.mend("put large data into object storage and pass its address"));
         }
+        let named = header(message, MESSAGE_ID);
+        if let Some(id) = named.filter(|id| id.len() > MESSAGE_ID_MAX_BYTES) {
+            let message = format!("{MESSAGE_ID} has {} bytes, the limit is {MESSAGE_ID_MAX_BYTES}", id.len());
+            return Err(Problem::new(Code::TooLarge, message).mend("name the message by a digest"));
+        }
         Ok(Routed {
             tenant: subject.tenant,
             principal: subject.principal.to_string(),
@@ -230,8 +240,7 @@ impl CommandService {
             trace: header(message, TRACEPARENT)
                 .map(str::to_owned)
                 .or_else(|| (subject.command == name::SAGA_START).then(fresh_traceparent)),
-            id: header(message, MESSAGE_ID)
-                .map_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
+            id: named.map_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
             causes: 0,
             hops: 0,
             content_type: format.content_type().into(),
@@ -297,8 +306,9 @@ pub(crate) fn fresh_traceparent() -> String {
     format!("00-{id}-{}-01", &id[16..])
 }
 
+/// The refusal as a header; the body has all of it.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+    shortened(text, REFUSAL_MAX_BYTES).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A message as it came: subject and headers, an empty line, the body.

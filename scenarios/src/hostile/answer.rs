@@ -29,8 +29,8 @@ pub fn answer(data: &[u8]) {
         Ok(RemoteAnswer::Accepted) => assert!(headers.get("Skald-Status").is_some()),
         Err(failure) => {
             assert!(!failure.error.is_empty(), "a failure has a name");
-            assert!(failure.error.len() <= node::nats::ERROR_NAME_MAX_BYTES, "{} bytes", failure.error.len());
-            assert!(failure.cause.len() <= node::nats::CAUSE_MAX_BYTES, "{} bytes", failure.cause.len());
+            assert!(failure.error.len() <= protocol::activity::ERROR_MAX_BYTES, "{} bytes", failure.error.len());
+            assert!(failure.cause.len() <= protocol::activity::CAUSE_MAX_BYTES, "{} bytes", failure.cause.len());
             assert!(!failure.error.chars().any(char::is_control), "{:?}", failure.error);
         }
     }

@@ -16,6 +16,7 @@ pub(super) const LIMITS: Limits = Limits {
     expression_sequence: 10_000,
     expression_bytes: 1 << 20,
     value_bytes: 64 * 1024,
+    message_bytes: 1024 * 1024,
     transitions: 100,
     map_items: 100,
     map_width: 100,

@@ -93,6 +93,11 @@ impl Bus {
         self.names.len()
     }
 
+    /// A node's name.
+    pub fn name(&self, node: usize) -> &NodeId {
+        &self.names[node]
+    }
+
     /// The present life of a node, if it has one.
     pub fn life(&self, node: usize) -> Option<Life> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)[node].clone().filter(|life| life.link.lives())

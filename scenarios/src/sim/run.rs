@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::view::Status;
-use protocol::{SagaId, SagaKey, Tenant};
+use protocol::{NodeId, SagaId, SagaKey, Tenant};
 use supervisor::activity::Activity;
 use supervisor::journal::frame::Frame;
 use supervisor::machine::{Definition, FactKind};
+use supervisor::ports::Lease;
 
 use super::activities::Work;
 use super::client::User;
@@ -135,6 +136,7 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
             });
         }
     }
+    verdict.violations.extend(uneven(&plan, bus, &server.leases()));
     let frames: usize = history.journal.values().map(Vec::len).sum();
     let sagas = verdict.looked.get(crate::check::invariant::CHAIN).copied().unwrap_or(0);
     Outcome {
@@ -149,6 +151,21 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
         plan,
         verdict,
     }
+}
+
+/// What is wrong with where the shards lie in the end: each with a live node, and with none two more
+/// than with another.
+fn uneven(plan: &Plan, bus: &Bus, leases: &[Lease]) -> Option<Violation> {
+    let alive: Vec<&NodeId> = (0..bus.nodes()).filter(|node| bus.life(*node).is_some()).map(|n| bus.name(n)).collect();
+    let owned = |node: &&NodeId| leases.iter().filter(|lease| lease.owner.as_ref() == Some(*node)).count();
+    let counts: BTreeMap<&NodeId, usize> = alive.iter().map(|node| (*node, owned(node))).collect();
+    let (most, fewest) = (counts.values().max().unwrap_or(&0), counts.values().min().unwrap_or(&0));
+    let all = counts.values().sum::<usize>() == usize::from(plan.shards);
+    (!all || most - fewest > 1).then(|| Violation {
+        invariant: "shards lie evenly",
+        of: format!("{} shards", plan.shards),
+        what: format!("{counts:?} have how many"),
+    })
 }
 
 /// The definition, the records and the ledger of the first saga that something is wrong with.

@@ -338,3 +338,40 @@ pub enum Change {
         cause: Option<String>,
     },
 }
+
+impl Change {
+    /// The name or path of the state that it is about, where it carries one.
+    pub(super) fn state(&self) -> Option<&str> {
+        match self {
+            Self::Entered { state, .. }
+            | Self::Attempted { state, .. }
+            | Self::Slept { state, .. }
+            | Self::Awaits { state, .. }
+            | Self::Retrying { state, .. }
+            | Self::Forked { state, .. }
+            | Self::Failing { state, .. }
+            | Self::Left { state, .. }
+            | Self::Pushed { state, .. }
+            | Self::Unwinding { state, .. }
+            | Self::UndoStarted { state, .. }
+            | Self::UndoRetrying { state, .. }
+            | Self::UndoStuck { state, .. }
+            | Self::Undone { state, .. }
+            | Self::Ending { state, .. }
+            | Self::Finished { state, .. } => Some(state),
+            Self::Began { .. }
+            | Self::Opened { .. }
+            | Self::ScopeEnded { .. }
+            | Self::Joined { .. }
+            | Self::Assigned { .. }
+            | Self::Published { .. }
+            | Self::Armed { .. }
+            | Self::SignalKept { .. }
+            | Self::SignalTaken { .. }
+            | Self::SignalSeen { .. }
+            | Self::ChildDropped { .. }
+            | Self::Parked { .. }
+            | Self::Unparked => None,
+        }
+    }
+}

@@ -80,7 +80,7 @@ impl Driver {
     /// Decides and folds ahead. Several facts may be offered before one [`Driver::confirm`]; their
     /// records go into one batch, in order.
     pub fn offer(&mut self, mut fact: Fact) -> Offer {
-        fact.kind.cut();
+        fact.kind.keep_texts();
         let number = self.execution.records + 1;
         match decide(&mut self.execution, &self.definition, &fact, number, &mut self.held, &mut self.weight) {
             Verdict::Settled(changes) => {

@@ -1,8 +1,11 @@
 //! The folded state of one saga.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use protocol::activity::KEY_MAX_BYTES;
+use protocol::text::identity;
 use protocol::view::{Outcome, Status};
 use protocol::{DefinitionRef, Principal, SagaId, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
@@ -322,9 +325,16 @@ impl Execution {
         }
     }
 
-    /// The idempotency key of a step.
+    /// How long the path of the state that `scope` is in is, without making it.
+    pub(super) fn path_len(&self, scope: u64) -> usize {
+        let Some(scope) = self.scopes.get(&scope) else { return 0 };
+        scope.prefix.len() + scope.frame.as_ref().map_or(0, |frame| frame.state.len())
+    }
+
+    /// The idempotency key of a step. The number at its end makes it the step's own, and so does the
+    /// digest of a key that would be too long, which no number ends like.
     pub(super) fn key(&self, path: &str, step: u64) -> String {
-        format!("{}/{path}.{step}", self.saga)
+        whole_key(format!("{}/{path}.{step}", self.saga))
     }
 
     /// A variable, as `scope` sees it.
@@ -361,6 +371,14 @@ impl Execution {
             collect(&scope.stack, &mut found);
         }
         found
+    }
+}
+
+/// A key as it goes out. Older releases kept longer ones in their snapshots.
+pub(super) fn whole_key(key: String) -> String {
+    match identity(&key, KEY_MAX_BYTES) {
+        Cow::Borrowed(_) => key,
+        Cow::Owned(short) => short,
     }
 }
 

@@ -18,7 +18,7 @@ use jsonata_core::ast::AstNode;
 use jsonata_core::evaluator::{Context, Evaluator, EvaluatorOptions};
 use jsonata_core::parser;
 use jsonata_core::value::{JMap, JValue};
-use protocol::{Time, Value};
+use protocol::{Time, Value, codec};
 
 use super::{bounds, budget, functions};
 
@@ -69,6 +69,10 @@ pub struct Limits {
     /// Largest record of one decision, stored: it travels in one message. Its names and numbers are
     /// estimated, so it stays well below.
     pub record_bytes: usize,
+    /// What the bus carries in one message, headers included: an event, the arguments of an activity
+    /// or of an undo, and what a parent and its child tell each other are measured as they travel. A
+    /// NATS server takes 1 MiB unless told otherwise.
+    pub message_bytes: usize,
 }
 
 impl Default for Limits {
@@ -84,6 +88,7 @@ impl Default for Limits {
             map_width: 500,
             execution_bytes: 800 * 1024,
             record_bytes: 768 * 1024,
+            message_bytes: 1024 * 1024,
         }
     }
 }
@@ -439,9 +444,20 @@ impl Template {
     }
 }
 
+/// How many times as long as [`size`] a value may be as JSON: a control character takes one byte in
+/// memory and six when it is written.
+const ESCAPED: usize = 6;
+
+/// The bytes of a value as JSON, where they come near `limit`; otherwise what they certainly are not
+/// more than.
+pub fn written(value: &Value, limit: usize) -> usize {
+    let most = size(value).saturating_mul(ESCAPED);
+    if most <= limit { most } else { codec::json_len(value) }
+}
+
 /// Whether a value is within a limit.
 pub fn within(value: &Value, limit: usize, what: &str) -> Result<(), Trouble> {
-    let bytes = size(value);
+    let bytes = written(value, limit);
     if too_deep(value, VALUE_DEPTH_MAX) {
         let cause = format!("{what} nests deeper than {VALUE_DEPTH_MAX} levels; flatten it");
         return Err(Trouble { error: DATA_LIMIT_EXCEEDED, cause });

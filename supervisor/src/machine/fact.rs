@@ -6,7 +6,7 @@ use protocol::view::Outcome;
 use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
-use super::text::{CAUSE_MAX_BYTES, ERROR_MAX_BYTES, cut};
+use super::text::{keep_cause, keep_error};
 
 /// Something that came from outside a saga.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -92,17 +92,17 @@ pub enum FactKind {
 }
 
 impl FactKind {
-    /// Texts from outside are kept up to a length.
-    pub(super) fn cut(&mut self) {
+    /// Texts from outside, as they are kept.
+    pub(super) fn keep_texts(&mut self) {
         match self {
-            Self::StepFailed { error, .. } => error.cut(),
+            Self::StepFailed { error, .. } => error.keep_texts(),
             Self::ChildEnded { outcome, .. } => {
-                outcome.error.iter_mut().for_each(|error| cut(error, ERROR_MAX_BYTES));
-                outcome.cause.iter_mut().for_each(|cause| cut(cause, CAUSE_MAX_BYTES));
+                outcome.error.iter_mut().for_each(keep_error);
+                outcome.cause.iter_mut().for_each(keep_cause);
             }
-            Self::CancelRequested { reason, by: _ } => cut(reason, CAUSE_MAX_BYTES),
-            Self::Operator(operator) => cut(&mut operator.reason, CAUSE_MAX_BYTES),
-            Self::Parked { cause } => cut(cause, CAUSE_MAX_BYTES),
+            Self::CancelRequested { reason, by: _ } => keep_cause(reason),
+            Self::Operator(operator) => keep_cause(&mut operator.reason),
+            Self::Parked { cause } => keep_cause(cause),
             // Values have a limit of their own, and everything else is ours.
             Self::Started(_)
             | Self::StepSucceeded { .. }
@@ -114,10 +114,10 @@ impl FactKind {
 }
 
 impl StepError {
-    /// Name and cause are kept up to a length.
-    pub(super) fn cut(&mut self) {
-        cut(&mut self.error, ERROR_MAX_BYTES);
-        cut(&mut self.cause, CAUSE_MAX_BYTES);
+    /// Name and cause, as they are kept.
+    pub(super) fn keep_texts(&mut self) {
+        keep_error(&mut self.error);
+        keep_cause(&mut self.cause);
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::definition::Retrier;
 use super::functions::{fraction, mix};
+use super::text::error_name;
 
 /// Error name: matches every error but those that end an execution whatever it says.
 pub const ALL: &str = "States.ALL";
@@ -66,14 +67,15 @@ pub const UNDO_CAP_S: f64 = 120.0;
 /// The longest pause of any retry or wait, in seconds: a hundred years, which saturates nothing.
 const PAUSE_MAX_S: f64 = 100.0 * 365.0 * 86_400.0;
 
-/// Whether `names` (an `ErrorEquals`) match `error`. `also` is a second name the error goes by.
+/// Whether `names` (an `ErrorEquals`) match `error`, as it is kept. `also` is a second name the error
+/// goes by.
 pub fn matches(names: &[String], error: &str, also: Option<&str>) -> bool {
     let uncatchable = error == super::expression::DATA_LIMIT_EXCEEDED || error == RUNTIME;
     names.iter().any(|name| match name.as_str() {
         ALL => !uncatchable,
         TASK_FAILED => error != TIMEOUT && !uncatchable,
         TIMEOUT => error == TIMEOUT || error == HEARTBEAT_TIMEOUT,
-        name => name == error || Some(name) == also,
+        name => error_name(name) == error || Some(name) == also,
     })
 }
 

@@ -1,38 +1,33 @@
 //! Texts that come from outside are kept in records and shown to people, so they have limits.
 
-/// The longest name of an error, in bytes: the same figure as the language's best-known service.
-pub const ERROR_MAX_BYTES: usize = 256;
-/// The longest cause or reason that is kept, in bytes: the head of a stack trace. It stands in
-/// records, in the state, and in every list of what went wrong.
-pub const CAUSE_MAX_BYTES: usize = 4 * 1024;
+use std::borrow::Cow;
+
+use protocol::activity::{CAUSE_MAX_BYTES, ERROR_MAX_BYTES};
+use protocol::text::{identity, shortened};
+
 /// The longest id of a signal, in bytes. Some hundreds are remembered per saga.
 pub const SIGNAL_ID_MAX_BYTES: usize = 128;
 
-/// Cuts `text` to at most `max` bytes, which leave room for the mark that says so.
-pub(super) fn cut(text: &mut String, max: usize) {
-    if text.len() <= max {
-        return;
-    }
-    let mark = format!("… ({} bytes in all)", text.len());
-    let mut end = max.saturating_sub(mark.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text.push_str(&mark);
+/// An error's name as it is kept and compared: Retry and Catch match it, so it is never just cut.
+pub(super) fn error_name(name: &str) -> Cow<'_, str> {
+    identity(name, ERROR_MAX_BYTES)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Keeps an error's name.
+pub(super) fn keep_error(name: &mut String) {
+    if let Cow::Owned(kept) = error_name(name) {
+        *name = kept;
+    }
+}
 
-    #[test]
-    fn a_long_text_is_cut_between_letters_and_says_so() {
-        let mut text = "é".repeat(50);
-        cut(&mut text, 40);
-        assert_eq!(text, format!("{}… (100 bytes in all)", "é".repeat(9)));
-        let mut short = "é".repeat(20);
-        cut(&mut short, 40);
-        assert_eq!(short, "é".repeat(20));
+/// Keeps as much of a cause or a reason as a person reads.
+pub(super) fn keep_cause(cause: &mut String) {
+    shorten(cause, CAUSE_MAX_BYTES);
+}
+
+/// Shortens what a person reads to `max` bytes.
+pub(super) fn shorten(text: &mut String, max: usize) {
+    if let Cow::Owned(short) = shortened(text, max) {
+        *text = short;
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::change::{Alarm, Change, Datum};
 use super::effect::{ActivityCall, Effect};
-use super::execution::{Doing, Execution, Frame, ROOT, Undo, Undoing};
+use super::execution::{Doing, Execution, Frame, ROOT, Undo, Undoing, whole_key};
 use super::fold::Folding;
 use super::record::Record;
 
@@ -64,7 +64,7 @@ pub(super) fn undo_call(undo: &Undo) -> Option<Effect> {
         attempt: undo.attempt(),
         activity: Arc::clone(&undo.activity),
         undo: true,
-        key: undo.key.clone(),
+        key: whole_key(undo.key.clone()),
         state: Arc::clone(&undo.path),
         arguments: undo.given(),
         deadline: *deadline,

@@ -129,11 +129,7 @@ impl Deployment {
 
 /// `why`, cut to what is kept of it.
 pub fn shortened(why: &str) -> String {
-    let mut end = why.len().min(WHY_MAX_BYTES);
-    while !why.is_char_boundary(end) {
-        end -= 1;
-    }
-    why[..end].to_owned()
+    protocol::text::shortened(why, WHY_MAX_BYTES).into_owned()
 }
 
 #[cfg(test)]
@@ -169,9 +165,9 @@ RollingBack -> Failed
     }
 
     #[test]
-    fn a_reason_is_cut_between_characters() {
-        let long = "ä".repeat(WHY_MAX_BYTES);
-        assert_eq!(shortened(&long).len(), WHY_MAX_BYTES);
-        assert_eq!(shortened(&format!("x{long}")).len(), WHY_MAX_BYTES - 1);
+    fn a_long_reason_is_shortened_and_says_so() {
+        let short = shortened(&"ä".repeat(WHY_MAX_BYTES));
+        assert!(short.len() <= WHY_MAX_BYTES, "{}", short.len());
+        assert!(short.ends_with(&format!("… ({} bytes in all)", 2 * WHY_MAX_BYTES)), "{short}");
     }
 }

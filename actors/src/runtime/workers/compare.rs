@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::text::identity;
 use sha2::{Digest as _, Sha256};
 
 use super::drift::Known;
@@ -96,13 +97,14 @@ fn difference(
     desired: &dyn std::fmt::Display,
     observed: &str,
 ) -> Difference {
-    let cut = |text: String| text.chars().take(VALUE_MAX_BYTES / 4).collect::<String>();
+    // What is wanted tells findings apart, so two that begin alike must not become one.
+    let kept = |text: &str| identity(text, VALUE_MAX_BYTES).into_owned();
     Difference {
         service: service.clone(),
         kind,
         field: field.to_owned(),
-        desired: cut(desired.to_string()),
-        observed: cut(observed.to_owned()),
+        desired: kept(&desired.to_string()),
+        observed: kept(observed),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The memory holds one row per subject: what was done, how often in a row, and whether the world
 //! changed after it. Doing something else, or an effect, ends the row.
 
+use protocol::text::identity;
 use std::time::Duration;
 
 use protocol::Time;
@@ -44,11 +45,7 @@ pub enum May {
 
 /// Somebody wants to do `action` to `subject`. The row is to be stored before it is done.
 pub fn want(row: &Row, subject: &str, action: &str, now: Time) -> (Row, May) {
-    let mut end = action.len().min(ACTION_MAX_BYTES);
-    while !action.is_char_boundary(end) {
-        end -= 1;
-    }
-    let action = &action[..end];
+    let action = &*identity(action, ACTION_MAX_BYTES);
     if row.times == 0 || row.action != action {
         return (Row { action: action.to_owned(), times: 1, at: now, told: false }, May::Now);
     }

@@ -34,7 +34,7 @@ impl Decider<'_> {
                     None => Datum::Input,
                 };
                 let count = branches.len();
-                self.claim((self.weigh(scope, &input) + Weight::state()).times(count))?;
+                self.claim((self.weigh(scope, &input) + self.weigh_state(scope)).times(count))?;
                 self.push(scope, state, &input)?;
                 self.put(Change::Forked { scope, state: path, attempt, count, items: None, width: 0, tolerated: None });
                 for (index, nest) in branches.iter().enumerate() {
@@ -142,7 +142,7 @@ impl Decider<'_> {
             let more = match &input {
                 Datum::Is(value) => Weight::of(value),
                 Datum::Given | Datum::Input | Datum::Item => Weight { kept: size(&item), written: 0 },
-            } + Weight::state();
+            } + self.weigh_state(scope);
             // An item takes more room once it is under way, so another one waits rather than fails.
             if next > fork_done && !self.has_room(more.times(ITEM_COPIES)) {
                 return;

@@ -115,7 +115,7 @@ impl<'a> Decider<'a> {
     /// Settles one change.
     fn put(&mut self, change: Change) {
         fold(self.x, &mut self.folding, &change, self.effects);
-        self.written += CHANGE_BYTES;
+        self.written += CHANGE_BYTES + room::long_name(&change);
         self.changes.push(change);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Both are messages of the bus in the end, so what would not fit is refused where it comes in, or
 //! fails the state that made it. The size is estimated as things are added and measured only when
-//! the estimate reaches the limit: an ordinary saga is never measured.
+//! the estimate reaches the limit: an ordinary saga is never measured. What travels by itself (an
+//! event, arguments, what a parent and its child tell each other) is measured as it is written then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use std::sync::Arc;
 use protocol::{Problem, Value, codec};
 
 use super::super::change::{Change, Datum};
-use super::super::expression::{DATA_LIMIT_EXCEEDED, size};
+use super::super::expression::{DATA_LIMIT_EXCEEDED, size, written};
 use super::super::fact::StepError;
-use super::super::text::cut;
+use super::super::text::shorten;
 use super::Decider;
 
 /// What an entered state, a scope or an undo costs besides its data: names, numbers, moments.
@@ -21,6 +22,14 @@ pub(super) const STATE_BYTES: usize = 320;
 pub(super) const CHANGE_BYTES: usize = 64;
 /// How much of a cause is kept when there is no room for more.
 const CAUSE_SHORT_BYTES: usize = 96;
+/// Names are part of the figures above up to this length; what is longer is counted.
+const NAME_BYTES: usize = 48;
+/// How often the path of a state that was entered may stand in the execution: before its branches, and
+/// in its undo by itself and in its key.
+const PATH_COPIES: usize = 3;
+/// What stands around a value in one message, at most: headers, names and moments, with the identities
+/// of the saga and of what caused it some times each.
+const AROUND_BYTES: usize = 16 * 1024;
 
 /// How large something is in the state and in the record.
 #[derive(Clone, Copy, Default)]
@@ -44,15 +53,21 @@ impl Weight {
         Self { kept: bytes, written: bytes }
     }
 
-    /// What an entered state costs by itself.
-    pub const fn state() -> Self {
-        Self { kept: STATE_BYTES, written: CHANGE_BYTES }
+    /// What an entered state costs by itself, when its path has so many bytes.
+    pub const fn state(path: usize) -> Self {
+        let long = path.saturating_sub(NAME_BYTES);
+        Self { kept: STATE_BYTES + long * PATH_COPIES, written: CHANGE_BYTES + long }
     }
 
     /// So many of it.
     pub const fn times(self, count: usize) -> Self {
         Self { kept: self.kept.saturating_mul(count), written: self.written.saturating_mul(count) }
     }
+}
+
+/// What the name in a change takes in the record beyond what every change is counted for.
+pub(super) fn long_name(change: &Change) -> usize {
+    change.state().map_or(0, |state| state.len().saturating_sub(NAME_BYTES))
 }
 
 impl Decider<'_> {
@@ -63,6 +78,24 @@ impl Decider<'_> {
             Datum::Is(_) => Weight { kept, written: kept },
             Datum::Given | Datum::Input | Datum::Item => Weight { kept, written: 0 },
         }
+    }
+
+    /// What a state in `scope` costs by itself.
+    pub(super) fn weigh_state(&self, scope: u64) -> Weight {
+        Weight::state(self.x.path_len(scope))
+    }
+
+    /// Whether these `values`, told to others in one message, can travel as JSON.
+    pub(super) fn travels(&self, what: &str, values: &[&Value]) -> Result<(), StepError> {
+        let limit = self.d.limits().message_bytes.saturating_sub(AROUND_BYTES);
+        let bytes: usize = values.iter().map(|value| written(value, limit / values.len().max(1))).sum();
+        if bytes <= limit {
+            return Ok(());
+        }
+        let cause = format!(
+            "{what} has {bytes} bytes as it would be sent, and one message takes {limit}; put large data into object storage"
+        );
+        Err(StepError { error: DATA_LIMIT_EXCEEDED.to_owned(), cause, permanent: false })
     }
 
     /// Whether `more` has room.
@@ -107,7 +140,7 @@ impl Decider<'_> {
     pub(super) fn kept_error(&mut self, mut error: StepError) -> StepError {
         let bytes = error.error.len() + error.cause.len();
         if self.claim(Weight { kept: bytes, written: bytes }).is_err() {
-            cut(&mut error.cause, CAUSE_SHORT_BYTES);
+            shorten(&mut error.cause, CAUSE_SHORT_BYTES);
         }
         error
     }
@@ -120,7 +153,7 @@ impl Decider<'_> {
         variables: &BTreeMap<String, Arc<Value>>,
         output: &Datum,
     ) -> Result<(), StepError> {
-        let mut more = self.weigh(scope, output) + Weight::state();
+        let mut more = self.weigh(scope, output) + self.weigh_state(scope);
         if let Some(Change::Armed { output, arguments, .. }) = armed {
             more = more + self.weigh(scope, output);
             more = arguments.iter().fold(more, |more, arguments| more + self.weigh(scope, arguments));

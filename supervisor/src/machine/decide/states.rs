@@ -130,7 +130,7 @@ impl Decider<'_> {
             Ok((error, cause)) => StepError { error, cause, permanent: false },
             Err(error) => error,
         };
-        error.cut();
+        error.keep_texts();
         self.end_scope(scope, Err(error));
     }
 
@@ -209,7 +209,7 @@ impl Decider<'_> {
     /// error.
     pub(super) fn trouble(&mut self, scope: u64, mut error: StepError, also: Option<&'static str>) {
         // What an expression says of a value can be as long as the value.
-        error.cut();
+        error.keep_texts();
         let Some(state) = self.state(scope) else { return };
         if self.x.undoes_inside(scope) {
             return self.fail_later(scope, error);
@@ -243,7 +243,7 @@ impl Decider<'_> {
             Ok((variables, output)) => self.go(scope, Some(&catcher.next), variables, output, Some(error.error)),
             // An error inside a Catcher is not caught by the same state.
             Err(mut error) => {
-                error.cut();
+                error.keep_texts();
                 self.end_scope(scope, Err(error));
             }
         }
@@ -272,6 +272,11 @@ impl Decider<'_> {
                     within(&self.folding.value(self.x, ROOT, &output), self.d.limits().value_bytes, "the output");
                 if let Err(trouble) = size {
                     return self.end_badly(Status::Failed, step_error(trouble));
+                }
+                let told = self.x.start.as_ref().is_some_and(|start| start.parent.is_some());
+                let output_value = self.folding.value(self.x, ROOT, &output);
+                if told && let Err(error) = self.travels("the output for the parent", &[&output_value]) {
+                    return self.end_badly(Status::Failed, error);
                 }
                 let state = self.outer_state();
                 self.agenda.clear();

@@ -13,6 +13,9 @@ use super::super::retry;
 use super::room::Weight;
 use super::{Decider, runtime_error};
 
+/// For the sentence that refuses it.
+const ASKED_TO_UNDO: &str = "what the undo is asked with";
+
 impl Decider<'_> {
     /// Starts an attempt of a Task, the first or a later one.
     pub(super) fn task(&mut self, scope: u64, state: &State, resource: &Resource) {
@@ -31,6 +34,7 @@ impl Decider<'_> {
         match resource {
             Resource::Activity(activity) => {
                 let heartbeat = self.amount(scope, state.heartbeat.as_ref(), "HeartbeatSeconds", 0.001)?;
+                self.travels("what the activity is asked with", &[&self.folding.value(self.x, scope, &arguments)])?;
                 self.claim(self.weigh(scope, &arguments))?;
                 self.push(scope, state, &arguments)?;
                 let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt) + 1;
@@ -69,13 +73,18 @@ impl Decider<'_> {
                 let again = if attempt == 0 { String::new() } else { format!(".{}", attempt + 1) };
                 let key = SagaKey::new(format!("{}.{step}{again}", self.x.saga.key))
                     .map_err(|error| runtime_error(format!("the child's key: {error}")))?;
+                self.travels("the child's input", &[&self.folding.value(self.x, scope, &arguments)])?;
                 self.claim(self.weigh(scope, &arguments))?;
                 self.push(scope, state, &arguments)?;
                 let child = Awaited::Child { key, definition: Arc::clone(definition), input: arguments };
                 self.wait(scope, path, child, timeout);
             }
             Resource::Event(event) => {
-                let payload = Datum::Is(self.folding.value(self.x, scope, &arguments));
+                let value = self.folding.value(self.x, scope, &arguments);
+                // These two stand in the envelope as well.
+                let beside = ["projectId", "moduleId"].into_iter().filter_map(|field| value.get(field));
+                self.travels("the event", &std::iter::once(&*value).chain(beside).collect::<Vec<_>>())?;
+                let payload = Datum::Is(value);
                 let written = self.weigh(scope, &payload).written;
                 self.claim(Weight { kept: 0, written })?;
                 self.push(scope, state, &arguments)?;
@@ -103,7 +112,9 @@ impl Decider<'_> {
                 .ok()
                 .map(|value| Datum::Is(Arc::new(value)))
         });
-        let given = self.weigh(scope, input) + Weight::state();
+        let given = self.weigh(scope, input) + self.weigh_state(scope);
+        let asked = self.folding.value(self.x, scope, arguments.as_ref().unwrap_or(input));
+        self.travels(ASKED_TO_UNDO, &[&asked])?;
         self.claim(arguments.iter().fold(given, |more, arguments| more + self.weigh(scope, arguments)))?;
         let (state, number) = (self.x.path(scope), self.number());
         let activity = Arc::clone(&undo.activity);
@@ -120,7 +131,12 @@ impl Decider<'_> {
                 let value = self.folding.value(self.x, scope, output);
                 Some(Datum::Is(Arc::new(self.template(scope, template, "Compensate.Arguments", Some(&value), None)?)))
             }
-            None => None,
+            None => {
+                let value = self.folding.value(self.x, scope, output);
+                let given = self.x.undo(undo).map(|(_, undo)| Arc::clone(&undo.input)).unwrap_or_default();
+                self.travels(ASKED_TO_UNDO, &[&given, &value])?;
+                None
+            }
         };
         Ok(Some(Change::Armed { undo, output: output.clone(), arguments }))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use protocol::codec::shortened;
+use protocol::text::shortened;
 use serde::Serialize;
 
 use super::source::At;
@@ -32,10 +32,7 @@ pub struct Fault {
 impl Fault {
     /// A fault at `at`.
     pub fn new(at: At, path: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        let part = |text: String| match shortened(&text, PART_MAX_BYTES) {
-            short if short.len() < text.len() => format!("{short}…"),
-            _ => text,
-        };
+        let part = |text: String| shortened(&text, PART_MAX_BYTES).into_owned();
         let (path, what, mend) = (part(path.into()), part(what.into()), part(mend.into()));
         Self { line: at.line, column: at.column, path, what, mend }
     }
@@ -53,7 +50,7 @@ pub struct Faults {
 impl Faults {
     /// None yet.
     pub fn new(file: &str) -> Self {
-        Self { file: shortened(file, PART_MAX_BYTES).to_owned(), faults: Vec::new() }
+        Self { file: shortened(file, PART_MAX_BYTES).into_owned(), faults: Vec::new() }
     }
 
     /// One more; beyond [`FAULTS_MAX`] there is none.

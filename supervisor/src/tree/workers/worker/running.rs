@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use protocol::text::shortened;
 use protocol::worker::{RunOutcome, RunView};
 use protocol::{Envelope, Time, TraceId, codec};
 use tracing::{debug, error, warn};
@@ -151,11 +152,15 @@ impl WorkerActor {
 
     /// A report as it may be kept.
     fn fitting(&self, mut report: Report) -> Result<Report, Failure> {
-        for text in [&mut report.saw, &mut report.did, &mut report.why] {
-            text.truncate(codec::shortened(text, TEXT_MAX_BYTES).len());
+        let more = report.counts.len().saturating_sub(COUNTS_MAX);
+        if more > 0 {
+            report.why = format!("({more} more counts are not kept) {}", report.why);
         }
         while report.counts.len() > COUNTS_MAX {
             report.counts.pop_last();
+        }
+        for text in [&mut report.saw, &mut report.did, &mut report.why] {
+            *text = shortened(text, TEXT_MAX_BYTES).into_owned();
         }
         let (bytes, max) = (report.remember.as_ref().map_or(0, codec::stored_len), self.limits.remembered_max_bytes);
         if bytes > max {
@@ -231,7 +236,7 @@ impl WorkerActor {
     fn view_of(&self, running: &Running, trace: Option<TraceId>, ended: &Result<Report, String>) -> RunView {
         let (report, error) = match ended {
             Ok(report) => (report.clone(), None),
-            Err(why) => (Report::default(), Some(codec::shortened(why, TEXT_MAX_BYTES).to_owned())),
+            Err(why) => (Report::default(), Some(shortened(why, TEXT_MAX_BYTES).into_owned())),
         };
         let outcome = match (&error, report.changed) {
             (Some(_), _) => RunOutcome::Failed,

@@ -124,7 +124,7 @@ fn read(query: &Query, status: StatusCode, body: &[u8]) -> Result<Option<Sample>
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     let said = |answer: &Answer| {
         let said = answer.error.clone().unwrap_or_default();
-        protocol::codec::shortened(&said, SAID_MAX_BYTES).to_owned()
+        protocol::text::shortened(&said, SAID_MAX_BYTES).into_owned()
     };
     let bad = |why: String| Err(Failure::named("BadQuery", format!("the query for {query} {why}; mend it")));
     let data = match (&answer, status) {
