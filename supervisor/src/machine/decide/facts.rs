@@ -116,7 +116,7 @@ impl Decider<'_> {
         if let Err(trouble) = within(&start.input, self.d.limits().value_bytes, "the input") {
             return Some(Verdict::Refused(Problem::new(Code::TooLarge, trouble.cause)));
         }
-        let alarm = self.d.timeout().map(|seconds| self.alarm(seconds));
+        let alarm = self.d.timeout().map(|within| self.alarm(within));
         self.put(Change::Began { alarm });
         let state = Arc::clone(&self.d.nest(0).start);
         let bytes = size(&start.input);
@@ -168,7 +168,7 @@ impl Decider<'_> {
 
     fn fired(&mut self, timer: u64) -> Option<Verdict> {
         if self.x.alarm.is_some_and(|alarm| alarm.timer == timer) {
-            let cause = format!("the saga did not end within {} s", self.d.timeout().unwrap_or_default());
+            let cause = format!("the saga did not end within {} s", self.d.timeout().unwrap_or_default().as_secs_f64());
             self.end_badly(Status::Failed, StepError { error: TIMEOUT.into(), cause, permanent: true });
             return None;
         }
