@@ -13,7 +13,7 @@ use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
 use super::super::retry::{RUNTIME, TIMEOUT};
 use super::super::text::SIGNAL_ID_MAX_BYTES;
-use super::{Decider, Entry, SIGNALS_KEPT_MAX, Verdict};
+use super::{Decider, Entry, KEPT_SIGNAL_BYTES, SIGNALS_KEPT_MAX, Verdict};
 
 fn not_now(message: impl Into<String>) -> Option<Verdict> {
     Some(Verdict::Refused(Problem::new(Code::NotNow, message)))
@@ -255,7 +255,7 @@ impl Decider<'_> {
         match waiting {
             Some(scope) => self.finish(scope, Some(Datum::Given)),
             None => {
-                *self.weight += name.len() + size(payload);
+                *self.weight += name.len() + size(payload) + KEPT_SIGNAL_BYTES;
                 self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given });
             }
         }

@@ -33,6 +33,8 @@ use room::CHANGE_BYTES;
 /// Signals kept for a saga before anything waits for them: more than a definition has states that
 /// wait is a sender gone wrong.
 pub const SIGNALS_KEPT_MAX: usize = 64;
+/// What a kept signal takes besides its name and its payload, stored.
+const KEPT_SIGNAL_BYTES: usize = 32;
 
 /// What a fact comes to.
 pub(super) enum Verdict {
