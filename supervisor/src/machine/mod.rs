@@ -16,6 +16,7 @@ pub mod definition;
 pub mod describe;
 mod driver;
 pub mod effect;
+mod exact;
 pub mod execution;
 pub mod expression;
 pub mod fact;

@@ -193,7 +193,13 @@ impl Builder<'_> {
     /// A value in which texts of the form `{% … %}` are expressions.
     pub fn template(&mut self, node: &Node, path: &str) -> Option<Template> {
         match &node.data {
-            Data::Null | Data::Bool(_) | Data::Number(_) => Some(Template::Constant(node.value())),
+            Data::Null | Data::Bool(_) | Data::Number(_) => {
+                if let Some(written) = &node.written {
+                    let what = format!("{written} is the number {}", node.value());
+                    self.warn(node.at, path, &what, format!("put it in quotes if it is a text: \"{written}\""));
+                }
+                Some(Template::Constant(node.value()))
+            }
             Data::Text(text) => self.text_template(node.at, text, path),
             Data::List(items) => {
                 let made: Vec<Option<Template>> =
