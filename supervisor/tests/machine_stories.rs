@@ -197,9 +197,19 @@ fn a_person_a_signal_a_child_and_time_each_move_a_saga_on() {
     // A signal that comes early is kept; the same id again is not another one.
     world.signal("go", json!({"n": 1}), "s1");
     assert!(matches!(world.signal("go", json!({"n": 1}), "s1"), Offer::Ignored(_)));
+    let kept = world.driver.execution().view().signals;
+    let came = world.records.iter().find(|record| matches!(record.fact.kind, FactKind::Signalled { .. })).unwrap();
+    assert_eq!((kept[0].name.as_str(), kept[0].since, kept.len()), ("go", Some(came.fact.at), 1));
+    assert_eq!((kept[0].bytes, kept[0].payload.clone()), (7, Some(json!({"n": 1}))));
     let Offer::Refused(problem) = world.signal("goo", json!(1), "s2") else { panic!("it never waits for goo") };
     assert_eq!(problem.mend.as_deref(), Some("it waits for go"));
+    let long = "x".repeat(protocol::view::SIGNAL_SHOWN_MAX_BYTES);
+    let mut other = world.clone();
+    other.signal("go", json!(long), "s3");
+    let kept = other.driver.execution().view().signals;
+    assert_eq!((kept[1].bytes, kept[1].payload.clone()), (long.len() + 2, None), "a long one is told by its size");
     world.fact(FactKind::TaskDecided { step: None, output: json!("yes"), by: "ada".into() });
+    assert!(world.driver.execution().view().signals.is_empty(), "it was taken");
     assert!(world.timers.is_empty(), "the task's time-out is cleared");
     let (step, key, input) = world.children[0].clone();
     assert_eq!((key.as_str(), input), (format!("install-7.{step}").as_str(), json!({"n": 1})));

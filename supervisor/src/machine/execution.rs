@@ -84,6 +84,9 @@ pub(super) struct Parked {
 pub(super) struct KeptSignal {
     pub name: String,
     pub payload: Arc<Value>,
+    /// When it came; signals kept by earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// One run of a `States` map.

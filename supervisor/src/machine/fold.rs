@@ -285,7 +285,7 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
         }
         Change::SignalKept { name, payload } => {
             let payload = folding.value(x, ROOT, payload);
-            x.signals.push_back(KeptSignal { name: name.clone(), payload });
+            x.signals.push_back(KeptSignal { name: name.clone(), payload, since: Some(folding.fact.at) });
         }
         Change::SignalTaken { name } => {
             if let Some(index) = x.signals.iter().position(|kept| *kept.name == **name) {

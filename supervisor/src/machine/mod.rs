@@ -7,6 +7,7 @@
 //! [`Record`] and neither decides nor evaluates. What a saga runs is a [`Definition`], checked whole
 //! before it can be had.
 
+pub mod amount;
 mod bounds;
 mod budget;
 pub mod change;
@@ -15,6 +16,7 @@ pub mod definition;
 pub mod describe;
 mod driver;
 pub mod effect;
+mod exact;
 pub mod execution;
 pub mod expression;
 pub mod fact;

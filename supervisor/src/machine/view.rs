@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use protocol::view::{Outcome, SagaView, Status, Waiting};
+use protocol::view::{Outcome, SIGNAL_SHOWN_MAX_BYTES, SagaView, SignalView, Status, Waiting};
 use protocol::{DefinitionRef, Principal, SagaId, SagaKey, Time, TraceId, Value};
 
 use super::change::Alarm;
-use super::execution::{Doing, Execution, Frame, ROOT, Undo, Undoing};
+use super::execution::{Doing, Execution, Frame, KeptSignal, ROOT, Undo, Undoing};
 
 /// A task that a person can decide.
 #[derive(Clone, PartialEq, Debug)]
@@ -240,12 +240,19 @@ impl Execution {
             trace_id: start.map_or_else(|| TraceId::new("none").expect("a plain word is a name"), |s| s.trace.clone()),
             waiting: self.waiting(),
             compensations: self.undos().into_iter().map(|undo| format!("{} ({})", undo.path, undo.activity)).collect(),
+            signals: self.signals.iter().map(shown).collect(),
             outcome: self.outcome.clone(),
             shard: 0,
             node: String::new(),
             awake: false,
         }
     }
+}
+
+fn shown(signal: &KeptSignal) -> SignalView {
+    let bytes = serde_json::to_vec(&signal.payload).map_or(0, |text| text.len());
+    let payload = (bytes <= SIGNAL_SHOWN_MAX_BYTES).then(|| Value::clone(&signal.payload));
+    SignalView { name: signal.name.clone(), since: signal.since, bytes, payload }
 }
 
 fn undo_waits(undo: &Undo) -> Option<Waiting> {

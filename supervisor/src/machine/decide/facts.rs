@@ -13,7 +13,7 @@ use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
 use super::super::retry::{RUNTIME, TIMEOUT};
 use super::super::text::SIGNAL_ID_MAX_BYTES;
-use super::{Decider, Entry, SIGNALS_KEPT_MAX, Verdict};
+use super::{Decider, Entry, KEPT_SIGNAL_BYTES, SIGNALS_KEPT_MAX, Verdict};
 
 fn not_now(message: impl Into<String>) -> Option<Verdict> {
     Some(Verdict::Refused(Problem::new(Code::NotNow, message)))
@@ -116,7 +116,7 @@ impl Decider<'_> {
         if let Err(trouble) = within(&start.input, self.d.limits().value_bytes, "the input") {
             return Some(Verdict::Refused(Problem::new(Code::TooLarge, trouble.cause)));
         }
-        let alarm = self.d.timeout().map(|seconds| self.alarm(seconds));
+        let alarm = self.d.timeout().map(|within| self.alarm(within));
         self.put(Change::Began { alarm });
         let state = Arc::clone(&self.d.nest(0).start);
         let bytes = size(&start.input);
@@ -168,7 +168,7 @@ impl Decider<'_> {
 
     fn fired(&mut self, timer: u64) -> Option<Verdict> {
         if self.x.alarm.is_some_and(|alarm| alarm.timer == timer) {
-            let cause = format!("the saga did not end within {} s", self.d.timeout().unwrap_or_default());
+            let cause = format!("the saga did not end within {} s", self.d.timeout().unwrap_or_default().as_secs_f64());
             self.end_badly(Status::Failed, StepError { error: TIMEOUT.into(), cause, permanent: true });
             return None;
         }
@@ -255,7 +255,7 @@ impl Decider<'_> {
         match waiting {
             Some(scope) => self.finish(scope, Some(Datum::Given)),
             None => {
-                *self.weight += name.len() + size(payload);
+                *self.weight += name.len() + size(payload) + KEPT_SIGNAL_BYTES;
                 self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given });
             }
         }

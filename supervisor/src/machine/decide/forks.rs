@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use protocol::Value;
 
+use super::super::amount::{self, Measure};
 use super::super::change::{Change, Datum};
-use super::super::definition::{Each, Kind, State};
+use super::super::definition::{Amount, Each, Kind, State};
 use super::super::execution::{Doing, Fork};
 use super::super::expression::{size, within};
 use super::super::fact::StepError;
@@ -47,7 +48,7 @@ impl Decider<'_> {
                     None => Datum::Input,
                 };
                 let (count, tolerated) = self.counted(scope, each, &items)?;
-                let asked = whole(self.amount(scope, each.concurrency.as_ref(), "MaxConcurrency", 0.0)?);
+                let asked = self.count(scope, each.concurrency.as_ref(), "MaxConcurrency")?.unwrap_or_default();
                 let most = self.d.limits().map_width;
                 let width = if asked == 0 { most } else { asked.min(most) };
                 self.claim(self.weigh(scope, &items) + Weight { kept: count, written: 0 })?;
@@ -77,16 +78,22 @@ impl Decider<'_> {
         if list.len() > limit {
             return Err(runtime_error(format!("a Map over {} items, the limit is {limit}", list.len())));
         }
-        let count = self.amount(scope, each.tolerated.as_ref(), "ToleratedFailureCount", 0.0)?;
-        let share = self.amount(scope, each.tolerated_percentage.as_ref(), "ToleratedFailurePercentage", 0.0)?;
-        #[allow(clippy::cast_precision_loss)] // Lists are short.
-        let share = share.map(|share| whole(Some((share.min(100.0) / 100.0 * list.len() as f64).floor())));
+        let count = self.count(scope, each.tolerated.as_ref(), "ToleratedFailureCount")?;
+        let percent = each.tolerated_percentage.as_ref();
+        let percent = self.amount(scope, percent, "ToleratedFailurePercentage", Measure::Percentage)?;
+        let share = percent.map(|percent| amount::share(&percent, list.len()));
         // With both, whichever is exceeded first counts.
-        let tolerated = match (count.map(|count| whole(Some(count))), share) {
+        let tolerated = match (count, share) {
             (Some(count), Some(share)) => Some(count.min(share)),
             (count, share) => count.or(share),
         };
         Ok((list.len(), tolerated))
+    }
+
+    /// A count, written out or asked for. One that does not fit is more than there can be.
+    fn count(&self, scope: u64, count: Option<&Amount>, what: &str) -> Result<Option<usize>, StepError> {
+        let number = self.amount(scope, count, what, Measure::Count)?;
+        Ok(number.and_then(|number| amount::whole(&number)).map(|count| usize::try_from(count).unwrap_or(usize::MAX)))
     }
 
     fn open(&mut self, holder: u64, index: usize, nest: usize, input: Datum) {
@@ -250,9 +257,4 @@ impl Decider<'_> {
         let inside: Vec<u64> = self.x.scopes.keys().copied().filter(|inner| self.x.is_inside(*inner, scope)).collect();
         inside.into_iter().for_each(|inner| self.drop_children(inner));
     }
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; checked to be at least 0.
-fn whole(number: Option<f64>) -> usize {
-    number.unwrap_or_default() as usize
 }

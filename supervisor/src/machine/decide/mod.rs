@@ -13,9 +13,12 @@ mod undo;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{Problem, Time, Value};
+use serde_json::Number;
 
+use super::amount::{self, Measure};
 use super::change::{Alarm, Change, Datum};
 use super::definition::{Amount, Definition, State};
 use super::effect::Effect;
@@ -30,6 +33,8 @@ use room::CHANGE_BYTES;
 /// Signals kept for a saga before anything waits for them: more than a definition has states that
 /// wait is a sender gone wrong.
 pub const SIGNALS_KEPT_MAX: usize = 64;
+/// What a kept signal takes besides its name and its payload, stored.
+const KEPT_SIGNAL_BYTES: usize = 32;
 
 /// What a fact comes to.
 pub(super) enum Verdict {
@@ -130,8 +135,8 @@ impl<'a> Decider<'a> {
         mix(self.fact.seed ^ self.drawn.rotate_left(32))
     }
 
-    fn alarm(&self, seconds: f64) -> Alarm {
-        Alarm { timer: self.number(), at: self.now().after(retry::duration(seconds)) }
+    fn alarm(&self, after: Duration) -> Alarm {
+        Alarm { timer: self.number(), at: self.now().after(after) }
     }
 
     fn work(&mut self) {
@@ -198,16 +203,28 @@ impl<'a> Decider<'a> {
     }
 
     /// A number written out or asked for; `None` stays `None`.
-    fn amount(&self, scope: u64, amount: Option<&Amount>, what: &str, least: f64) -> Result<Option<f64>, StepError> {
-        let value = match amount {
-            None => return Ok(None),
-            Some(Amount::Is(number)) => return Ok(Some(*number)),
-            Some(Amount::Asked(expression)) => self.see(scope, None, None, |sight| expression.evaluate(sight))?,
-        };
-        match value.as_f64().filter(|number| number.is_finite() && *number >= least) {
-            Some(number) => Ok(Some(number)),
-            None => Err(query_error(format!("{what} must be a number of at least {least}, and is {value}"))),
+    fn amount(
+        &self,
+        scope: u64,
+        amount: Option<&Amount>,
+        what: &str,
+        measure: Measure,
+    ) -> Result<Option<Number>, StepError> {
+        match amount {
+            None => Ok(None),
+            Some(Amount::Is(number)) => Ok(Some(number.clone())),
+            Some(Amount::Asked(expression)) => {
+                match self.see(scope, None, None, |sight| expression.evaluate(sight))? {
+                    Value::Number(number) if measure.holds(&number) => Ok(Some(number)),
+                    other => Err(query_error(format!("{what} must be {}, and is {other}", measure.demand()))),
+                }
+            }
         }
+    }
+
+    /// A time-out, written out or asked for.
+    fn seconds(&self, scope: u64, amount: Option<&Amount>, what: &str) -> Result<Option<Duration>, StepError> {
+        Ok(self.amount(scope, amount, what, Measure::Timeout)?.map(|number| amount::seconds(&number)))
     }
 
     /// `$states.context`

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::view::Status;
 use protocol::{Time, Value};
 
+use super::super::amount::{self, Measure};
 use super::super::change::{Alarm, Change, Datum};
 use super::super::definition::{Kind, Rule, State, Until};
 use super::super::execution::ROOT;
@@ -66,15 +68,12 @@ impl Decider<'_> {
     fn until(&self, scope: u64, until: &Until) -> Result<Time, StepError> {
         match until {
             Until::Seconds(amount) => {
-                let seconds = self.amount(scope, Some(amount), "Seconds", 0.0)?.unwrap_or_default();
-                Ok(self.now().after(retry::duration(seconds)))
+                let pause = self.amount(scope, Some(amount), "Seconds", Measure::Pause)?;
+                Ok(self.now().after(pause.map_or(Duration::ZERO, |pause| amount::seconds(&pause))))
             }
             Until::Timestamp(template) => {
                 let value = self.template(scope, template, "Timestamp", None, None)?;
-                let at = value.as_str().and_then(|text| text.parse().ok());
-                at.ok_or_else(|| {
-                    query_error(format!("Timestamp must be a moment such as 2026-01-31T12:00:00Z, and is {value}"))
-                })
+                amount::moment(&value).map_err(|why| query_error(format!("Timestamp: {why}")))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a Task starts, and what is noted down for its undo.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{SagaKey, Value};
 
@@ -9,7 +10,6 @@ use super::super::definition::{Compensate, Resource, State};
 use super::super::execution::Doing;
 use super::super::expression::{Sight, Template};
 use super::super::fact::StepError;
-use super::super::retry;
 use super::room::Weight;
 use super::{Decider, runtime_error};
 
@@ -25,7 +25,7 @@ impl Decider<'_> {
     }
 
     fn try_task(&mut self, scope: u64, state: &State, resource: &Resource) -> Result<(), StepError> {
-        let timeout = self.amount(scope, state.timeout.as_ref(), "TimeoutSeconds", 0.001)?;
+        let timeout = self.seconds(scope, state.timeout.as_ref(), "TimeoutSeconds")?;
         let arguments = match &state.arguments {
             Some(template) => Datum::Is(Arc::new(self.template(scope, template, "Arguments", None, None)?)),
             None => Datum::Input,
@@ -33,12 +33,12 @@ impl Decider<'_> {
         let path = self.x.path(scope);
         match resource {
             Resource::Activity(activity) => {
-                let heartbeat = self.amount(scope, state.heartbeat.as_ref(), "HeartbeatSeconds", 0.001)?;
+                let heartbeat = self.seconds(scope, state.heartbeat.as_ref(), "HeartbeatSeconds")?;
                 self.travels("what the activity is asked with", &[&self.folding.value(self.x, scope, &arguments)])?;
                 self.claim(self.weigh(scope, &arguments))?;
                 self.push(scope, state, &arguments)?;
                 let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt) + 1;
-                let deadline = timeout.map(|seconds| self.now().after(retry::duration(seconds)));
+                let deadline = timeout.map(|within| self.now().after(within));
                 let heartbeat_ms = heartbeat.map(millis);
                 self.put(Change::Attempted {
                     scope,
@@ -95,8 +95,8 @@ impl Decider<'_> {
         Ok(())
     }
 
-    fn wait(&mut self, scope: u64, state: Arc<str>, what: Awaited, timeout: Option<f64>) {
-        let alarm = timeout.map(|seconds| self.alarm(seconds));
+    fn wait(&mut self, scope: u64, state: Arc<str>, what: Awaited, timeout: Option<Duration>) {
+        let alarm = timeout.map(|within| self.alarm(within));
         self.put(Change::Awaits { scope, state, what, alarm });
     }
 
@@ -163,7 +163,7 @@ fn lenient(template: &Template, sight: &Sight<'_>) -> Value {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; a silence is never negative.
-pub(super) fn millis(seconds: f64) -> u64 {
-    (seconds * 1_000.0).ceil() as u64
+/// Rounded up: a silence shorter than the clock counts is no failure.
+pub(super) fn millis(silence: Duration) -> u64 {
+    u64::try_from(silence.as_micros().div_ceil(1_000)).expect("a time-out is at most a hundred years")
 }

@@ -45,6 +45,7 @@ mod states;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{DefinitionRef, Value};
 use sha2::{Digest, Sha256};
@@ -70,7 +71,7 @@ pub struct Definition {
     nests: Vec<Nest>,
     states: Vec<State>,
     names: HashMap<Arc<str>, usize>,
-    timeout: Option<f64>,
+    timeout: Option<Duration>,
     signals: BTreeSet<String>,
     limits: Limits,
 }
@@ -197,7 +198,7 @@ pub enum Until {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Amount {
     /// Written out.
-    Is(f64),
+    Is(serde_json::Number),
     /// To be asked when the state is entered.
     Asked(Expression),
 }
@@ -244,9 +245,9 @@ pub struct Compensate {
     /// How its failures are retried; [`super::retry::undo_policy`] when absent.
     pub retry: Vec<Retrier>,
     /// `TimeoutSeconds`
-    pub timeout: Option<f64>,
+    pub timeout: Option<Duration>,
     /// `HeartbeatSeconds`
-    pub heartbeat: Option<f64>,
+    pub heartbeat: Option<Duration>,
 }
 
 impl Definition {
@@ -318,7 +319,7 @@ impl Definition {
     }
 
     /// `TimeoutSeconds` of the whole execution.
-    pub fn timeout(&self) -> Option<f64> {
+    pub fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 

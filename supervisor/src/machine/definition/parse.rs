@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::DefinitionRef;
 
@@ -10,6 +11,7 @@ use super::fields::{Builder, Fields, Mention};
 use super::header::{self, Header};
 use super::source::{self, Data, Node};
 use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, states};
+use crate::machine::amount::Measure;
 use crate::machine::expression::Limits;
 
 /// Reads and checks a definition. With `name`, a bare States Language document is accepted.
@@ -91,14 +93,14 @@ fn open<'n>(builder: &mut Builder<'_>, root: &'n Node, name: Option<&str>) -> (O
 
 const TOP: &[&str] = &["Comment", "Version", "QueryLanguage", "StartAt", "States", "TimeoutSeconds"];
 
-fn top(builder: &mut Builder<'_>, node: &Node, path: &str) -> Option<Option<f64>> {
+fn top(builder: &mut Builder<'_>, node: &Node, path: &str) -> Option<Option<Duration>> {
     let fields = builder.fields(node, path)?;
     builder.known(&fields, TOP, "a state machine");
     if let Some(version) = builder.text(&fields, "Version").filter(|version| version != "1.0") {
         builder.fault_at(&fields, "Version", format!("{version:?} is not known"), "write \"1.0\" or leave it out");
     }
     query_language(builder, &fields);
-    let timeout = builder.number(&fields, "TimeoutSeconds", 0.001, false);
+    let timeout = builder.seconds(&fields, "TimeoutSeconds", Measure::Timeout);
     nest(builder, &fields, None, 0);
     Some(timeout)
 }
