@@ -68,7 +68,8 @@ impl Way {
             | Effect::StartActivity(_)
             | Effect::StopActivity(_)
             | Effect::SetTimer { .. }
-            | Effect::ClearTimer { .. } => Self::Event,
+            | Effect::ClearTimer { .. }
+            | Effect::Continue => Self::Event,
         }
     }
 
@@ -219,6 +220,7 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
         | Effect::StartActivity(_)
         | Effect::StopActivity(_)
         | Effect::SetTimer { .. }
-        | Effect::ClearTimer { .. } => Ok(()),
+        | Effect::ClearTimer { .. }
+        | Effect::Continue => Ok(()),
     }
 }

@@ -222,6 +222,9 @@ impl Behaviour for SagaActor {
                     self.begin(me, effect, state).await?;
                 }
                 self.tell_end(me, state);
+                if !state.appending && !state.queue.is_empty() {
+                    self.decide(me, state);
+                }
             }
         }
         self.answer_questions(me, state);
@@ -282,6 +285,7 @@ impl SagaActor {
                 // that fact is durable.
                 Offer::Ignored(why) => state.pending.push((reply, Ok(serde_json::json!({ "ignored": why })))),
                 Offer::Refused(problem) => state.pending.push((reply, Err(problem))),
+                Offer::Unfinished(fact) => unreachable!("{:?} is offered with the whole budget", fact.kind),
             }
         }
         if batch.records.is_empty() {
@@ -360,6 +364,7 @@ impl SagaActor {
             Effect::ClearTimer { timer } => {
                 self.timers.tell(timers::Message::Clear { saga: self.saga.clone(), timer });
             }
+            Effect::Continue => state.queue.push_back((FactKind::Continued, Reply::nobody())),
             // The relay sends these: it got them with the batch.
             Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } | Effect::Ended { .. } => {}
         }

@@ -381,6 +381,7 @@ pub(super) fn is_echo(fact: &FactKind) -> bool {
         | FactKind::StepFailed { .. }
         | FactKind::TimerFired { .. }
         | FactKind::ChildEnded { .. }
+        | FactKind::Continued
         | FactKind::Parked { .. } => true,
         FactKind::Started(_)
         | FactKind::Signalled { .. }

@@ -79,7 +79,8 @@ impl ShardActor {
             match driver.offer(fact) {
                 Offer::Ignored(why) => reply.ok(&serde_json::json!({ "ignored": why })),
                 Offer::Refused(problem) => reply.refuse(problem),
-                Offer::Recorded(_) => {
+                // An end leaves nothing to evaluate.
+                Offer::Recorded(_) | Offer::Unfinished(_) => {
                     reply.refuse(Problem::new(Code::Internal, format!("{saga} goes on after its end")))
                 }
             }
