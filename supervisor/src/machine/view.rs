@@ -53,6 +53,11 @@ impl Execution {
         if self.start.is_some() && self.is_idle() { Status::Waiting } else { Status::Running }
     }
 
+    /// Why it stands still until an operator releases it, if it is parked.
+    pub fn parked(&self) -> Option<&str> {
+        self.parked.as_ref().map(|parked| parked.cause.as_str())
+    }
+
     /// Whether nothing more will happen.
     pub fn is_final(&self) -> bool {
         self.outcome.is_some()

@@ -198,6 +198,7 @@ impl ShardActor {
             owner: me.clone(),
             journal: state.journal.clone(),
             timers: state.timers.clone(),
+            relay: state.relay.clone(),
             glance: glance.clone(),
         };
         let handle = shell::start(actor, card, Some(me.cell())).await?;
