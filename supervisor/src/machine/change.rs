@@ -387,7 +387,8 @@ impl Change {
             | Self::UndoStuck { state, .. }
             | Self::Undone { state, .. }
             | Self::Ending { state, .. }
-            | Self::Finished { state, .. } => Some(state),
+            | Self::Finished { state, .. }
+            | Self::Overran { state } => Some(state),
             Self::Began { .. }
             | Self::Opened { .. }
             | Self::ScopeEnded { .. }
@@ -400,7 +401,9 @@ impl Change {
             | Self::SignalSeen { .. }
             | Self::ChildDropped { .. }
             | Self::Parked { .. }
-            | Self::Unparked => None,
+            | Self::Unparked
+            | Self::Cut { .. }
+            | Self::Resumed => None,
         }
     }
 }
