@@ -26,6 +26,7 @@ use supervisor::ports::{Clock, Cluster, Environments, Outbox};
 use supervisor::tree::engine::{Engine, Limits, Seeds};
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Service, Shards};
 use supervisor::tree::shell::Handle;
+use supervisor::tree::turns::Turns;
 use supervisor::tree::workers::{Local, WorkersActor};
 use supervisor::worker::Worker;
 use tokio::sync::mpsc;
@@ -149,6 +150,7 @@ impl Node {
         let engine = Arc::new(Engine {
             node: id.clone(),
             shards: shape.shards,
+            turns: Turns::new(config.decision_threads()),
             limits: limits(&config, frame_max_bytes),
             clock: clock.clone(),
             journal: Arc::new(journal),
@@ -356,6 +358,7 @@ fn fitting(mut bounds: DefinitionLimits, message_bytes: usize) -> DefinitionLimi
 fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
     let mut limits = Limits {
         facts_per_saga: config.limits.facts_per_saga,
+        decision_threads: Some(config.decision_threads()),
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
         ..Limits::default()

@@ -11,6 +11,7 @@ use actors::runtime::compute::process;
 use actors::runtime::ports::desired::git;
 use actors::runtime::ports::provisioning::pulumi;
 use supervisor::machine::expression;
+use supervisor::tree::engine;
 
 use crate::debug::HttpLimits;
 use crate::http;
@@ -188,6 +189,14 @@ impl Config {
             waits: self.limits.waits_in_flight,
             waits_per_tenant: self.limits.waits_per_tenant,
             body_bytes: self.limits.body_bytes,
+        }
+    }
+
+    /// Decisions that may be under way at length.
+    pub fn decision_threads(&self) -> usize {
+        match self.limits.decision_threads {
+            0 => engine::decision_threads(),
+            threads => threads,
         }
     }
 

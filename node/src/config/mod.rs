@@ -200,8 +200,12 @@ settings! {
         body_bytes: usize = 524_288,
         /// The longest source of a definition that may be deployed, in bytes.
         definition_bytes: usize = 262_144,
-        /// Longest evaluation of one expression, in milliseconds. It holds up the sagas of its shard.
+        /// Time for all expressions of one decision together, in milliseconds. What needs more goes on
+        /// behind the others; a state whose expressions alone need more fails.
         expression_ms: u64 = 1_000,
+        /// Decisions with expressions that take long which may be under way at once, each on a thread of
+        /// its own; tenants take turns. 0: one fewer than processors, and at least two.
+        decision_threads: usize = 0,
         /// Deepest evaluation of one expression: recursion beyond it is a mistake.
         expression_depth: usize = 2_000,
         /// Longest list an expression may make on the way.

@@ -60,7 +60,7 @@ pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<
     let fact = Fact { at: Time::from_micros(NOON), seed: 1, kind: FactKind::Started(Box::new(start)) };
     let records = match driver.offer(fact) {
         Offer::Recorded(record) => vec![record],
-        Offer::Ignored(_) | Offer::Refused(_) => Vec::new(),
+        Offer::Ignored(_) | Offer::Refused(_) | Offer::Unfinished(_) => Vec::new(),
     };
     let _ = driver.confirm(1);
     (driver, records)
@@ -97,6 +97,8 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
     let (by, failed) =
         ("ann".to_owned(), |name: &str, permanent| StepError { error: name.into(), cause: "c".into(), permanent });
     match what & 0x0f {
+        // Its turn comes first, mostly.
+        _ if what & 0x40 == 0 && driver.resume().contains(&Effect::Continue) => FactKind::Continued,
         0..=3 => FactKind::StepSucceeded { attempt, output: value },
         4 => FactKind::StepFailed { attempt, error: failed("Transient", false) },
         5 => FactKind::StepFailed { attempt, error: failed("States.Timeout", false) },
@@ -132,6 +134,7 @@ fn attempt_of(effect: &Effect) -> Option<AttemptRef> {
         Effect::StopActivity(_)
         | Effect::SetTimer { .. }
         | Effect::ClearTimer { .. }
+        | Effect::Continue
         | Effect::Publish(_)
         | Effect::StartChild { .. }
         | Effect::CancelChild { .. }

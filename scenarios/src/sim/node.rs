@@ -16,6 +16,7 @@ use supervisor::tree::reply::{Answer, Reply, moved};
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Shards};
 use supervisor::tree::shard::{Message, Right};
 use supervisor::tree::shell::Handle;
+use supervisor::tree::turns::Turns;
 
 use super::link::{Link, REQUEST_WITHIN, Weather};
 use super::ports::{Library, Ports, SkewedClock};
@@ -126,6 +127,7 @@ impl Bus {
             sweep_every: Duration::from_millis(500 + self.world.roll(4_000)),
             snapshot_every_records: 2 + self.world.roll(12),
             sleep_horizon: Duration::from_millis(self.world.roll(800)),
+            decision_threads: None,
             ..Limits::default()
         };
         let engine = Arc::new(Engine {
@@ -142,6 +144,7 @@ impl Bus {
             remote: ports.clone(),
             seeds: Seeds::new(self.world.roll(u64::MAX)),
             observer: Arc::new(Unobserved),
+            turns: Turns::new(1),
         });
         let shards = Arc::new(Shards::default());
         let (last_word, _) = tokio::sync::mpsc::unbounded_channel();

@@ -19,6 +19,8 @@ pub enum Datum {
     Input,
     /// The item of a Map that the scope in question is for.
     Item,
+    /// What a cut record left for the state that the scope in question enters next.
+    Ahead,
     /// This one.
     Is(Arc<Value>),
 }
@@ -48,6 +50,17 @@ pub enum Awaited {
         /// Its input.
         input: Datum,
     },
+}
+
+/// A state that is entered with the saga's next turn.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Ahead {
+    /// In which scope.
+    pub scope: u64,
+    /// Its name.
+    pub state: Arc<str>,
+    /// Its input.
+    pub input: Datum,
 }
 
 /// One thing that a decision settled. `scope` 0 is the outermost; states are named by their path.
@@ -314,13 +327,29 @@ pub enum Change {
         /// The child.
         key: SagaKey,
     },
-    /// The saga's actor failed again and again; everything stands still.
+    /// The saga cannot go on by itself; everything stands still.
     Parked {
-        /// The last panic.
+        /// Why: the last panic of its actor, or how it makes no progress.
         cause: String,
     },
     /// It goes on as it was.
     Unparked,
+    /// The decision's budget is used up: the rest comes with the next turn.
+    Cut {
+        /// States to enter, besides those left by a record before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ahead: Vec<Ahead>,
+        /// Scopes whose Map opens more items.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stalled: Vec<u64>,
+    },
+    /// The saga's turn came after a cut.
+    Resumed,
+    /// The expressions of a state ran out of a whole decision's budget.
+    Overran {
+        /// The state.
+        state: Arc<str>,
+    },
     /// The saga ended.
     Finished {
         /// How.
@@ -358,7 +387,8 @@ impl Change {
             | Self::UndoStuck { state, .. }
             | Self::Undone { state, .. }
             | Self::Ending { state, .. }
-            | Self::Finished { state, .. } => Some(state),
+            | Self::Finished { state, .. }
+            | Self::Overran { state } => Some(state),
             Self::Began { .. }
             | Self::Opened { .. }
             | Self::ScopeEnded { .. }
@@ -371,7 +401,9 @@ impl Change {
             | Self::SignalSeen { .. }
             | Self::ChildDropped { .. }
             | Self::Parked { .. }
-            | Self::Unparked => None,
+            | Self::Unparked
+            | Self::Cut { .. }
+            | Self::Resumed => None,
         }
     }
 }

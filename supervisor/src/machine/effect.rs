@@ -28,6 +28,8 @@ pub enum Effect {
         /// As it was set.
         timer: u64,
     },
+    /// Offer `Continued` when the saga's turn comes, behind the others.
+    Continue,
     /// Publish an event, under the id it carries, also when it is published again.
     Publish(Box<Envelope>),
     /// Start a child saga under `key`; its end comes back as `ChildEnded`.

@@ -28,6 +28,11 @@ use super::{bounds, budget, functions};
 pub const QUERY_EVALUATION_ERROR: &str = "States.QueryEvaluationError";
 /// Error name: a value is larger than allowed.
 pub const DATA_LIMIT_EXCEEDED: &str = "States.DataLimitExceeded";
+/// Error name, within the machine only: an expression took all the time that it was given. A decision
+/// makes [`QUERY_EVALUATION_ERROR`] of it, or cuts its record.
+pub(super) const OUT_OF_TIME: &str = "States.QueryEvaluationError (out of time)";
+/// What the engine's own error begins with when the time is over.
+const ENGINE_OUT_OF_TIME: &str = "D1012";
 /// Compiled expressions kept per thread; a node runs some tens of definitions with some tens of
 /// expressions each. When it is full it is emptied: compiling costs microseconds.
 const COMPILED_MAX: usize = 4_096;
@@ -43,8 +48,8 @@ const WHY_MAX_CHARS: usize = 500;
 /// What one expression and one value may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Longest evaluation of one expression, in milliseconds; a decision must not hold up its
-    /// shard.
+    /// Time for all expressions of one decision together, in milliseconds. What needs more is cut into
+    /// several; one state whose expressions need more fails.
     pub expression_ms: u64,
     /// Deepest evaluation of one expression: recursion beyond this is a mistake.
     pub expression_depth: usize,
@@ -58,8 +63,14 @@ pub struct Limits {
     /// bytes of JSON. The same figure as the language's best-known service, and well below the
     /// bus's message limit.
     pub value_bytes: usize,
-    /// States entered while deciding one fact; a loop without a pause in it ends here.
+    /// States entered in one decision; a longer chain goes on with the saga's next turn.
     pub transitions: u32,
+    /// States entered without waiting for anything before a saga is parked as stuck: some minutes of
+    /// turns, and more than any list that fits into a saga has items.
+    pub unbroken_states: u64,
+    /// States whose expressions ran out of a whole budget, with nothing from outside in between, before
+    /// a saga is parked as stuck. A retry or two is fair, the rest holds up others.
+    pub overruns: u32,
     /// Items of one Map.
     pub map_items: usize,
     /// Items of one Map that are under way at once, whatever it asks for: each is some hundred
@@ -86,6 +97,8 @@ impl Default for Limits {
             expression_bytes: 8 << 20,
             value_bytes: 256 * 1024,
             transitions: 1_000,
+            unbroken_states: 1_000_000,
+            overruns: 5,
             map_items: 10_000,
             map_width: 500,
             execution_bytes: 800 * 1024,
@@ -195,6 +208,17 @@ impl Expression {
         Trouble { error: QUERY_EVALUATION_ERROR, cause: format!("{{% {shown} %}}: {why}") }
     }
 
+    /// How an evaluation ended without a value.
+    fn ended(&self, why: &str) -> Trouble {
+        let trouble = self.trouble(why);
+        if why.contains(ENGINE_OUT_OF_TIME) { Trouble { error: OUT_OF_TIME, ..trouble } } else { trouble }
+    }
+
+    /// Whether it needs the query engine, whose work may take long.
+    pub fn is_query(&self) -> bool {
+        self.path.is_none()
+    }
+
     /// Runs it without numerals, unless it meets one, and with them then.
     fn query(&self, sight: &Sight<'_>) -> Result<Value, Trouble> {
         let numbers = Rc::new(Numbers::default());
@@ -228,7 +252,7 @@ impl Expression {
         exact::functions::register(&mut evaluator, numbers, exactly).map_err(|why| self.trouble(why))?;
         budget::register(&mut evaluator, sight.limits).map_err(|why| self.trouble(why))?;
         let result = calmly(|| evaluator.evaluate(&tree, &JValue::Undefined));
-        let result = result.map_err(|why| self.trouble(why))?.map_err(|error| self.trouble(error))?;
+        let result = result.map_err(|why| self.trouble(why))?.map_err(|error| self.ended(&error.to_string()))?;
         if result.is_undefined() {
             return Err(self.trouble("it has no value (undefined)"));
         }

@@ -84,6 +84,8 @@ pub enum FactKind {
     },
     /// An operator's word about a stuck saga.
     Operator(Operator),
+    /// The saga's turn came to go on with what a cut record left. Only its own tree says so.
+    Continued,
     /// The saga's actor failed again and again; it is parked with the panic kept.
     Parked {
         /// The last panic.
@@ -108,8 +110,34 @@ impl FactKind {
             | Self::StepSucceeded { .. }
             | Self::TimerFired { .. }
             | Self::Signalled { .. }
-            | Self::TaskDecided { .. } => {}
+            | Self::TaskDecided { .. }
+            | Self::Continued => {}
         }
+    }
+
+    /// Whether the saga did not bring it about by itself.
+    pub(super) const fn is_from_outside(&self) -> bool {
+        match self {
+            Self::Started(_)
+            | Self::StepSucceeded { .. }
+            | Self::StepFailed { .. }
+            | Self::Signalled { .. }
+            | Self::TaskDecided { .. }
+            | Self::ChildEnded { .. }
+            | Self::CancelRequested { .. }
+            | Self::Operator(_) => true,
+            Self::TimerFired { .. } | Self::Continued | Self::Parked { .. } => false,
+        }
+    }
+
+    /// Whether it is a turn after a cut record.
+    pub(super) const fn is_turn(&self) -> bool {
+        matches!(self, Self::Continued)
+    }
+
+    /// Whether a person wants something now, so that it goes before what the saga does by itself.
+    pub const fn is_urgent(&self) -> bool {
+        matches!(self, Self::CancelRequested { .. } | Self::Operator(_))
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`Record`] and neither decides nor evaluates. What a saga runs is a [`Definition`], checked whole
 //! before it can be had.
 
+mod allowance;
 pub mod amount;
 mod bounds;
 mod budget;
@@ -34,7 +35,8 @@ mod token;
 mod view;
 mod wanted;
 
-pub use change::{Alarm, Awaited, Change, Datum};
+pub use allowance::{Allowance, Spent};
+pub use change::{Ahead, Alarm, Awaited, Change, Datum};
 pub use definition::Definition;
 pub use describe::describe;
 pub use driver::{Driver, Offer, ReplayError};

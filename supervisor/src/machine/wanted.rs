@@ -36,6 +36,9 @@ pub(super) fn wanted(x: &Execution) -> Vec<Effect> {
             effects.push(timer(*alarm));
         }
     }
+    if x.is_cut() {
+        effects.push(Effect::Continue);
+    }
     effects
 }
 
@@ -109,9 +112,11 @@ pub(super) fn is_outbox(effect: &Effect) -> bool {
     match effect {
         Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } => true,
         Effect::Ended { parent, .. } => parent.is_some(),
-        Effect::StartActivity(_) | Effect::StopActivity(_) | Effect::SetTimer { .. } | Effect::ClearTimer { .. } => {
-            false
-        }
+        Effect::StartActivity(_)
+        | Effect::StopActivity(_)
+        | Effect::SetTimer { .. }
+        | Effect::ClearTimer { .. }
+        | Effect::Continue => false,
     }
 }
 
@@ -133,7 +138,7 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
                 // The record itself may have the output that is too large to be kept.
                 let output = match output {
                     Some(datum @ (Datum::Given | Datum::Is(_))) => Some(folding.value(x, ROOT, datum)),
-                    Some(Datum::Input | Datum::Item) | None => None,
+                    Some(Datum::Input | Datum::Item | Datum::Ahead) | None => None,
                 };
                 let outcome = match (output.filter(|output| !output.is_null()), &x.outcome) {
                     (Some(output), Some(outcome)) => {
@@ -172,7 +177,10 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
             | Change::SignalTaken { .. }
             | Change::SignalSeen { .. }
             | Change::Parked { .. }
-            | Change::Unparked => {}
+            | Change::Unparked
+            | Change::Cut { .. }
+            | Change::Resumed
+            | Change::Overran { .. } => {}
         }
     }
     effects

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use protocol::{Epoch, NodeId, ShardId, Time};
 
+use super::turns::Turns;
 use crate::activities::Activities;
 use crate::journal::frame::Frame;
 use crate::journal::writer;
@@ -55,6 +56,23 @@ pub struct Limits {
     pub saga_restarts: Intensity,
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
     pub attempt_max: Duration,
+    /// Due timers of one tenant that may be under way at once per shard, until their sagas have recorded
+    /// them. Enough to fill a frame; a crowd that is due in the same second is fed to the shard in
+    /// portions of it, so that the shard stays ready to answer others.
+    pub due_in_flight: usize,
+    /// How long the expressions of a decision may take on a thread that carries messages, in
+    /// milliseconds: some hundred times what an ordinary decision needs. What takes longer waits for a
+    /// turn on a thread of its own.
+    pub brief_ms: u64,
+    /// Decisions that may be under way at length, each on a thread of its own. `None`: they are made
+    /// where they stand, and no time is counted, so that a simulation is repeatable.
+    pub decision_threads: Option<usize>,
+}
+
+/// One decision fewer than there are processors, so that one is left for messages; at least two, so that
+/// a tenant's long decisions leave room for another's.
+pub fn decision_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| (processors.get() - 1).max(2))
 }
 
 impl Default for Limits {
@@ -75,6 +93,9 @@ impl Default for Limits {
             unsent_max: 100_000,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
+            due_in_flight: 256,
+            brief_ms: 2,
+            decision_threads: Some(decision_threads()),
         }
     }
 }
@@ -130,6 +151,8 @@ pub struct Engine {
     pub seeds: Seeds,
     /// Who is told what happens.
     pub observer: Arc<dyn Observer>,
+    /// Who may decide at length.
+    pub turns: Arc<Turns>,
 }
 
 impl Engine {

@@ -25,4 +25,5 @@ pub mod slot;
 pub mod step;
 pub mod sweep;
 pub mod timers;
+pub mod turns;
 pub mod workers;

@@ -14,7 +14,8 @@ use tracing::{Instrument, warn};
 
 use super::engine::{Engine, Limits};
 use super::journal::Meters;
-use super::shell::{Behaviour, Fault, Me};
+use super::saga;
+use super::shell::{Behaviour, Fault, Handle, Me};
 use crate::journal::frame::Sending;
 use crate::machine::Effect;
 use crate::ports::{Parcel, Position, Unavailable};
@@ -35,6 +36,8 @@ pub enum Message {
     },
     /// The first of what this saga sends was sent.
     Sent(SagaId),
+    /// Tell this saga when all that it sent so far is gone.
+    Await(Arc<SagaId>, Handle<saga::Message>),
 }
 
 /// The relay actor of one shard.
@@ -68,7 +71,8 @@ impl Way {
             | Effect::StartActivity(_)
             | Effect::StopActivity(_)
             | Effect::SetTimer { .. }
-            | Effect::ClearTimer { .. } => Self::Event,
+            | Effect::ClearTimer { .. }
+            | Effect::Continue => Self::Event,
         }
     }
 
@@ -90,6 +94,8 @@ pub struct State {
     /// Positions with something unsent, and how much.
     open: BTreeMap<Position, usize>,
     last: Position,
+    /// Sagas that go on once what they sent is gone: one that sends much does not fill the lanes.
+    awaited: HashMap<SagaId, Handle<saga::Message>>,
 }
 
 impl Behaviour for RelayActor {
@@ -103,6 +109,7 @@ impl Behaviour for RelayActor {
             in_flight: Default::default(),
             open: BTreeMap::new(),
             last: self.relayed.load(Relaxed),
+            awaited: HashMap::new(),
         })
     }
 
@@ -126,6 +133,12 @@ impl Behaviour for RelayActor {
                 }
             }
             Message::Sent(saga) => state.sent(saga, &self.meters),
+            Message::Await(saga, handle) if state.lanes.contains_key(&*saga) => {
+                state.awaited.insert((*saga).clone(), handle);
+            }
+            Message::Await(_, handle) => {
+                handle.tell(saga::Message::Relayed);
+            }
         }
         for way in Way::ALL {
             while state.in_flight[way as usize] < way.room(&self.engine.limits)
@@ -157,7 +170,12 @@ impl State {
         }
         match lane.front() {
             Some((_, next)) => self.ready[Way::of(&next.effect) as usize].push_back(saga),
-            None => drop(self.lanes.remove(&saga)),
+            None => {
+                self.lanes.remove(&saga);
+                if let Some(handle) = self.awaited.remove(&saga) {
+                    handle.tell(saga::Message::Relayed);
+                }
+            }
         }
     }
 }
@@ -219,6 +237,7 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
         | Effect::StartActivity(_)
         | Effect::StopActivity(_)
         | Effect::SetTimer { .. }
-        | Effect::ClearTimer { .. } => Ok(()),
+        | Effect::ClearTimer { .. }
+        | Effect::Continue => Ok(()),
     }
 }

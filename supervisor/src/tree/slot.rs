@@ -134,6 +134,16 @@ impl Slot {
         }
     }
 
+    /// Its status and last change, for those who look at many.
+    pub fn stands(&self) -> (Status, Time) {
+        match &self.life {
+            Life::Awake { glance, .. } => glance.stands(),
+            Life::Asleep(asleep) => (asleep.status, asleep.changed_at),
+            Life::Ended(ended) => (ended.status, ended.at),
+            Life::Loading { .. } => (Status::Running, Time::default()),
+        }
+    }
+
     /// Whether `actor` is its present incarnation.
     pub fn is_run_by(&self, actor: ActorId) -> bool {
         match &self.life {

@@ -55,6 +55,8 @@ pub struct World {
     pub timers: BTreeMap<u64, Time>,
     pub children: Vec<(u64, String, Value)>,
     pub events: Vec<protocol::Envelope>,
+    /// Whether it waits for a turn.
+    pub turns: u32,
     /// Every attempt started, as `activity state #attempt`, undos with `undo` before.
     pub started: Vec<String>,
 }
@@ -71,6 +73,7 @@ impl World {
             timers: BTreeMap::new(),
             children: Vec::new(),
             events: Vec::new(),
+            turns: 0,
             started: Vec::new(),
         }
     }
@@ -114,7 +117,16 @@ impl World {
             Effect::Publish(event) => self.events.push(*event),
             Effect::StartChild { step, key, input, .. } => self.children.push((step, key.to_string(), input)),
             Effect::CancelChild { key } => self.children.retain(|(_, child, _)| *child != key.to_string()),
+            Effect::Continue => self.turns = 1,
             Effect::Ended { .. } => {}
+        }
+    }
+
+    /// Gives the saga its turns as long as it wants one.
+    pub fn go_on(&mut self) {
+        while self.turns > 0 {
+            self.turns = 0;
+            self.fact(FactKind::Continued);
         }
     }
 

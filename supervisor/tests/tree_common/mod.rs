@@ -24,6 +24,7 @@ use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
 use supervisor::tree::reply::{Answer, Reply};
 use supervisor::tree::shard::{Message, Right, ShardActor};
 use supervisor::tree::shell::{self, Handle};
+use supervisor::tree::turns::Turns;
 
 pub const SHARD: ShardId = ShardId(0);
 /// Noon of an ordinary day.
@@ -238,6 +239,7 @@ impl World {
         let engine = Arc::new(Engine {
             node: NodeId::new(format!("n{epoch}")).unwrap(),
             shards: 1,
+            turns: Turns::new(limits.decision_threads.unwrap_or(1)),
             limits,
             clock: outside.clone(),
             journal: outside.clone(),

@@ -7,7 +7,7 @@ use protocol::view::{Outcome, Status};
 use protocol::{Code, Problem, SagaKey, Value};
 
 use super::super::change::{Change, Datum};
-use super::super::definition::OnCancel;
+use super::super::definition::{Kind, OnCancel};
 use super::super::execution::{Doing, Frame, ROOT, Undoing};
 use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
@@ -42,6 +42,7 @@ impl Decider<'_> {
                 | FactKind::StepFailed { .. }
                 | FactKind::TimerFired { .. }
                 | FactKind::ChildEnded { .. }
+                | FactKind::Continued
                 | FactKind::Parked { .. } => ignored("the saga is not started"),
             };
         }
@@ -61,6 +62,7 @@ impl Decider<'_> {
             FactKind::ChildEnded { step, child, outcome } => self.child_ended(*step, child.as_ref(), outcome),
             FactKind::CancelRequested { by, reason } => self.cancel(by, reason),
             FactKind::Operator(operator) => self.operator(operator),
+            FactKind::Continued => self.go_on(),
             FactKind::Parked { cause } => {
                 self.put(Change::Parked { cause: cause.clone() });
                 None
@@ -83,21 +85,20 @@ impl Decider<'_> {
             | FactKind::StepFailed { .. }
             | FactKind::TimerFired { .. }
             | FactKind::ChildEnded { .. }
+            | FactKind::Continued
             | FactKind::Parked { .. } => ignored("the saga has ended"),
         }
     }
 
     /// Nothing goes on until an operator says so; attempts, timers and children are asked again then.
     fn while_parked(&mut self) -> Option<Verdict> {
+        let why = self.x.parked.as_ref().map_or("", |parked| parked.cause.as_str());
         match &self.fact.kind {
             FactKind::Operator(operator) => self.release_parked(operator),
             FactKind::Signalled { .. } | FactKind::TaskDecided { .. } | FactKind::CancelRequested { .. } => {
                 Some(Verdict::Refused(
-                    Problem::new(
-                        Code::NotNow,
-                        format!("saga {} is stuck: its actor failed again and again", self.x.saga),
-                    )
-                    .mend("release it first, with retry or abandon"),
+                    Problem::new(Code::NotNow, format!("saga {} is stuck: {why}", self.x.saga))
+                        .mend("release it first, with retry or abandon"),
                 ))
             }
             FactKind::Started(_)
@@ -105,6 +106,7 @@ impl Decider<'_> {
             | FactKind::StepFailed { .. }
             | FactKind::TimerFired { .. }
             | FactKind::ChildEnded { .. }
+            | FactKind::Continued
             | FactKind::Parked { .. } => ignored("the saga is parked"),
         }
     }
@@ -122,6 +124,24 @@ impl Decider<'_> {
         let bytes = size(&start.input);
         *self.weight += 2 * bytes;
         self.agenda.push_back(Entry { scope: ROOT, state, input: Datum::Given, bytes });
+        None
+    }
+
+    /// Its turn came again: it goes on where the record was cut, with what waited longest.
+    fn go_on(&mut self) -> Option<Verdict> {
+        if !self.x.is_cut() {
+            return ignored("nothing was left to go on with");
+        }
+        let stalled = self.x.stalled();
+        let ahead = self.x.ahead();
+        self.put(Change::Resumed);
+        let entries = ahead.into_iter().map(|(scope, state)| Entry { scope, state, input: Datum::Ahead, bytes: 0 });
+        self.agenda.extend(entries);
+        for scope in stalled {
+            if let Some(Kind::Map(each)) = self.state(scope).map(|state| &state.kind) {
+                self.proceed(scope, each);
+            }
+        }
         None
     }
 
@@ -382,7 +402,7 @@ impl Decider<'_> {
             ReleaseDecision::Abandon => self.abandon(operator),
             ReleaseDecision::Skip => {
                 return Some(Verdict::Refused(
-                    Problem::new(Code::BadRequest, "no compensation is stuck: the saga's actor failed again and again")
+                    Problem::new(Code::BadRequest, "no compensation is stuck: the saga itself is parked")
                         .mend("release it with retry or abandon"),
                 ));
             }

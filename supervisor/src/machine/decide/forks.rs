@@ -11,6 +11,7 @@ use super::super::execution::{Doing, Fork};
 use super::super::expression::{size, within};
 use super::super::fact::StepError;
 use super::super::retry::{BRANCH_FAILED, EXCEED_TOLERATED};
+use super::cut::Over;
 use super::room::Weight;
 use super::{Decider, Entry, error_output, query_error, runtime_error, step_error};
 
@@ -120,7 +121,7 @@ impl Decider<'_> {
     }
 
     /// Starts as many items as there is room for; ends the Map when all are done.
-    fn proceed(&mut self, scope: u64, each: &Each) {
+    pub(super) fn proceed(&mut self, scope: u64, each: &Each) {
         while let Some(fork) = self.forked(scope) {
             let (next, count, fork_done) = (fork.next, fork.results.len(), fork.done);
             if fork_done == count {
@@ -129,17 +130,23 @@ impl Decider<'_> {
             if next == count || (fork.width != 0 && next - fork_done >= fork.width) {
                 return;
             }
-            if self.opened > self.d.limits().map_items {
-                let cause = format!("more than {} items were started at once", self.d.limits().map_items);
-                return self.trouble(scope, runtime_error(cause), None);
+            // What does not fit comes with the next record; the first always fits, or fails.
+            if self.opened > 0 && self.is_full() {
+                return self.stalled.push(scope);
             }
             let item = fork.items.as_ref().and_then(|items| items.get(next)).cloned().unwrap_or(Value::Null);
             let input = match &each.selector {
                 None => Datum::Item,
                 Some(template) => {
+                    self.in_items = true;
                     let selected = self.see_item(scope, None, None, Some((next, &item)), |sight| {
                         template.bounded(sight, "ItemSelector")
                     });
+                    self.in_items = false;
+                    if self.over.get() == Some(Over::Item) {
+                        self.over.set(None);
+                        return self.stalled.push(scope);
+                    }
                     match selected {
                         Ok(value) => Datum::Is(Arc::new(value)),
                         Err(error) => return self.trouble(scope, error, None),
@@ -148,8 +155,11 @@ impl Decider<'_> {
             };
             let more = match &input {
                 Datum::Is(value) => Weight::of(value),
-                Datum::Given | Datum::Input | Datum::Item => Weight { kept: size(&item), written: 0 },
+                Datum::Given | Datum::Input | Datum::Item | Datum::Ahead => Weight { kept: size(&item), written: 0 },
             } + self.weigh_state(scope);
+            if self.opened > 0 && self.written + more.written > self.d.limits().record_bytes {
+                return self.stalled.push(scope);
+            }
             // An item takes more room once it is under way, so another one waits rather than fails.
             if next > fork_done && !self.has_room(more.times(ITEM_COPIES)) {
                 return;

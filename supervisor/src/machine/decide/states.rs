@@ -19,21 +19,10 @@ use super::{Decider, Entry, error_output, query_error, runtime_error, step_error
 /// What `Assign` makes.
 type Variables = BTreeMap<String, Arc<Value>>;
 
-/// Immediate states that each branch or item may add to one decision.
-const STATES_PER_ITEM: usize = 50;
-
 impl Decider<'_> {
     /// Enters a state. Immediate ones are left again at once.
     pub(super) fn enter(&mut self, entry: Entry) {
         self.entered += 1;
-        let limit = self.d.limits().transitions;
-        // A branch or item brings some states of its own; how many are opened is bounded itself.
-        let share = u32::try_from(self.opened.saturating_mul(STATES_PER_ITEM)).unwrap_or(u32::MAX);
-        if self.entered > limit.saturating_add(share) {
-            let cause = format!("more than {limit} states were entered at once; a circle needs a Wait or a Task in it");
-            self.end_badly(Status::Failed, runtime_error(cause));
-            return;
-        }
         let Entry { scope, state: name, input, bytes: _ } = entry;
         let step = self.number();
         self.put(Change::Entered { scope, state: Arc::clone(&name), step, input });

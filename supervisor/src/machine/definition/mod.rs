@@ -39,6 +39,7 @@ pub mod fault;
 mod fields;
 pub mod header;
 mod parse;
+mod queries;
 pub mod resource;
 pub mod source;
 mod states;
@@ -73,6 +74,7 @@ pub struct Definition {
     names: HashMap<Arc<str>, usize>,
     timeout: Option<Duration>,
     signals: BTreeSet<String>,
+    queries: bool,
     limits: Limits,
 }
 
@@ -336,6 +338,11 @@ impl Definition {
     /// The names of all signals it waits for.
     pub fn signals(&self) -> &BTreeSet<String> {
         &self.signals
+    }
+
+    /// Whether one of its expressions needs the query engine: all others cost microseconds.
+    pub fn has_queries(&self) -> bool {
+        self.queries
     }
 
     /// The state called `name`.

@@ -10,7 +10,7 @@ use super::fault::{Fault, Faults, Warning};
 use super::fields::{Builder, Fields, Mention};
 use super::header::{self, Header};
 use super::source::{self, Data, Node};
-use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, states};
+use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, queries, states};
 use crate::machine::amount::Measure;
 use crate::machine::expression::Limits;
 
@@ -46,6 +46,7 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
     let reference =
         DefinitionRef { tenant: None, name: header.name.as_str().into(), version: 1, digest: digest(text).into() };
     let limits = Limits::default();
+    let queries = states.iter().any(queries::state);
     let definition = Definition {
         reference,
         source: text.into(),
@@ -55,6 +56,7 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
         names,
         timeout: timeout.flatten(),
         signals,
+        queries,
         limits,
     };
     Ok((definition, warnings))

@@ -198,6 +198,7 @@ impl ShardActor {
             owner: me.clone(),
             journal: state.journal.clone(),
             timers: state.timers.clone(),
+            relay: state.relay.clone(),
             glance: glance.clone(),
         };
         let handle = shell::start(actor, card, Some(me.cell())).await?;
@@ -381,6 +382,7 @@ pub(super) fn is_echo(fact: &FactKind) -> bool {
         | FactKind::StepFailed { .. }
         | FactKind::TimerFired { .. }
         | FactKind::ChildEnded { .. }
+        | FactKind::Continued
         | FactKind::Parked { .. } => true,
         FactKind::Started(_)
         | FactKind::Signalled { .. }

@@ -120,6 +120,8 @@ pub enum Message {
         saga: Arc<SagaId>,
         /// Its number.
         timer: u64,
+        /// Held until the saga has taken it in.
+        under_way: timers::UnderWay,
     },
     /// From a saga that rests.
     Sleep {
@@ -390,9 +392,9 @@ impl Behaviour for ShardActor {
                     self.sweep(me, state);
                 }
             }
-            Message::Due { saga, timer } => {
+            Message::Due { saga, timer, under_way } => {
                 if state.slots.contains_key(&saga) {
-                    let told = Told::Fact(FactKind::TimerFired { timer }, Reply::nobody());
+                    let told = Told::Fact(FactKind::TimerFired { timer }, Reply::holding(under_way));
                     self.tell(me, saga, told, state).await?;
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use protocol::command::List;
 use protocol::query::ShardView;
 use protocol::view::SagaRow;
-use protocol::{Code, Principal, Problem, SagaId, Tenant};
+use protocol::{Code, Principal, Problem, SagaId, Tenant, Time};
 use tracing::warn;
 
 use super::{LIST_DEFAULT, LIST_MAX, ShardActor, Shown, State};
@@ -15,7 +15,7 @@ use crate::machine::{Fact, FactKind, Offer};
 use crate::ports::Parcel;
 use crate::tree::load;
 use crate::tree::reply::Reply;
-use crate::tree::slot::Life;
+use crate::tree::slot::{Life, Slot};
 
 impl ShardActor {
     pub(super) fn located(&self, awake: bool, reply: Reply) -> Reply {
@@ -79,7 +79,8 @@ impl ShardActor {
             match driver.offer(fact) {
                 Offer::Ignored(why) => reply.ok(&serde_json::json!({ "ignored": why })),
                 Offer::Refused(problem) => reply.refuse(problem),
-                Offer::Recorded(_) => {
+                // An end leaves nothing to evaluate.
+                Offer::Recorded(_) | Offer::Unfinished(_) => {
                     reply.refuse(Problem::new(Code::Internal, format!("{saga} goes on after its end")))
                 }
             }
@@ -118,7 +119,7 @@ impl ShardActor {
 
     pub(super) fn list(&self, tenant: &Tenant, by: Option<&Principal>, list: &List, state: &State) -> Vec<SagaRow> {
         let limit = list.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
-        let mut rows: Vec<SagaRow> = Vec::new();
+        let mut found: Vec<(Time, &Arc<SagaId>, &Slot)> = Vec::new();
         for (saga, slot) in &state.slots {
             if saga.tenant != *tenant {
                 continue;
@@ -130,22 +131,32 @@ impl ShardActor {
             if list.definition.as_deref().is_some_and(|wanted| *wanted != *reference.name) {
                 continue;
             }
-            let seen = slot.seen();
-            if list.status.as_deref().is_some_and(|wanted| wanted != seen.status.word()) {
+            let (status, changed_at) = slot.stands();
+            if list.status.as_deref().is_some_and(|wanted| wanted != status.word()) {
                 continue;
             }
-            rows.push(SagaRow {
+            found.push((changed_at, saga, slot));
+        }
+        // Only what is shown is sorted and written out: the shard does nothing else meanwhile.
+        let later =
+            |a: &(Time, &Arc<SagaId>, &Slot), b: &(Time, &Arc<SagaId>, &Slot)| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1));
+        if found.len() > limit && limit > 0 {
+            found.select_nth_unstable_by(limit - 1, later);
+        }
+        found.truncate(limit);
+        found.sort_unstable_by(later);
+        let row = |(_, saga, slot): (Time, &Arc<SagaId>, &Slot)| {
+            let seen = slot.seen();
+            SagaRow {
                 saga: saga.to_string(),
-                definition: reference.to_string(),
+                definition: slot.definition.reference().to_string(),
                 status: seen.status,
                 state: seen.state,
                 changed_at: seen.changed_at,
                 node: self.engine.node.to_string(),
-            });
-        }
-        rows.sort_by(|a, b| b.changed_at.cmp(&a.changed_at).then_with(|| a.saga.cmp(&b.saga)));
-        rows.truncate(limit);
-        rows
+            }
+        };
+        found.into_iter().map(row).collect()
     }
 
     pub(super) fn view(&self, state: &State) -> ShardView {
