@@ -11,6 +11,7 @@ use protocol::{
 };
 
 use crate::activity::{Attempt, Failure};
+use crate::journal::anchor::{Accepted, Anchor, Stream};
 
 /// A position in a shard's journal: the stream sequence of a frame. Zero means "before the first".
 pub type Position = u64;
@@ -43,6 +44,22 @@ pub trait Journal: Send + Sync + 'static {
         from: Position,
         to: Position,
     ) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>>;
+
+    /// The stream that holds `shard`, as its leader tells it. `None`: there is none.
+    async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable>;
+
+    /// What was last written down of `shard`'s journal, kept beside its lease and not in the journal.
+    async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable>;
+
+    /// Writes it down, unless an owner of a later epoch has.
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable>;
+
+    /// What an operator last said about losses of `shard`.
+    async fn accepted(&self, shard: ShardId) -> Result<Option<Accepted>, Unavailable>;
+
+    /// Makes sure, after an accepted loss, that every later position of `shard` is above `beyond`:
+    /// a missing stream is made anew and begins there. Fails where a stream is in the way.
+    async fn renew(&self, shard: ShardId, beyond: Position) -> Result<(), Unavailable>;
 }
 
 /// Why an append did not answer with a position.
