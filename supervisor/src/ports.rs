@@ -131,7 +131,7 @@ pub enum PutError {
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
     /// Says that `node` is alive: its beat gets a new number. `info` is shown to the others.
-    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), Unavailable>;
+    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), AnnounceError>;
 
     /// Says that `node` leaves now.
     async fn leave(&self, node: &NodeId) -> Result<(), Unavailable>;
@@ -153,6 +153,18 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Gives the lease back, if its epoch still is `held`.
     async fn release(&self, shard: ShardId, held: Epoch) -> Result<(), Unavailable>;
+}
+
+/// Why a sign of life was not given.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AnnounceError {
+    /// Another process goes by the same name. One of the two must end, or each would take the other's
+    /// shards again and again.
+    #[error("{0}")]
+    Taken(String),
+    /// It cannot be written now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// A node's last sign of life.

@@ -111,9 +111,20 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// A short name for this very loss: what an operator accepts is this one and no later one.
+    /// A short name for this very loss: what an operator accepts is this one and no later one. A
+    /// journal that is gone and one that was made anew are the same loss of what was left.
     pub fn code(&self, shard: protocol::ShardId) -> String {
-        Digest::of(format!("{shard} {self:?}").as_bytes()).to_string()[..12].to_owned()
+        let of = match self {
+            Self::Deleted { position }
+            | Self::Recreated { position, .. }
+            | Self::Truncated { position, .. }
+            | Self::Purged { position, .. }
+            | Self::Altered { position } => format!("journal {position}"),
+            Self::Cut { low_water } => format!("cut {low_water}"),
+            Self::Snapshots { low_water } => format!("snapshots {low_water}"),
+            Self::Ahead { name, position } => format!("ahead {name} {position}"),
+        };
+        Digest::of(format!("{shard} {of}").as_bytes()).to_string()[..12].to_owned()
     }
 }
 
@@ -212,6 +223,8 @@ mod tests {
         let shard = protocol::ShardId;
         assert_ne!(one.code(shard(0)), other.code(shard(0)));
         assert_ne!(one.code(shard(0)), one.code(shard(1)));
+        let anew = Loss::Recreated { born: Time::from_micros(0), position: 10 };
+        assert_eq!(one.code(shard(0)), anew.code(shard(0)), "made anew, it is still the same that is lost");
         assert_eq!(one.code(shard(0)).len(), 12);
     }
 }

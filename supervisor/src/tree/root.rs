@@ -19,7 +19,7 @@ use super::shard::{self, ShardActor};
 use super::shell::{self, Behaviour, Fault, Handle, Me};
 use crate::machine::membership::{Membership, Move, plan};
 use crate::machine::restart::{Failures, Intensity, Strategy, Verdict};
-use crate::ports::{Beat, Cluster, Lease};
+use crate::ports::{AnnounceError, Beat, Cluster, Lease};
 
 pub use super::service::{Service, StartActor, StartService, StartWith};
 pub use super::shards::Shards;
@@ -56,6 +56,8 @@ pub enum Message {
     Tick,
     /// What was seen.
     Looked(Result<(Vec<Beat>, Vec<Lease>), String>),
+    /// Another process goes by this node's name.
+    Taken(String),
     /// A claim was answered.
     Claimed(ShardId, Result<Option<Epoch>, String>),
     /// A shard's takeover ended.
@@ -202,9 +204,16 @@ impl Behaviour for RootActor {
                             warn!(why, "the cluster cannot be seen, going on with what this node owns");
                         }
                         state.trouble = true;
+                        self.shards.set_trouble(Some(why.clone()));
                         me.card().doing(format!("cannot see the cluster: {why}"));
                     }
                 }
+            }
+            Message::Taken(why) => {
+                error!(why, "another node has this name, this one ends");
+                // Nobody listens any more: the process is ending anyway.
+                let _ = self.last_word.send(why);
+                me.stop();
             }
             Message::Claimed(shard, answer) => self.claimed(me, shard, answer, state),
             Message::Started(shard, epoch, started) => self.shard_started(me, shard, epoch, started, state),
@@ -281,16 +290,20 @@ impl RootActor {
                 if !draining {
                     cluster.announce(&node, info).await?;
                 }
-                Ok::<_, crate::ports::Unavailable>((cluster.beats().await?, cluster.leases().await?))
+                Ok::<_, AnnounceError>((cluster.beats().await?, cluster.leases().await?))
             };
-            let seen = look.await.map_err(|error| error.to_string());
-            me.tell(Message::Looked(seen));
+            me.tell(match look.await {
+                Err(AnnounceError::Taken(why)) => Message::Taken(why),
+                Err(AnnounceError::Unavailable(error)) => Message::Looked(Err(error.to_string())),
+                Ok(seen) => Message::Looked(Ok(seen)),
+            });
         });
     }
 
     fn act(&self, me: &Me<Message>, beats: &[Beat], leases: &[Lease], state: &mut State) {
         if std::mem::take(&mut state.trouble) {
             info!("the cluster can be seen again");
+            self.shards.set_trouble(None);
             me.card().doing("");
         }
         let live = state.membership.observe(beats, state.began.elapsed());
@@ -446,6 +459,7 @@ impl RootActor {
 
     fn shard_ended(&self, me: &Me<Message>, shard: ShardId, failure: Option<String>, state: &mut State) {
         self.shards.lose(shard);
+        self.engine.observer.trouble(shard, None);
         me.card().forget(&format!("shard {shard}"));
         let Some(owned) = state.shards.remove(&shard) else { return };
         if let Some(why) = failure {

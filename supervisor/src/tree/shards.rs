@@ -17,6 +17,8 @@ pub struct Shards {
     pub(super) live: Mutex<BTreeSet<NodeId>>,
     /// Shards that this node should run and may not, each with the reason and what to do.
     stopped: DashMap<ShardId, String>,
+    /// Why this node cannot say that it is alive, or see who else is.
+    trouble: Mutex<Option<String>>,
     /// Counts what this node gained and lost.
     changes: tokio::sync::watch::Sender<u64>,
 }
@@ -39,6 +41,16 @@ impl Shards {
     /// misses none.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// This node cannot take its part in the cluster because of this, or can again.
+    pub fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why this node cannot take its part in the cluster now.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The shard may not run on what is there; answers whether that is news.

@@ -435,6 +435,7 @@ impl Behaviour for ShardActor {
             Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
             Message::Trouble(trouble) => {
+                self.engine.observer.trouble(self.shard, trouble.as_deref());
                 let since = state.trouble.take().map_or_else(|| self.engine.now(), |(_, since)| since);
                 state.trouble = trouble.map(|why| (why, since));
             }
