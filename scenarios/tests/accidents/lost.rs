@@ -186,3 +186,32 @@ async fn two_nodes_of_one_name_do_not_take_each_others_shards() {
     cluster.nodes.push(cluster.node(0).await.unwrap());
     until(PATIENCE, "all is well", || is_well(&client, 1)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_is_found_before_a_former_state_is_served() {
+    let (mut cluster, client, _server) = cluster(1).await;
+    let key = key_on(5, "flipped");
+    begin(&client, &key).await;
+    // Swept, so that where the journal stands is known outside of it.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.server.kill().await;
+    let block = cluster.dir.path().join("server/jetstream/$G/streams/SKALD_JOURNAL_5/msgs/1.blk");
+    let whole = std::fs::read(&block).unwrap();
+    let mut flipped = whole.clone();
+    let middle = flipped.len() * 3 / 4;
+    flipped[middle] ^= 0b100;
+    std::fs::write(&block, flipped).unwrap();
+    cluster.server.restart().await.unwrap();
+    told(&client, "the flipped bit", |lost| lost.starts_with("shard 5 is stopped")).await;
+    let signal = Signal { key: saga_key(&key), name: "go".into(), payload: json!(1), id: None };
+    assert!(client.signal(&signal).await.is_err(), "nothing is decided on a former state");
+    assert!(client.describe(&saga_key(&key)).await.is_err(), "nor shown");
+
+    // Somebody brings back the whole copy.
+    cluster.server.kill().await;
+    std::fs::remove_file(block.with_file_name("index.db")).ok();
+    std::fs::write(&block, whole).unwrap();
+    cluster.server.restart().await.unwrap();
+    until(PATIENCE, "all is well again", || is_well(&client, 1)).await;
+    goes_on(&client, &key).await;
+}
