@@ -12,7 +12,6 @@ use actors::runtime::ports::desired::git::Repository;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::FutureExt;
 use protocol::command::{Of, Routed, name};
 use protocol::query::{Answer, Body, Query};
@@ -24,18 +23,21 @@ use supervisor::activity::Activity;
 use supervisor::machine::restart::Intensity;
 use supervisor::ports::{Clock, Cluster, Environments, Outbox};
 use supervisor::tree::engine::{Engine, Limits, Seeds};
+use supervisor::tree::own::own_event;
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Service, Shards};
+use supervisor::tree::shard::Message;
 use supervisor::tree::shell::Handle;
 use supervisor::tree::turns::Turns;
 use supervisor::tree::workers::{Local, WorkersActor};
 use supervisor::worker::Worker;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::http;
 use crate::nats::{
+    self,
     BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
@@ -45,7 +47,7 @@ use crate::service::{
     CommandService, DefinitionLibrary, DefinitionLimits, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers,
     serve_peers,
 };
-use crate::telemetry::{Metrics, Observed};
+use crate::telemetry::{Metrics, Observed, Troubles};
 
 /// The principal under which a node looks at its own sagas for the debug endpoint.
 const OPERATOR: &str = "skald";
@@ -117,6 +119,8 @@ impl Node {
              a saga's event with such a value could never be sent; lower it, or raise max_payload of every server"
         );
         let outbox_config = config.outbox_config();
+        // From here on everything that is opened is looked at, and what is lost is told.
+        let lost = nats::watch(&bus, vec![shape.known()]);
         let (snapshots, cluster, outbox, definitions, runtime_store) = futures::try_join!(
             KvSnapshots::open(&bus, replicas),
             KvCluster::open(&bus, replicas),
@@ -124,6 +128,8 @@ impl Node {
             KvDefinitions::open(&bus, replicas),
             KvRuntime::open(&bus, replicas),
         )?;
+        let restarts = cluster_limits(&config);
+        cluster.enter(&id, restarts.dead_after).await?;
         let mut activities = Activities::new();
         for activity in parts.activities {
             activities.add(activity, config.limits.attempts_per_activity)?;
@@ -141,6 +147,7 @@ impl Node {
         }
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
+        let troubles = Arc::new(Troubles::default());
         let remote = Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes));
         let runtime_store: Arc<dyn RuntimeStore> = Arc::new(runtime_store);
         let on_disk = match &config.runtime.dir {
@@ -161,7 +168,7 @@ impl Node {
             activities,
             remote: remote.clone(),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
-            observer: Arc::new(Observed(metrics.clone())),
+            observer: Arc::new(Observed(metrics.clone(), troubles.clone())),
         });
         let places = Arc::new(Shards::default());
         let sagas = Arc::new(OwnSagas { dispatcher: OnceLock::new(), clock: clock.clone() });
@@ -179,6 +186,7 @@ impl Node {
         let about = crate::service::About {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
+            server_says: std::sync::Mutex::default(),
             replicas: config.journal.replicas,
             warnings: warnings(&config),
             since: clock.now(),
@@ -190,8 +198,11 @@ impl Node {
             root: OnceLock::new(),
             workers: workers.clone(),
             bus: bus.clone(),
+            troubles,
             about,
         });
+        let around = (outbox.clone(), clock.clone(), metrics.clone());
+        tokio::spawn(tell_losses(lost, library.clone(), id.clone(), around, (shape, places.clone())));
         let router = Arc::new(Router {
             node: id.clone(),
             shards: shape.shards,
@@ -263,12 +274,11 @@ impl Node {
         }
         let (last_word, last_words) = mpsc::unbounded_channel();
         let cluster: Arc<dyn Cluster> = Arc::new(cluster);
-        let info = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
         let root = root::start(RootActor {
             engine,
             cluster,
-            limits: cluster_limits(&config),
-            info: Bytes::from(info.to_string()),
+            limits: restarts,
+            info: nats::process::info(),
             shards: places,
             services,
             last_word,
@@ -277,6 +287,7 @@ impl Node {
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
         watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
+        watch_servers(config.monitors.clone(), Arc::downgrade(&queries));
         let (debug, http) = (debug_address, http_address);
         let node = Self { root, last_word: last_words, debug, http, dispatcher, commands, workers, id };
         node.joined(&queries, config.debug.enabled, config.http.bind.is_some()).await?;
@@ -293,7 +304,17 @@ impl Node {
                 info!(node = %self.id, shards = ?health.shards, members = ?health.members, "joined");
                 return Ok(());
             }
+            // A shard that may not go on is no reason to stay away: the others serve, and this node tells.
+            let others = health.lost.len() == health.troubles.len().saturating_sub(usize::from(!health.lost.is_empty()));
+            if listens && !health.lost.is_empty() && others {
+                warn!(node = %self.id, lost = health.lost.join("; "), "joined, but not everything is there");
+                return Ok(());
+            }
             if tokio::time::Instant::now() > until {
+                if listens && health.members.iter().any(|member| *member == *self.id.as_str()) {
+                    warn!(node = %self.id, troubles = health.troubles.join("; "), "joined, but not ready");
+                    return Ok(());
+                }
                 anyhow::bail!("the node did not become ready within 30 s: {}", health.troubles.join("; "));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -467,6 +488,60 @@ fn keeps_processes(host: RuntimeHost) -> Service {
         let served = host.clone().serve(card);
         async move { Ok(served.await?) }.boxed()
     })
+}
+
+/// Tells what was lost, and puts back what this node knows of it.
+async fn tell_losses(
+    mut lost: mpsc::UnboundedReceiver<nats::Lost>,
+    library: Arc<DefinitionLibrary>,
+    node: NodeId,
+    (outbox, clock, metrics): (Arc<dyn Outbox>, Arc<dyn Clock>, Arc<Metrics>),
+    (shape, places): (nats::Shape, Arc<Shards>),
+) {
+    while let Some(lost) = lost.recv().await {
+        metrics.store_lost(&lost.stream);
+        // A shard that rests would notice with its next record: it begins again now, and decides.
+        for (_, shard) in places.all_local().into_iter().filter(|(shard, _)| shape.holds(&lost.stream, *shard)) {
+            shard.tell(Message::Lost(lost.what.clone()));
+        }
+        let by = Deployer { by: format!("node {node}"), at: clock.now() };
+        if lost.stream == nats::DEFINITIONS {
+            match library.put_back(&by).await {
+                Ok(count) => warn!(count, "definitions that this node knows are put back"),
+                Err(error) => warn!(%error, "definitions could not be put back; the next loss or deployment tries again"),
+            }
+        }
+        let random = uuid::Uuid::new_v4().as_u64_pair();
+        let event = own_event("StoreLost", lost.stream.clone(), nats::told(&lost), clock.now(), random);
+        if let Err(error) = outbox.publish(&event).await {
+            warn!(%error, stream = lost.stream, "the event that a store was lost could not be published");
+        }
+    }
+}
+
+/// How often the servers are asked how they do.
+const LOOK_AT_SERVERS: Duration = Duration::from_secs(2);
+
+/// Asks the servers' monitors what is wrong with them.
+fn watch_servers(monitors: Vec<String>, queries: std::sync::Weak<QueryService>) {
+    if monitors.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        // Until the node is gone.
+        while let Some(queries) = queries.upgrade() {
+            let said = nats::complaints(&monitors).await;
+            let before = std::mem::replace(
+                &mut *queries.about.server_says.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+                said.clone(),
+            );
+            for news in said.iter().filter(|said| !before.contains(said)) {
+                error!(news, "a server is in trouble");
+            }
+            drop(queries);
+            tokio::time::sleep(LOOK_AT_SERVERS).await;
+        }
+    });
 }
 
 /// Finds out, in the background and now and then, when the server fsyncs.

@@ -11,6 +11,7 @@ use protocol::{
 };
 
 use crate::activity::{Attempt, Failure};
+use crate::journal::anchor::{Accepted, Anchor, Stream};
 
 /// A position in a shard's journal: the stream sequence of a frame. Zero means "before the first".
 pub type Position = u64;
@@ -43,6 +44,22 @@ pub trait Journal: Send + Sync + 'static {
         from: Position,
         to: Position,
     ) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>>;
+
+    /// The stream that holds `shard`, as its leader tells it. `None`: there is none.
+    async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable>;
+
+    /// What was last written down of `shard`'s journal, kept beside its lease and not in the journal.
+    async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable>;
+
+    /// Writes it down, unless an owner of a later epoch has.
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable>;
+
+    /// What an operator last said about losses of `shard`.
+    async fn accepted(&self, shard: ShardId) -> Result<Option<Accepted>, Unavailable>;
+
+    /// Makes sure, after an accepted loss, that every later position of `shard` is above `beyond`:
+    /// a missing stream is made anew and begins there. Fails where a stream is in the way.
+    async fn renew(&self, shard: ShardId, beyond: Position) -> Result<(), Unavailable>;
 }
 
 /// Why an append did not answer with a position.
@@ -114,7 +131,7 @@ pub enum PutError {
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
     /// Says that `node` is alive: its beat gets a new number. `info` is shown to the others.
-    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), Unavailable>;
+    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), AnnounceError>;
 
     /// Says that `node` leaves now.
     async fn leave(&self, node: &NodeId) -> Result<(), Unavailable>;
@@ -136,6 +153,18 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Gives the lease back, if its epoch still is `held`.
     async fn release(&self, shard: ShardId, held: Epoch) -> Result<(), Unavailable>;
+}
+
+/// Why a sign of life was not given.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AnnounceError {
+    /// Another process goes by the same name. One of the two must end, or each would take the other's
+    /// shards again and again.
+    #[error("{0}")]
+    Taken(String),
+    /// It cannot be written now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// A node's last sign of life.

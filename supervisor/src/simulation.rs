@@ -18,10 +18,12 @@ pub enum Bug {
     Early,
     /// A takeover does not resume what was under way.
     Resume,
+    /// A takeover goes on in whatever journal it finds.
+    Identity,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 6] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume];
+pub const BUGS: [Bug; 7] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume, Bug::Identity];
 
 thread_local! {
     static SHAKER: Cell<Option<u64>> = const { Cell::new(None) };

@@ -4,6 +4,7 @@
 //! everything else goes to standard error. Nothing here knows a rule about sagas: commands ask
 //! nodes, and nodes decide.
 
+mod accept_loss;
 mod artifact;
 mod bench;
 mod cancel;
@@ -109,6 +110,7 @@ enum Command {
     Tree(tree::Tree),
     Workers(workers::Workers),
     Doctor(doctor::Doctor),
+    AcceptLoss(accept_loss::AcceptLoss),
     Nats(nats::Nats),
     Http(http::Http),
     Bench(bench::Bench),
@@ -200,6 +202,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Events(it) => events::run(it, ctx).await,
         Command::Tree(it) => tree::run(it, ctx).await,
         Command::Workers(it) => workers::run(it, ctx).await,
+        Command::AcceptLoss(it) => accept_loss::run(it, ctx).await,
         Command::Doctor(it) => doctor::run(it, ctx).await,
         Command::Nats(it) => nats::run(it, ctx),
         Command::Http(it) => http::run(it, ctx),

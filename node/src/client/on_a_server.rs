@@ -69,6 +69,7 @@ fn health(node: &str, members: &[&str]) -> Answer {
         members: members.iter().map(|member| (*member).to_owned()).collect(),
         shards: Vec::new(),
         troubles: Vec::new(),
+        lost: Vec::new(),
         warnings: Vec::new(),
         since: Time::from_micros(0),
     });

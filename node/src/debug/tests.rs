@@ -26,6 +26,7 @@ impl DebugSource for Story {
                 members: vec!["n1".into()],
                 shards: vec![0],
                 troubles: self.troubles.clone(),
+                lost: Vec::new(),
                 warnings: Vec::new(),
                 since: Time::from_micros(0),
             }),

@@ -10,6 +10,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use tokio::sync::watch;
 
 use super::denied::Denied;
+use super::ground::Ground;
 use super::login::{self, About, Auth, INBOX, Tls};
 use crate::permissions::OBSERVER_INBOX;
 use crate::secret;
@@ -133,6 +134,8 @@ pub struct Bus {
     /// Changes whenever the connection is lost.
     lost: watch::Receiver<()>,
     inbox: String,
+    /// What of the streams is known to all who share the connection.
+    pub(crate) ground: Arc<Ground>,
 }
 
 impl Bus {
@@ -237,7 +240,7 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    let bus = Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox };
+    let bus = Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox, ground: Arc::default() };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)
 }

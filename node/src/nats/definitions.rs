@@ -20,6 +20,8 @@ const DIGEST: &str = "Skald-Digest";
 const BY: &str = "Skald-Deployed-By";
 /// Header: when.
 const AT: &str = "Skald-Deployed-At";
+/// Header: a node put it back after the store was lost.
+const PUT_BACK: &str = "Skald-Put-Back";
 /// How often a deployment that meets another one of the same name is tried again.
 const TRIES: usize = 16;
 
@@ -38,6 +40,8 @@ pub struct StoredDefinition {
     pub deployed_by: String,
     /// When, by the clock of the node that took the command.
     pub deployed_at: Option<Time>,
+    /// Whether a node put it back after the store was lost.
+    pub put_back: bool,
     /// Its source; empty in lists.
     pub source: Bytes,
 }
@@ -112,16 +116,60 @@ impl KvDefinitions {
     }
 
     /// The latest version of the tenant's `name`: versions are only ever added, so it is the one
-    /// that was written last.
+    /// that was written last. Where the store was lost, versions that were put back may stand behind
+    /// a later one; the next number tells.
     pub async fn latest(&self, tenant: Option<&Tenant>, name: &str) -> Result<Option<StoredDefinition>, Unavailable> {
         let entry = self.bucket.last(&pattern(tenant, &encode(name))).await?;
-        Ok(entry.filter(|it| !it.gone).and_then(stored))
+        let Some(last) = entry.filter(|it| !it.gone).and_then(stored) else { return Ok(None) };
+        match last.put_back {
+            false => Ok(Some(last)),
+            true => {
+                let highest = self.versions(tenant, name).await?.into_iter().map(|it| it.version).max();
+                self.get(tenant, name, highest.unwrap_or(last.version)).await
+            }
+        }
     }
 
     /// Every version of the tenant's `name`, without their sources.
     async fn versions(&self, tenant: Option<&Tenant>, name: &str) -> Result<Vec<StoredDefinition>, Unavailable> {
         let (entries, _) = self.bucket.all(&pattern(tenant, &encode(name)), true).await?;
         Ok(entries.into_iter().filter_map(stored).collect())
+    }
+
+    /// Puts a version back that this node knows and the store lost. `false`: it is there, or another
+    /// one is in its place.
+    pub async fn put_back(
+        &self,
+        tenant: Option<&Tenant>,
+        name: &str,
+        version: u32,
+        (digest, source): (&str, Bytes),
+        by: &Deployer,
+    ) -> Result<bool, Unavailable> {
+        let mut headers = HeaderMap::new();
+        headers.insert(DIGEST, one_line(digest));
+        headers.insert(BY, one_line(&by.by));
+        headers.insert(AT, by.at.to_string());
+        headers.insert(PUT_BACK, "1");
+        let how = Write { expected: Some(0), headers, ..Write::default() };
+        match self.bucket.write(&key(tenant, name, version), source, how).await {
+            Ok(_) => Ok(true),
+            Err(WriteError::Stale(_)) => Ok(false),
+            Err(WriteError::Refused(why)) => Err(Unavailable(why)),
+            Err(WriteError::Unavailable(unavailable)) => Err(unavailable),
+        }
+    }
+
+    /// A version of the tenant's `name` with this digest, whatever its number.
+    pub async fn with_digest(
+        &self,
+        tenant: Option<&Tenant>,
+        name: &str,
+        digest: &str,
+    ) -> Result<Option<StoredDefinition>, Unavailable> {
+        let all = self.versions(tenant, name).await?;
+        let Some(found) = all.into_iter().find(|it| it.digest == digest) else { return Ok(None) };
+        self.get(tenant, name, found.version).await
     }
 
     /// Version `version` of the tenant's `name`.
@@ -171,6 +219,7 @@ fn stored(entry: Entry) -> Option<StoredDefinition> {
         digest,
         deployed_by: said(BY).to_owned(),
         deployed_at: said(AT).parse().ok(),
+        put_back: entry.headers.get(PUT_BACK).is_some(),
         source: entry.bytes,
     })
 }

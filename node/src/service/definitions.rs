@@ -99,6 +99,21 @@ impl DefinitionLibrary {
         }))
     }
 
+    /// Puts back into the store every version that this node knows and the store has lost. What no node
+    /// knows any more stays lost: sagas that run it wait until the same source is deployed again.
+    pub async fn put_back(&self, by: &Deployer) -> Result<usize, Unavailable> {
+        let known: Vec<_> = self.known.iter().map(|entry| entry.value().clone()).collect();
+        let mut count = 0;
+        for definition in known {
+            let reference = definition.reference();
+            let what = (&*reference.digest, definition.source().to_owned().into());
+            let (tenant, name) = (reference.tenant.as_ref(), &*reference.name);
+            count += usize::from(self.store.put_back(tenant, name, reference.version, what, by).await?);
+        }
+        self.latest.clear();
+        Ok(count)
+    }
+
     /// Checks and stores what this node has built in, unless any version is this very source.
     pub async fn build_in(&self, deploy: &Deploy, by: &Deployer) -> Result<(), Problem> {
         let (definition, _) = self.parse(deploy)?;
@@ -196,6 +211,9 @@ impl DefinitionLibrary {
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
         let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
+        if definition.digest() != stored.digest {
+            return Err(broken(&reference, &format!("its source has the digest {}", definition.digest())));
+        }
         let definition =
             Arc::new(definition.owned_by(stored.tenant).with_version(stored.version).with_limits(self.limits.run));
         self.known.insert(reference, definition.clone());
@@ -239,9 +257,16 @@ impl Definitions for DefinitionLibrary {
         if let Some(known) = self.known.get(which) {
             return Ok(Some(known.clone()));
         }
-        let Some(stored) = self.store.get(which.tenant.as_ref(), &which.name, which.version).await? else {
-            return Ok(None);
+        let (tenant, name) = (which.tenant.as_ref(), &*which.name);
+        let stored = self.store.get(tenant, name, which.version).await?.filter(|stored| stored.digest == *which.digest);
+        let stored = match stored {
+            Some(stored) => Some(stored),
+            // The store was lost, and the same source has another number now: it is the same text. A saga
+            // never runs another one than it was started with.
+            None => self.store.with_digest(tenant, name, &which.digest).await?,
         };
+        let Some(stored) = stored else { return Ok(None) };
+        let stored = StoredDefinition { version: which.version, ..stored };
         self.compiled(stored).map(Some).map_err(|problem| Unavailable(problem.message))
     }
 }

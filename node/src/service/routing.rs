@@ -89,6 +89,11 @@ impl Router {
         while tokio::time::Instant::now() < until {
             // It may have come to us while the command waited; our own service then takes it.
             let here = self.places.local(shard).map(|_| self.node.clone());
+            if let Some((_, why)) = self.places.stopped().into_iter().find(|(stopped, _)| *stopped == shard) {
+                return Err(Problem::new(Code::Unavailable, format!("shard {shard} is stopped: {why}"))
+                    .mend("`skald doctor` says what was lost")
+                    .retry_after_ms(5_000));
+            }
             let Some(owner) = here.or_else(|| self.places.owner(shard).filter(|owner| *owner != self.node)) else {
                 tokio::time::sleep(AGAIN).await;
                 continue;

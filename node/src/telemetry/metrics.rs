@@ -56,6 +56,8 @@ pub struct Metrics {
     asleep: Family<Shard, CountGauge>,
     ready: CountGauge,
     troubles: CountGauge,
+    lost: CountGauge,
+    stores_lost: Family<Named, Counter>,
     members: CountGauge,
 }
 
@@ -92,6 +94,8 @@ impl Metrics {
             asleep: Family::default(),
             ready: Gauge::default(),
             troubles: Gauge::default(),
+            lost: Gauge::default(),
+            stores_lost: Family::default(),
             members: Gauge::default(),
         };
         metrics.register();
@@ -118,6 +122,8 @@ impl Metrics {
         registry.register("sagas_asleep", "Sagas that sleep", self.asleep.clone());
         registry.register("ready", "1 when the node serves", self.ready.clone());
         registry.register("troubles", "Troubles the node reports about itself", self.troubles.clone());
+        registry.register("lost", "What was lost and waits for an operator: shards, streams", self.lost.clone());
+        registry.register("stores_lost", "Streams that were found gone, altered or made anew", self.stores_lost.clone());
         registry.register("members", "Nodes alive", self.members.clone());
     }
 
@@ -151,6 +157,11 @@ impl Metrics {
     /// Takes over how many dead letters were counted and not kept.
     pub fn observe_letters(&self, counted: u64) {
         self.letters_counted.set(counted.cast_signed());
+    }
+
+    /// A stream was not what was left.
+    pub fn store_lost(&self, stream: &str) {
+        self.stores_lost.get_or_create(&Named { name: stream.to_owned() }).inc();
     }
 
     /// Takes over what the tree says now.
@@ -187,6 +198,7 @@ impl Metrics {
     pub fn observe_health(&self, health: &HealthView) {
         self.ready.set(i64::from(health.ready));
         self.troubles.set(health.troubles.len() as i64);
+        self.lost.set(health.lost.len() as i64);
         self.members.set(health.members.len() as i64);
     }
 

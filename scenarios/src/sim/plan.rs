@@ -72,10 +72,14 @@ pub enum Kind {
     Leaderless,
     /// A node's clock jumps.
     ClockJump,
+    /// A shard's stream is deleted, and an empty one stands in its place until a copy is brought back.
+    Deleted,
+    /// An older copy of a shard's stream stands in its place, until the last one is brought back.
+    OlderCopy,
 }
 
 /// Every kind of fault.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 12] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::CrashOnAppend,
@@ -86,6 +90,8 @@ pub const KINDS: [Kind; 10] = [
     Kind::Full,
     Kind::Leaderless,
     Kind::ClockJump,
+    Kind::Deleted,
+    Kind::OlderCopy,
 ];
 
 impl Plan {

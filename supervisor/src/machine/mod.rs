@@ -30,6 +30,7 @@ pub mod remains;
 pub mod render;
 pub mod restart;
 pub mod retry;
+pub mod stores;
 pub mod text;
 mod token;
 mod view;

@@ -112,6 +112,10 @@ pub trait Observer: Send + Sync + 'static {
     }
     /// An event was published.
     fn published(&self) {}
+    /// Something is wrong with the journal of `shard`, or not any more.
+    fn trouble(&self, shard: ShardId, why: Option<&str>) {
+        let _ = (shard, why);
+    }
     /// A span was made for work of this trace; an exporter joins the two.
     fn joins(&self, span: &tracing::Span, trace: &protocol::TraceId) {
         let _ = (span, trace);

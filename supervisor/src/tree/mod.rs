@@ -10,8 +10,10 @@
 
 pub mod card;
 pub mod engine;
+pub mod ground;
 pub mod journal;
 pub mod load;
+pub mod own;
 pub mod recovery;
 pub mod relay;
 pub mod reply;

@@ -16,12 +16,14 @@ use protocol::view::SagaView;
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value};
 use supervisor::activities::Activities;
 use supervisor::activity::{Activity, Attempt, Failure};
+use supervisor::journal::anchor::{Accepted, Anchor, Stream};
 use supervisor::machine::definition::Definition;
 use supervisor::machine::{FactKind, Start};
 use supervisor::ports::*;
 use supervisor::tree::card::Card;
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
 use supervisor::tree::reply::{Answer, Reply};
+use supervisor::tree::root::NotStarted;
 use supervisor::tree::shard::{Message, Right, ShardActor};
 use supervisor::tree::shell::{self, Handle};
 use supervisor::tree::turns::Turns;
@@ -49,6 +51,12 @@ pub struct Outside {
     pub frames: Mutex<BTreeMap<Position, Bytes>>,
     pub values: Mutex<BTreeMap<String, (u64, Bytes)>>,
     revisions: AtomicUsize,
+    /// When the journal's stream was made, in microseconds; 0: there is none.
+    pub born: Mutex<i64>,
+    /// The last sequence that it gave out.
+    pub last: AtomicUsize,
+    pub anchor: Mutex<Option<Anchor>>,
+    pub accepted: Mutex<Option<Accepted>>,
     /// Appends wait while this is set.
     pub journal_held: AtomicBool,
     /// Parcels are not taken while this is set.
@@ -71,6 +79,10 @@ impl Outside {
             frames: Mutex::default(),
             values: Mutex::default(),
             revisions: AtomicUsize::new(0),
+            born: Mutex::new(NOON),
+            last: AtomicUsize::new(0),
+            anchor: Mutex::default(),
+            accepted: Mutex::default(),
             journal_held: AtomicBool::new(false),
             peers_away: AtomicBool::new(false),
             refused: Mutex::default(),
@@ -110,8 +122,9 @@ impl Journal for Outside {
         if last != expected {
             return Err(AppendError::Conflict);
         }
-        frames.insert(last + 1, frame);
-        Ok(last + 1)
+        let next = last.max(self.last.load(SeqCst) as u64) + 1;
+        frames.insert(next, frame);
+        Ok(next)
     }
 
     async fn last(&self, _: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable> {
@@ -127,6 +140,36 @@ impl Journal for Outside {
         let frames = self.frames.lock().unwrap();
         let found: Vec<_> = frames.range(from..=to).map(|(at, frame)| Ok((*at, frame.clone()))).collect();
         stream::iter(found).boxed()
+    }
+
+    async fn stream(&self, _: ShardId) -> Result<Option<Stream>, Unavailable> {
+        let last = self.frames.lock().unwrap().last_key_value().map_or(0, |(position, _)| *position);
+        let born = Time::from_micros(*self.born.lock().unwrap());
+        let last = last.max(self.last.load(SeqCst) as u64);
+        self.last.store(last as usize, SeqCst);
+        Ok((born.as_micros() > 0).then(|| Stream { name: "J".into(), born, first: 1, last, kept_for: None }))
+    }
+
+    async fn anchor(&self, _: ShardId) -> Result<Option<Anchor>, Unavailable> {
+        Ok(*self.anchor.lock().unwrap())
+    }
+
+    async fn keep(&self, _: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+        let mut kept = self.anchor.lock().unwrap();
+        if kept.is_none_or(|kept| kept.epoch <= anchor.epoch) {
+            *kept = Some(*anchor);
+        }
+        Ok(())
+    }
+
+    async fn accepted(&self, _: ShardId) -> Result<Option<Accepted>, Unavailable> {
+        Ok(self.accepted.lock().unwrap().clone())
+    }
+
+    async fn renew(&self, _: ShardId, beyond: Position) -> Result<(), Unavailable> {
+        *self.born.lock().unwrap() += 1;
+        self.last.store(beyond as usize, SeqCst);
+        Ok(())
     }
 }
 
@@ -234,6 +277,11 @@ pub struct World {
 impl World {
     /// A node takes the shard over under `epoch`.
     pub async fn take_over(outside: &Arc<Outside>, epoch: u64, limits: Limits) -> Self {
+        Self::try_take_over(outside, epoch, limits).await.unwrap()
+    }
+
+    /// The same, where it may be refused.
+    pub async fn try_take_over(outside: &Arc<Outside>, epoch: u64, limits: Limits) -> Result<Self, NotStarted> {
         let mut activities = Activities::new();
         activities.add(Arc::new(Echo), 10_000).unwrap();
         let engine = Arc::new(Engine {
@@ -254,8 +302,8 @@ impl World {
         });
         let card = Card::new("shard 0", "shard", engine.now());
         let actor = ShardActor { engine: engine.clone(), shard: SHARD, epoch: Epoch(epoch) };
-        let shard = shell::start(actor, card, None).await.unwrap();
-        Self { outside: outside.clone(), shard, engine }
+        let shard = shell::start(actor, card, None).await?;
+        Ok(Self { outside: outside.clone(), shard, engine })
     }
 
     /// Asks the shard; the answer within a minute.
