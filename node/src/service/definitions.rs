@@ -195,7 +195,8 @@ impl DefinitionLibrary {
             return Ok(known.clone());
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
-        let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
+        let definition =
+            Definition::parse_stored(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
         let definition =
             Arc::new(definition.owned_by(stored.tenant).with_version(stored.version).with_limits(self.limits.run));
         self.known.insert(reference, definition.clone());
