@@ -164,6 +164,30 @@ fn what_an_expression_asks_for_is_taken_as_it_is_or_fails_by_name() {
 }
 
 #[test]
+fn what_an_earlier_release_took_is_still_read_and_fails_where_it_is_reached() {
+    for state in [
+        "Type: Wait, Seconds: 1e12",
+        "Type: Wait, Timestamp: '2016-12-05 21:29:29Z'",
+        "Type: Task, Resource: activity:a, TimeoutSeconds: 1e300",
+        "Type: Map, Items: [1], ToleratedFailurePercentage: 105, ItemProcessor: { StartAt: A, States: { A: { Type: Succeed } } }",
+        "Type: Pass, Output: '{% 12345678901234567890.12 %}'",
+    ] {
+        let source = format!("name: f\ndefinition: {{ StartAt: S, States: {{ S: {{ {state}, End: true }} }} }}\n");
+        assert!(Definition::parse(&source, "f.yaml").is_err(), "{state}");
+        let definition = Definition::parse_stored(&source, "f.yaml").unwrap_or_else(|faults| panic!("{faults}"));
+        let mut world = World::new(&std::sync::Arc::new(definition));
+        let fact = start(&world.definition, json!({}));
+        world.fact(fact);
+        let outcome = world.driver.execution().outcome().unwrap_or_else(|| panic!("{state}: it goes on"));
+        assert_eq!(outcome.error.as_deref(), Some("States.QueryEvaluationError"), "{state}");
+    }
+    let retried = "name: f\ndefinition: { StartAt: S, States: { S: { Type: Task, Resource: activity:a, \
+                   Retry: [{ ErrorEquals: [E], MaxAttempts: 1e12, IntervalSeconds: 1e12 }], End: true } } }";
+    assert!(Definition::parse_stored(retried, "f.yaml").is_ok());
+    assert!(Definition::parse_stored("name: f\ndefinition: { StartAt: S }", "f.yaml").is_err(), "what always was one");
+}
+
+#[test]
 fn whole_numbers_are_those_without_a_fraction_however_they_are_written() {
     for (number, whole) in [
         (json!(3), Some(3)),

@@ -210,7 +210,8 @@ impl DefinitionLibrary {
             return Ok(known.clone());
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
-        let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
+        let definition =
+            Definition::parse_stored(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
         if definition.digest() != stored.digest {
             return Err(broken(&reference, &format!("its source has the digest {}", definition.digest())));
         }

@@ -70,9 +70,12 @@ pub fn whole(number: &Number) -> Option<u64> {
     })
 }
 
-/// Seconds that [`Measure::Pause`] or [`Measure::Timeout`] holds.
+/// Seconds that [`Measure::Pause`] or [`Measure::Timeout`] holds. More stand only in definitions that an
+/// earlier release took, which waited as long as this.
+#[allow(clippy::cast_precision_loss)] // Far below 53 bits.
 pub fn seconds(number: &Number) -> Duration {
-    number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
+    let seconds = number.as_f64().unwrap_or_default().min(SECONDS_MAX as f64);
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// How many of `count` are at most `percent` of them, for a number that [`Measure::Percentage`] holds.

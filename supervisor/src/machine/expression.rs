@@ -148,6 +148,8 @@ pub struct Expression {
     names: Vec<String>,
     /// Functions of the language to which it gives a value of its own somewhere.
     renamed: Vec<String>,
+    /// Why it cannot be evaluated: one that an earlier release took.
+    fault: Option<Arc<str>>,
 }
 
 /// A path that needs no query engine.
@@ -179,7 +181,21 @@ impl Expression {
         for (tree, exactly) in [(tree, false), (exact, true)] {
             bounds::bounded(tree::prepared(tree, &Way { exactly, variables: Vec::new() })?)?;
         }
-        Ok(Self { source: source.into(), numerals, path: Path::read(source), names: names(source), renamed })
+        Ok(Self {
+            source: source.into(),
+            numerals,
+            path: Path::read(source),
+            names: names(source),
+            renamed,
+            fault: None,
+        })
+    }
+
+    /// One that was deployed once and could not be any more: it fails where it is evaluated.
+    pub(super) fn failing(source: &str, why: String) -> Self {
+        let source = source.trim();
+        let fault = Some(why.into());
+        Self { source: source.into(), numerals: None, path: None, names: names(source), renamed: Vec::new(), fault }
     }
 
     /// The source between `{%` and `%}`.
@@ -221,6 +237,9 @@ impl Expression {
 
     /// Runs it without numerals, unless it meets one, and with them then.
     fn query(&self, sight: &Sight<'_>) -> Result<Value, Trouble> {
+        if let Some(why) = &self.fault {
+            return Err(self.trouble(why));
+        }
         let numbers = Rc::new(Numbers::default());
         let seen = self.seen(sight, &numbers).map_err(|why| self.trouble(why))?;
         if self.numerals.is_none() && !numbers.met.get() {

@@ -275,15 +275,14 @@ impl<'a> Decider<'a> {
         what: &str,
         measure: Measure,
     ) -> Result<Option<Number>, StepError> {
-        match amount {
-            None => Ok(None),
-            Some(Amount::Is(number)) => Ok(Some(number.clone())),
-            Some(Amount::Asked(expression)) => {
-                match self.see(scope, None, None, |sight| expression.evaluate(sight))? {
-                    Value::Number(number) if measure.holds(&number) => Ok(Some(number)),
-                    other => Err(query_error(format!("{what} must be {}, and is {other}", measure.demand()))),
-                }
-            }
+        let value = match amount {
+            None => return Ok(None),
+            Some(Amount::Is(number)) => Value::Number(number.clone()),
+            Some(Amount::Asked(expression)) => self.see(scope, None, None, |sight| expression.evaluate(sight))?,
+        };
+        match value {
+            Value::Number(number) if measure.holds(&number) => Ok(Some(number)),
+            other => Err(query_error(format!("{what} must be {}, and is {other}", measure.demand()))),
         }
     }
 

@@ -151,7 +151,7 @@ impl Builder<'_> {
     pub fn number(&mut self, fields: &Fields<'_>, name: &str, measure: Measure) -> Option<Number> {
         let node = fields.get(name)?;
         let number = match &node.data {
-            Data::Number(number) => Some(number).filter(|number| measure.holds(number)),
+            Data::Number(number) => Some(number).filter(|number| measure.holds(number) || self.faults.stored),
             Data::Null | Data::Bool(_) | Data::Text(_) | Data::List(_) | Data::Map(_) => None,
         };
         if number.is_none() {
@@ -238,6 +238,7 @@ impl Builder<'_> {
         }
         match Expression::new(inner) {
             Ok(expression) => Some(Template::Expression(expression)),
+            Err(why) if self.faults.stored => Some(Template::Expression(Expression::failing(inner, why))),
             Err(why) => {
                 self.fault(at, path, format!("the expression does not parse: {why}"), "see https://docs.jsonata.org");
                 None

@@ -258,7 +258,17 @@ impl Definition {
     /// # Errors
     /// All faults at once, each with its place and what would be right.
     pub fn parse(source: &str, file: &str) -> Result<(Self, Vec<Warning>), Faults> {
-        parse::parse(source, file, None)
+        parse::parse(source, Faults::new(file), None)
+    }
+
+    /// The same for a text that was deployed before, perhaps by an earlier release: a number, a moment or
+    /// an expression that could not be deployed any more fails by name where it is reached.
+    ///
+    /// # Errors
+    /// All faults that it always had.
+    pub fn parse_stored(source: &str, file: &str) -> Result<Self, Faults> {
+        let faults = Faults { stored: true, ..Faults::new(file) };
+        parse::parse(source, faults, None).map(|(definition, _)| definition)
     }
 
     /// The same for a States Language document without a header, which gets `name`.
@@ -266,7 +276,7 @@ impl Definition {
     /// # Errors
     /// All faults at once, each with its place and what would be right.
     pub fn parse_named(source: &str, file: &str, name: &str) -> Result<(Self, Vec<Warning>), Faults> {
-        parse::parse(source, file, Some(name))
+        parse::parse(source, Faults::new(file), Some(name))
     }
 
     /// The same definition as version `version`.

@@ -15,8 +15,7 @@ use crate::machine::amount::Measure;
 use crate::machine::expression::Limits;
 
 /// Reads and checks a definition. With `name`, a bare States Language document is accepted.
-pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Definition, Vec<Warning>), Faults> {
-    let mut faults = Faults::new(file);
+pub(super) fn parse(text: &str, mut faults: Faults, name: Option<&str>) -> Result<(Definition, Vec<Warning>), Faults> {
     let Some(root) = source::read(text, &mut faults) else { return Err(faults) };
     let mut builder = Builder {
         faults: &mut faults,

@@ -199,6 +199,13 @@ impl Reader<'_> {
                 };
                 // A fault ends nothing: what stands here is known, only not what number it should be.
                 let data = plain.unwrap_or_else(|(what, mend)| {
+                    if self.faults.stored {
+                        return text
+                            .parse()
+                            .ok()
+                            .and_then(Number::from_f64)
+                            .map_or(Data::Text(text.to_string()), Data::Number);
+                    }
                     self.faults.push(Fault::new(at, "", what, mend));
                     Data::Null
                 });

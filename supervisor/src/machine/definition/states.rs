@@ -295,7 +295,7 @@ fn retry(builder: &mut Builder<'_>, fields: &Fields<'_>) -> Vec<Retrier> {
                 false
             }
         };
-        let retries = u32::try_from(retries).expect("checked above");
+        let retries = u32::try_from(retries).unwrap_or(u32::MAX);
         made.push(Retrier { errors, interval, retries, rate, cap, jitter });
     }
     made
@@ -391,6 +391,7 @@ fn wait(builder: &mut Builder<'_>, fields: &Fields<'_>) -> Kind {
     if let Some(at) = builder.template_of(fields, "Timestamp") {
         if let Template::Constant(value) = &at
             && let Err(why) = amount::moment(value)
+            && !builder.faults.stored
         {
             builder.fault_at(fields, "Timestamp", why, "write it as \"2026-01-31T12:00:00Z\"");
         }

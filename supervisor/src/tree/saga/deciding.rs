@@ -128,7 +128,9 @@ impl SagaActor {
         if (length.blocked || length.cut) && !length.asked && !length.is_deciding() && !state.appending {
             length.asked = true;
             let me = me.clone();
-            self.engine.turns.ask(&self.saga.tenant, move |turn| drop(me.tell(Message::Turn(turn))));
+            self.engine.turns.ask(&self.saga.tenant, move |turn| {
+                me.tell(Message::Turn(turn));
+            });
         }
     }
 
