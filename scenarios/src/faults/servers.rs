@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::net::{Net, address};
-use crate::dice::Dice;
 use super::tools::run;
+use crate::dice::Dice;
 
 /// Where clients connect, where servers meet and where each says how it does.
 const PORTS: (u16, u16, u16) = (4222, 6222, 8222);

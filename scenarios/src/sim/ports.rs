@@ -16,8 +16,8 @@ use supervisor::journal::frame::Frame;
 use supervisor::journal::{Anchor, Stream};
 use supervisor::machine::Definition;
 use supervisor::ports::{
-    AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Journal, Lease, Outbox, Parcel, Peers, Position, PutError,
-    RemoteActivities, RemoteAnswer, Snapshot, Snapshots, Unavailable,
+    AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Journal, Lease, Outbox, Parcel, Peers, Position,
+    PutError, RemoteActivities, RemoteAnswer, Snapshot, Snapshots, Unavailable,
 };
 
 use super::link::{Link, NoAnswer};

@@ -186,9 +186,7 @@ mod tests {
             mark: 5,
             epoch: Epoch(4),
         };
-        let stream = |born, first, last| {
-            Some(Stream { name: "J".into(), born, first, last, kept_for: Some(30 * DAY) })
-        };
+        let stream = |born, first, last| Some(Stream { name: "J".into(), born, first, last, kept_for: Some(30 * DAY) });
         let (soon, late) = (noon.after(DAY), noon.after(31 * DAY));
         let table = [
             ("as it was left", stream(monday, 3, 10), Some(digest), soon, Ok(())),
@@ -204,7 +202,13 @@ mod tests {
                 Err(Loss::Recreated { born: friday, position: 10 }),
             ),
             ("an older copy", stream(monday, 3, 9), None, soon, Err(Loss::Truncated { found: 9, position: 10 })),
-            ("begins earlier", stream(monday, 1, 99), Some(digest), soon, Err(Loss::Truncated { found: 99, position: 10 })),
+            (
+                "begins earlier",
+                stream(monday, 1, 99),
+                Some(digest),
+                soon,
+                Err(Loss::Truncated { found: 99, position: 10 }),
+            ),
             ("purged", stream(monday, 11, 10), None, soon, Err(Loss::Purged { first: 11, position: 10 })),
             ("another frame", stream(monday, 3, 10), Some(Digest::of(b"x")), soon, Err(Loss::Altered { position: 10 })),
             ("one message deleted", stream(monday, 3, 12), None, late, Err(Loss::Altered { position: 10 })),

@@ -123,7 +123,13 @@ mod tests {
 
     #[test]
     fn a_frame_is_read_back() {
-        let header = Header { node: NodeId::new("a").unwrap(), epoch: Epoch(7), counter: 3, nonce: 9, after: Some(Digest::NONE) };
+        let header = Header {
+            node: NodeId::new("a").unwrap(),
+            epoch: Epoch(7),
+            counter: 3,
+            nonce: 9,
+            after: Some(Digest::NONE),
+        };
         let bytes = Frame::write(&header, vec![vec![1, 2], vec![3]]);
         let frame = Frame::read(&bytes).unwrap();
         assert_eq!(frame.header, header);

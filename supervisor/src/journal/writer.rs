@@ -520,7 +520,10 @@ mod tests {
             let (frame, _) = append(writer.wanted());
             assert!(frame.len() <= most, "{} bytes, expected at most {most}", frame.len());
             let limits = Limits { batch_max_bytes: most - 1, ..limits };
-            assert_eq!(Writer::new(limits, header.clone(), last, Digest::NONE).push(batch, "too large"), Err("too large"));
+            assert_eq!(
+                Writer::new(limits, header.clone(), last, Digest::NONE).push(batch, "too large"),
+                Err("too large")
+            );
         }
     }
 

@@ -12,12 +12,12 @@ use serde_bytes::ByteBuf;
 use tracing::{info, warn};
 
 use super::engine::Engine;
-use super::slot::EndedEntry;
 use super::ground::{Ground, Stopped};
 use super::shell::Fault;
+use super::slot::EndedEntry;
+use crate::journal::Digest;
 use crate::journal::anchor::{Anchor, Loss};
 use crate::journal::frame::{Frame, Header, Sending};
-use crate::journal::Digest;
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, FactKind, Record, Remains};

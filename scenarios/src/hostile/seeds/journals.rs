@@ -106,7 +106,12 @@ pub fn frames() -> Vec<Vec<u8>> {
     let records: Vec<Vec<u8>> = all_records().iter().map(|(_, record)| codec::store(record)).collect();
     let whole = Frame::write(&header, records);
     let chained = Header { after: Some(Digest::of(&whole)), ..header.clone() };
-    let mut all = vec![Frame::write(&chained, Vec::new()), Frame::write(&header, Vec::new()), whole[..whole.len() / 2].to_vec(), whole[..20].to_vec()];
+    let mut all = vec![
+        Frame::write(&chained, Vec::new()),
+        Frame::write(&header, Vec::new()),
+        whole[..whole.len() / 2].to_vec(),
+        whole[..20].to_vec(),
+    ];
     let mut promising = Frame::write(&header, Vec::new());
     promising.pop();
     for length in [b"\xdd\xff\xff\xff\xff", b"\xdd\x7f\xff\xff\xff"] {

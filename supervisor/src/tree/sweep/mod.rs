@@ -225,7 +225,8 @@ impl ShardActor {
                     _ if low_water == former.low_water => former.digest,
                     _ => None,
                 };
-                let anchor = state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&former, revision));
+                let anchor =
+                    state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&former, revision));
                 mark = Some((Mark { low_water, relayed, digest, anchor }, revision));
             }
         }
