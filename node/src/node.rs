@@ -37,8 +37,7 @@ use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::http;
 use crate::nats::{
-    self,
-    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
+    self, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
 use crate::runtime::keeper::FarKeeper;
@@ -305,7 +304,8 @@ impl Node {
                 return Ok(());
             }
             // A shard that may not go on is no reason to stay away: the others serve, and this node tells.
-            let others = health.lost.len() == health.troubles.len().saturating_sub(usize::from(!health.lost.is_empty()));
+            let others =
+                health.lost.len() == health.troubles.len().saturating_sub(usize::from(!health.lost.is_empty()));
             if listens && !health.lost.is_empty() && others {
                 warn!(node = %self.id, lost = health.lost.join("; "), "joined, but not everything is there");
                 return Ok(());
@@ -508,7 +508,9 @@ async fn tell_losses(
         if lost.stream == nats::DEFINITIONS {
             match library.put_back(&by).await {
                 Ok(count) => warn!(count, "definitions that this node knows are put back"),
-                Err(error) => warn!(%error, "definitions could not be put back; the next loss or deployment tries again"),
+                Err(error) => {
+                    warn!(%error, "definitions could not be put back; the next loss or deployment tries again")
+                }
             }
         }
         let random = uuid::Uuid::new_v4().as_u64_pair();

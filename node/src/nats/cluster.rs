@@ -84,7 +84,8 @@ impl KvCluster {
     /// Makes sure that no other process goes by `node`'s name: one that is alive beats within `within`.
     /// A beat that was left by a process that died is no obstacle, and on this machine no wait either.
     pub async fn enter(&self, node: &NodeId, within: Duration) -> Result<(), SetupError> {
-        let failed = |error: Unavailable| SetupError::Failed { what: "cannot see the members".into(), why: error.to_string() };
+        let failed =
+            |error: Unavailable| SetupError::Failed { what: "cannot see the members".into(), why: error.to_string() };
         let key = member_key(node);
         let Some(left) = self.bucket.get(&key).await.map_err(failed)? else { return Ok(()) };
         *self.last.lock().await = left.revision;

@@ -240,7 +240,8 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    let bus = Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox, ground: Arc::default() };
+    let bus =
+        Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox, ground: Arc::default() };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)
 }

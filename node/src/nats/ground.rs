@@ -91,7 +91,9 @@ fn about(name: &str) -> (Worth, &'static str) {
         runtime_store::BUCKET => {
             (Worth::Truth, "environments, services and their owners stood there: bring back a copy")
         }
-        _ if name == outbox::EVENTS => (Worth::Remade, "events that consumers had not read are lost; journal and sagas are not"),
+        _ if name == outbox::EVENTS => {
+            (Worth::Remade, "events that consumers had not read are lost; journal and sagas are not")
+        }
         _ if name == outbox::DEAD => (Worth::Remade, "the dead letters are lost"),
         _ => (Worth::Truth, "it is the journal: bring back a copy"),
     }
@@ -137,7 +139,8 @@ impl Ground {
 /// Decides about `wanted`, which was just looked at. Answers whether it is there to be brought in line.
 pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> Result<bool, SetupError> {
     let name = wanted.name.clone();
-    let failed = |error: Unavailable| SetupError::Failed { what: format!("what is kept of {name}"), why: error.to_string() };
+    let failed =
+        |error: Unavailable| SetupError::Failed { what: format!("what is kept of {name}"), why: error.to_string() };
     let (known, mut written, shorter) = match bus.ground.stands().get(&name) {
         Some(stand) => (stand.left, stand.written, stand.shorter),
         None => (None, None, 0),
@@ -162,7 +165,8 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
     match step {
         Step::Fine | Step::Adopt => {}
         Step::Make => {
-            make(bus, Config { first_sequence: beginning(bus, &name).await.map_err(failed)?, ..wanted.clone() }).await?;
+            make(bus, Config { first_sequence: beginning(bus, &name).await.map_err(failed)?, ..wanted.clone() })
+                .await?;
             made = look(bus, &name).await.map_err(failed)?.as_ref().map(seen);
         }
         Step::MakeAgain { above } => {
@@ -174,7 +178,8 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
         Step::Shortened => past = Some(format!("{name} ends before what it acknowledged: {meaning}")),
         Step::Gone => refused = Some(format!("{name} was deleted: {meaning}, or `{}`", accept(&name))),
         Step::Another => {
-            refused = Some(format!("{name} was deleted and another stands in its place: {meaning}, or `{}`", accept(&name)));
+            refused =
+                Some(format!("{name} was deleted and another stands in its place: {meaning}, or `{}`", accept(&name)));
         }
         Step::Shorter => {
             refused = Some(format!(
@@ -404,4 +409,3 @@ async fn write_again(bus: &Bus, known: &[Known]) -> Result<(), Unavailable> {
 pub fn told(lost: &Lost) -> Value {
     json!({ "stream": lost.stream, "what": lost.what, "remade": lost.remade })
 }
-

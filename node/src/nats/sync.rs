@@ -87,7 +87,9 @@ fn complaint(url: &str, said: &str) -> Option<String> {
     let error = said["error"].as_str()?;
     let disk = error.contains("write error") || error.contains("no space left");
     disk.then(|| {
-        format!("the NATS server at {url} cannot write: {error}; make room, then restart that server: it refuses until then")
+        format!(
+            "the NATS server at {url} cannot write: {error}; make room, then restart that server: it refuses until then"
+        )
     })
 }
 
@@ -111,7 +113,13 @@ mod tests {
     fn only_a_disk_is_complained_of() {
         let said = r#"{"status":"unavailable","status_code":503,"error":"JetStream stream '$G > A' write error: write 6.blk: no space left on device"}"#;
         assert!(complaint("http://s1:8222", said).unwrap().contains("restart that server"));
-        assert_eq!(complaint("x", r#"{"status":"unavailable","error":"JetStream has not established contact with a meta leader"}"#), None);
+        assert_eq!(
+            complaint(
+                "x",
+                r#"{"status":"unavailable","error":"JetStream has not established contact with a meta leader"}"#
+            ),
+            None
+        );
         assert_eq!(complaint("x", "not json"), None);
     }
 

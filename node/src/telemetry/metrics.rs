@@ -123,7 +123,11 @@ impl Metrics {
         registry.register("ready", "1 when the node serves", self.ready.clone());
         registry.register("troubles", "Troubles the node reports about itself", self.troubles.clone());
         registry.register("lost", "What was lost and waits for an operator: shards, streams", self.lost.clone());
-        registry.register("stores_lost", "Streams that were found gone, altered or made anew", self.stores_lost.clone());
+        registry.register(
+            "stores_lost",
+            "Streams that were found gone, altered or made anew",
+            self.stores_lost.clone(),
+        );
         registry.register("members", "Nodes alive", self.members.clone());
     }
 

@@ -128,6 +128,7 @@ async fn a_deleted_journal_is_never_begun_anew_in_silence() {
 async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
     let (mut cluster, client, server) = cluster(2).await;
     begin(&client, "sleeper").await;
+    let steps = json!({ "one": { "step": "One" }, "two": { "step": "Two" }, "three": { "step": "Three" } });
     for stream in ["KV_skald_definitions", "KV_skald_cluster", "KV_skald_snapshots", "SKALD_EVENTS", "SKALD_DEAD"] {
         server.delete_stream(stream).await.unwrap();
         until(PATIENCE, &format!("{stream} is made again and all is well"), || async {
@@ -138,7 +139,7 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
             health(&client).await.iter().any(|node| node.warnings.iter().any(|told| told.starts_with(stream)))
         })
         .await;
-        let run: Start = start("three", &format!("after-{stream}"), json!({}));
+        let run: Start = start("three", &format!("after-{stream}"), steps.clone());
         until(PATIENCE, &format!("sagas start after the loss of {stream}"), || async {
             client.start(&run).await.is_ok()
         })

@@ -55,6 +55,8 @@ pub struct Outside {
     pub born: Mutex<i64>,
     /// The last sequence that it gave out.
     pub last: AtomicUsize,
+    /// The first sequence that it may still hold.
+    pub first: AtomicUsize,
     pub anchor: Mutex<Option<Anchor>>,
     pub accepted: Mutex<Option<Accepted>>,
     /// Appends wait while this is set.
@@ -81,6 +83,7 @@ impl Outside {
             revisions: AtomicUsize::new(0),
             born: Mutex::new(NOON),
             last: AtomicUsize::new(0),
+            first: AtomicUsize::new(1),
             anchor: Mutex::default(),
             accepted: Mutex::default(),
             journal_held: AtomicBool::new(false),
@@ -97,6 +100,12 @@ impl Outside {
     /// Names in the snapshot store that begin with `prefix`.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         self.values.lock().unwrap().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Frames up to `position` grow too old and are cut from the journal.
+    pub fn cut(&self, position: Position) {
+        self.frames.lock().unwrap().retain(|at, _| *at > position);
+        self.first.store(position as usize + 1, SeqCst);
     }
 
     fn is_listed(list: &Mutex<Vec<String>>, name: &str) -> bool {
@@ -147,7 +156,10 @@ impl Journal for Outside {
         let born = Time::from_micros(*self.born.lock().unwrap());
         let last = last.max(self.last.load(SeqCst) as u64);
         self.last.store(last as usize, SeqCst);
-        Ok((born.as_micros() > 0).then(|| Stream { name: "J".into(), born, first: 1, last, kept_for: None }))
+        let first = self.first.load(SeqCst) as u64;
+        // What was cut was old enough to be cut.
+        let kept_for = (first > 1).then_some(Duration::ZERO);
+        Ok((born.as_micros() > 0).then(|| Stream { name: "J".into(), born, first, last, kept_for }))
     }
 
     async fn anchor(&self, _: ShardId) -> Result<Option<Anchor>, Unavailable> {

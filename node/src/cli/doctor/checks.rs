@@ -235,7 +235,11 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
     }
     for (name, view) in health {
         for lost in &view.lost {
-            found(Finding::fail("lost", format!("{name}: {lost}"), "bring back what was there; nothing goes on in what is left"));
+            found(Finding::fail(
+                "lost",
+                format!("{name}: {lost}"),
+                "bring back what was there; nothing goes on in what is left",
+            ));
         }
         for trouble in view.troubles.iter().filter(|trouble| !view.lost.contains(trouble)) {
             found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
