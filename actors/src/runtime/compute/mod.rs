@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use supervisor::activity::Failure;
 
 pub mod artifacts;
+#[cfg(target_os = "linux")]
+pub mod confine;
 pub mod gateway;
 pub mod observed;
 #[cfg(target_os = "linux")]
