@@ -5,6 +5,7 @@ mod allowed;
 mod audit;
 mod certificates;
 mod logins;
+mod processes;
 mod refused;
 mod replay;
 mod written;

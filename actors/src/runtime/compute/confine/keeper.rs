@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper,
-    setrlimit, wait,
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group,
+    set_child_subreaper, setrlimit, wait,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::output::{Log, Meter};
+use super::output::{Log, Meter, SAY_EVERY};
 use super::spec::{Said, Space, Spec, hear, say};
 use super::threshold::{CANNOT, PASSED, map_user};
 use super::{DIE, THRESHOLD, WORD};
@@ -204,12 +204,14 @@ async fn write(mut from: pipe::Receiver, mut log: Log, mut meter: Meter) {
     let begun = Instant::now();
     let mut chunk = vec![0; CHUNK];
     loop {
-        let length = match from.read(&mut chunk).await {
-            Ok(0) | Err(_) => break,
-            Ok(length) => length,
+        let length = match tokio::time::timeout(SAY_EVERY, from.read(&mut chunk)).await {
+            Ok(Ok(0) | Err(_)) => break,
+            Ok(Ok(length)) => length,
+            // Quiet now; what was dropped before is said all the same.
+            Err(_) => 0,
         };
         let passing = meter.take(length, begun.elapsed());
-        if let Some(said) = meter.said() {
+        if let Some(said) = meter.said(begun.elapsed()) {
             drop(log.write(said.as_bytes()));
         }
         // A full disk is no reason to stop the program.

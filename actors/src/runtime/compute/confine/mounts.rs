@@ -38,7 +38,8 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Gives this process its tree. It must have mounts of its own, and the right to change them.
 pub fn enter(spec: &Spec) -> io::Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(said("closing the mounts"))?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(said("closing the mounts"))?;
     let plain = MountFlags::NOSUID | MountFlags::NODEV;
     memory(STAGE, plain, TREE_OPTIONS)?;
     for dir in [OLD, NEW] {
@@ -206,6 +207,9 @@ mod tests {
     fn the_kernels_table_is_read_as_it_is_written() {
         assert_eq!(unescaped("/a\\040b\\134c"), "/a b\\c");
         assert_eq!(unescaped("/plain\\"), "/plain\\");
-        assert_eq!(flags("ro,nosuid,relatime,seclabel"), MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::RELATIME);
+        assert_eq!(
+            flags("ro,nosuid,relatime,seclabel"),
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::RELATIME
+        );
     }
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// How often it is said how much was dropped.
+pub const SAY_EVERY: Duration = Duration::from_secs(1);
+
 /// How much of a program's output is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,12 +31,19 @@ pub struct Meter {
     room: u64,
     filled: Duration,
     dropped: u64,
+    told: Duration,
 }
 
 impl Meter {
     /// One that lets `per_second` bytes through in a second. Time is given, from any beginning.
     pub fn new(per_second: u64) -> Self {
-        Self { per_second, room: per_second.saturating_mul(2), filled: Duration::ZERO, dropped: 0 }
+        Self {
+            per_second,
+            room: per_second.saturating_mul(2),
+            filled: Duration::ZERO,
+            dropped: 0,
+            told: Duration::ZERO,
+        }
     }
 
     /// How many of `bytes` are let through at `now`.
@@ -49,9 +59,13 @@ impl Meter {
         passing
     }
 
-    /// What was dropped since this was asked last, once there is room to say so.
-    pub fn said(&mut self) -> Option<String> {
-        if self.room == 0 { None } else { self.at_the_end() }
+    /// What was dropped since it was said last, once a while has passed.
+    pub fn said(&mut self, now: Duration) -> Option<String> {
+        if now.saturating_sub(self.told) < SAY_EVERY {
+            return None;
+        }
+        self.told = now;
+        self.at_the_end()
     }
 
     /// The same, when nothing more comes.
@@ -125,12 +139,12 @@ mod tests {
         let mut meter = Meter::new(100);
         assert_eq!(meter.take(150, Duration::ZERO), 150, "a burst passes");
         assert_eq!(meter.take(1_000, Duration::ZERO), 50);
-        assert_eq!(meter.said(), None, "there is no room for another word");
+        assert_eq!(meter.said(Duration::ZERO), None, "not with every word");
         assert_eq!(meter.take(500, SECOND), 100, "as much as a second lets through");
         assert_eq!(meter.take(0, SECOND * 2), 0);
-        let said = meter.said().unwrap();
+        let said = meter.said(SECOND * 2).unwrap();
         assert!(said.contains("1350 bytes") && said.contains("100 bytes in a second"), "{said}");
-        assert_eq!(meter.said(), None, "once");
+        assert_eq!(meter.said(SECOND * 9), None, "once");
         assert_eq!(meter.take(1_000, SECOND * 1_000), 200, "what nobody used is not kept for ever");
     }
 

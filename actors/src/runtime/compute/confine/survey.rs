@@ -1,7 +1,6 @@
 //! What of all this a machine lets us do: found out by doing it, once, and said.
 
 use std::io;
-use std::path::Path;
 
 use super::launcher::Launcher;
 use super::spec::{Ceilings, Space, Spec};
@@ -19,9 +18,9 @@ pub struct Confinement {
     pub missing: Vec<String>,
 }
 
-/// Tries everything out, with `user` as the user of programs where we are the superuser, in the
-/// directory `dir`, which is there.
-pub fn survey(launcher: &Launcher, user: u32, dir: &Path) -> io::Result<Confinement> {
+/// Tries everything out: with `user` as the user of programs where we are the superuser, and with files
+/// and processes of their own where `namespaces` says so.
+pub fn survey(launcher: &Launcher, user: u32, namespaces: bool) -> io::Result<Confinement> {
     let root = rustix::process::geteuid().is_root();
     let mut missing = Vec::new();
     let mut spec = Spec {
@@ -33,7 +32,7 @@ pub fn survey(launcher: &Launcher, user: u32, dir: &Path) -> io::Result<Confinem
         program: "trial".into(),
         args: Vec::new(),
         variables: Default::default(),
-        dir: dir.to_owned(),
+        dir: "/usr".into(),
         state: None,
         visible: Vec::new(),
         tmp_bytes: 1 << 20,
@@ -53,7 +52,11 @@ pub fn survey(launcher: &Launcher, user: u32, dir: &Path) -> io::Result<Confinem
         missing.push("no user of its own for each environment: the node does not run as root".to_owned());
     }
     spec.space = if root { Space::Own } else { Space::OwnAsUser };
-    if let Err(error) = launcher.try_out(&spec) {
+    let own = match namespaces {
+        true => launcher.try_out(&spec),
+        false => Err(io::Error::other("runtime.namespaces is off")),
+    };
+    if let Err(error) = own {
         spec.space = Space::Shared;
         missing.push(format!(
             "no files and processes of its own for each service: {error}; services see the machine's files as far as \

@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::process::proc::runs_something;
 use crate::runtime::durable;
 
 /// Where the machine's numbers stand.
@@ -90,8 +91,7 @@ impl Users {
     pub fn release(&self, belongs: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let _alone = durable::lock(&self.machine.join("lock"))?;
-        let (gone, next): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            given.clone().into_iter().partition(|(of, _)| belongs(of));
+        let (gone, next): (BTreeMap<_, _>, BTreeMap<_, _>) = given.clone().into_iter().partition(|(of, _)| belongs(of));
         if gone.is_empty() {
             return Ok(());
         }
@@ -134,19 +134,6 @@ fn stands(claim: &Claim) -> bool {
     fs::read_to_string(claim.dir.join("instance")).is_ok_and(|instance| instance == claim.instance)
 }
 
-/// Whether a process of the machine is `user`'s.
-fn runs_something(user: u32) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let number = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-        if number && entry.metadata().is_ok_and(|meta| meta.uid() == user) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,11 +164,5 @@ mod tests {
         // A state directory that is gone has no users.
         fs::remove_dir_all(&two).unwrap();
         assert_eq!(first.user("late").unwrap(), users[0]);
-    }
-
-    #[test]
-    fn a_user_with_processes_is_not_given_away() {
-        assert!(runs_something(rustix::process::geteuid().as_raw()).unwrap());
-        assert!(!runs_something(1_900_100_000).unwrap());
     }
 }
