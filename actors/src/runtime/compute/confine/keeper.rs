@@ -212,7 +212,7 @@ async fn write(mut from: pipe::Receiver, mut log: Log, mut meter: Meter) {
         };
         let passing = meter.take(length, begun.elapsed());
         if let Some(said) = meter.said(begun.elapsed()) {
-            drop(log.write(said.as_bytes()));
+            drop(log.line(&said));
         }
         // A full disk is no reason to stop the program.
         if log.write(&chunk[..passing]).is_err() {
@@ -223,6 +223,6 @@ async fn write(mut from: pipe::Receiver, mut log: Log, mut meter: Meter) {
         }
     }
     if let Some(said) = meter.at_the_end() {
-        drop(log.write(said.as_bytes()));
+        drop(log.line(&said));
     }
 }

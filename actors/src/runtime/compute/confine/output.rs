@@ -93,6 +93,8 @@ pub struct Log {
     file: File,
     length: u64,
     most: u64,
+    /// Whether the last of it is a line that goes on.
+    within: bool,
 }
 
 /// Where the part before lies.
@@ -108,7 +110,15 @@ impl Log {
         }
         let file = File::options().append(true).create(true).open(path)?;
         let length = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, length, most })
+        Ok(Self { path: path.to_owned(), file, length, most, within: false })
+    }
+
+    /// Writes a line of ours, on a line of its own.
+    pub fn line(&mut self, line: &str) -> io::Result<()> {
+        if self.within {
+            self.write(b"\n")?;
+        }
+        self.write(line.as_bytes())
     }
 
     /// Writes `bytes`.
@@ -122,6 +132,7 @@ impl Log {
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.file.write_all(now)?;
             self.length += now.len() as u64;
+            self.within = !now.ends_with(b"\n");
             bytes = later;
         }
         Ok(())
@@ -161,7 +172,8 @@ mod tests {
         let kept = fs::read_to_string(aside(&path)).unwrap() + &fs::read_to_string(&path).unwrap();
         assert!(kept.ends_with("line 998\nline 999\n"), "{kept}");
         let mut again = Log::open(&path, 100).unwrap();
-        again.write(b"after a restart\n").unwrap();
-        assert!(fs::read_to_string(&path).unwrap().ends_with("after a restart\n"));
+        again.write(b"after a restart, half of a li").unwrap();
+        again.line("skald: something\n").unwrap();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("half of a li\nskald: something\n"));
     }
 }
