@@ -50,10 +50,15 @@ fn pids(replicas: &[ObservedReplica]) -> Vec<u32> {
 
 /// A state directory with its keeper. Whatever a test left running ends with it.
 struct World {
-    dir: tempfile::TempDir,
-    artifacts: DirectoryArtifacts,
+    // Dropped in this order: nobody starts anew what is ended, and the directory goes last.
     processes: Processes,
+    _left: Left,
+    artifacts: DirectoryArtifacts,
+    dir: tempfile::TempDir,
 }
+
+/// Ends what runs from a state directory.
+struct Left(PathBuf);
 
 fn settings(dir: &Path) -> Settings {
     let mut settings = Settings::new(dir.join("state"));
@@ -94,7 +99,8 @@ impl World {
         let mut settings = settings(dir.path());
         change(&mut settings);
         let processes = Processes::open(settings, Arc::new(artifacts.clone()), Arc::new(Now)).await.unwrap();
-        Self { dir, artifacts, processes }
+        let left = Left(dir.path().join("state"));
+        Self { processes, _left: left, artifacts, dir }
     }
 
     fn state(&self) -> PathBuf {
@@ -123,9 +129,10 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Left {
     fn drop(&mut self) {
-        for left in marked(&self.instance()).unwrap_or_default() {
+        let Ok(instance) = std::fs::read_to_string(self.0.join("instance")) else { return };
+        for left in marked(&instance).unwrap_or_default() {
             while kill_family(&left.marker, None).is_ok_and(|killed| killed > 0) {}
         }
     }

@@ -108,11 +108,11 @@ impl Compute for MemoryCompute {
         Ok(())
     }
 
-    /// A hundred good requests to every revision that gets any; the counts only grow.
     async fn forget(&self, _: &str) -> Result<(), Failure> {
         Ok(())
     }
 
+    /// A hundred good requests to every revision that gets any; the counts only grow.
     async fn traffic(&self, environment: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         let inner = self.inner();
         let ours = inner.routes.iter().filter(|((place, _), _)| place == environment);

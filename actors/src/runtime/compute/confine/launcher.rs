@@ -45,7 +45,12 @@ impl Launcher {
         }
         let ours = std::env::current_exe()?;
         let beside = ours.ancestors().skip(1).take(2).flat_map(|dir| KNOWN.map(|name| dir.join(name)));
-        beside.into_iter().find(|path| path.is_file()).map(Self::at).ok_or_else(|| {
+        // The newest: another one may be of an earlier build.
+        let found = beside.filter_map(|path| {
+            let about = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((about.modified().ok()?, path))
+        });
+        found.max().map(|(_, path)| Self::at(path)).ok_or_else(|| {
             let why = format!("there is no program {} beside {}; build it", KNOWN.join(" or "), ours.display());
             io::Error::new(io::ErrorKind::NotFound, why)
         })

@@ -123,7 +123,15 @@ impl Limiter {
         let Some(parent) = &self.parent else { return };
         // One that is not empty or not there is no harm: the next start makes it anew.
         drop(fs::remove_dir(parent.join(name)));
-        drop(fs::remove_dir(parent));
+        self.tidy();
+    }
+
+    /// Removes the parent where nothing is in it.
+    pub fn tidy(&self) {
+        // One that was given to us stays.
+        if let (Some(parent), Some(_)) = (&self.parent, &self.root) {
+            drop(fs::remove_dir(parent));
+        }
     }
 
     fn make(&self, name: &str) -> Option<PathBuf> {

@@ -277,6 +277,7 @@ impl Shared {
         if let Err(error) = waiting.await {
             error!(%error, "a replica's last change failed");
         }
+        self.limiter.tidy();
     }
 
     /// The same for one who cannot wait.
