@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
+use actors::runtime::compute::process;
 use actors::runtime::control;
 use actors::runtime::environments::Environments as OwnEnvironments;
 use actors::runtime::ports::desired::DesiredState;
@@ -187,7 +188,7 @@ impl Node {
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
             server_says: std::sync::Mutex::default(),
             replicas: config.journal.replicas,
-            warnings: warnings(&config),
+            warnings: warnings(&config).await?,
             since: clock.now(),
         };
         let queries = Arc::new(QueryService {
@@ -391,7 +392,7 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
 
 /// What of the settings suits one machine of one person only, said once in the log and again to
 /// whoever asks.
-fn warnings(config: &Config) -> Vec<String> {
+async fn warnings(config: &Config) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
     if config.targets() == Targets::Anywhere {
         warnings.push("installations may go to any directory this node can write; set catalog.target_roots".to_owned());
@@ -399,7 +400,15 @@ fn warnings(config: &Config) -> Vec<String> {
     for warning in &warnings {
         warn!(warning, "settings for one person");
     }
-    warnings
+    if let Some(settings) = config.process_settings().filter(|_| config.kubernetes_settings().is_none()) {
+        let found = tokio::task::spawn_blocking(move || process::confinement(&settings)).await?;
+        info!(users = found.users, space = ?found.space, filter = found.filter, "how services are held in");
+        for missing in &found.missing {
+            warn!(missing, "services are not held in as they could be");
+        }
+        warnings.extend(found.missing.into_iter().map(|missing| format!("services: {missing}")));
+    }
+    Ok(warnings)
 }
 
 fn cluster_limits(config: &Config) -> ClusterLimits {

@@ -50,6 +50,7 @@ mod workers;
 
 use std::process::ExitCode;
 
+use actors::runtime::compute::confine;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use context::{Ctx, Globals};
@@ -150,6 +151,12 @@ pub fn main() -> ExitCode {
 
 /// The same, in a program whose nodes offer the activities of `extra` besides the product's.
 pub fn main_with(extra: Extra) -> ExitCode {
+    // Before anything else: it holds a tenant's program in, and has nothing to do with the rest.
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(confine::WORD) {
+        return confine::main(words);
+    }
+    confine::launcher::serves();
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,

@@ -1,6 +1,7 @@
 //! The settings in the words of the adapters that they are for.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +48,13 @@ const HEADERS_MAX: usize = 128;
 /// The part of the files that a process may have open which one door may take.
 const DESCRIPTORS_SHARE: usize = 8;
 
+/// `FIRST-LAST`, taken apart.
+pub(super) fn range(text: &str) -> Option<RangeInclusive<u32>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
 impl Config {
     /// How processes are kept; `None` where none are.
     pub fn process_settings(&self) -> Option<process::Settings> {
@@ -54,6 +62,21 @@ impl Config {
         settings.drain_time = Duration::from_millis(self.runtime.drain_ms);
         settings.stop_time = Duration::from_millis(self.runtime.stop_ms);
         settings.gateway.listen = self.runtime.gateways.iter().filter_map(|text| gateway(text)).collect();
+        let runtime = &self.runtime;
+        if let Some(users) = range(&runtime.users) {
+            settings.users = users;
+        }
+        settings.operator.clone_from(&runtime.operator);
+        settings.namespaces = runtime.namespaces;
+        settings.commands.clone_from(&runtime.commands);
+        settings.visible.extend(runtime.visible.iter().map(PathBuf::from));
+        settings.cgroup.clone_from(&runtime.cgroup);
+        settings.memory_bytes = runtime.replica_memory_bytes;
+        settings.processes = runtime.replica_processes;
+        settings.tmp_bytes = runtime.tmp_bytes;
+        settings.state_bytes = runtime.state_bytes;
+        settings.log_bytes = runtime.log_bytes;
+        settings.log_bytes_per_second = runtime.log_bytes_per_second;
         Some(settings)
     }
 
@@ -310,5 +333,9 @@ mod tests {
         assert_eq!(config.archive_limits(), archive::Limits::default());
         assert_eq!(config.http_limits(), HttpLimits::default());
         assert_eq!(config.limits.body_bytes, protocol::codec::BODY_MAX_BYTES);
+        let runtime = crate::config::Runtime { dir: Some("/runtime".into()), ..config.runtime.clone() };
+        let told = Config { runtime, ..config }.process_settings().unwrap();
+        let default = process::Settings::new("/runtime");
+        assert_eq!(format!("{told:?}"), format!("{default:?}"));
     }
 }

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use actors::runtime::compute::confine::users as process_users;
 use actors::runtime::ports::desired::git;
 use protocol::NodeId;
 use serde::{Deserialize, Serialize};
@@ -379,6 +380,42 @@ settings! {
         /// How long a process may take to end after it was asked to, in milliseconds, before it is
         /// killed.
         stop_ms: u64 = 10_000,
+        /// The users that environments get, one each, where the node runs as root: numbers that nobody
+        /// else on the machine uses. In a container take some that it knows (`/proc/self/uid_map`).
+        users: String = format!("{}-{}", process_users::RANGE.start(), process_users::RANGE.end()),
+        /// The tenant of whoever runs the node. Where services cannot have a user of their own (the node
+        /// does not run as root) they run as the node's, and only this tenant's may run.
+        operator: String = "default".to_owned(),
+        /// Whether services get files and processes of their own, where the kernel lets the node make
+        /// them. Off only for a service that cannot live with it.
+        namespaces: bool = true,
+        /// Programs of the machine that a deployment may name as its command: absolute paths; one that
+        /// ends with `/` stands for all below it. Others come from the artifact.
+        #[serde(deserialize_with = "servers::read")]
+        commands: Vec<String> = Vec::new(),
+        /// Files and directories that services may read besides the machine's programs and libraries
+        /// (`/usr`, `/lib` and what these need of `/etc`): absolute paths.
+        #[serde(deserialize_with = "servers::read")]
+        visible: Vec<String> = Vec::new(),
+        /// A directory of the control group file system, version 2, that was delegated to the node
+        /// (systemd: `Delegate=yes`), for limits. When not set, a node that runs as root makes one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cgroup: Option<PathBuf> = None,
+        /// Memory of a replica whose deployment names none, in bytes: much for a service, little for a
+        /// machine.
+        replica_memory_bytes: u64 = 4_294_967_296,
+        /// Processes and threads of a replica whose deployment names no number.
+        replica_processes: u32 = 1_024,
+        /// What a replica's `/tmp` holds, in bytes of memory.
+        tmp_bytes: u64 = 268_435_456,
+        /// What a service's directory `SKALD_STATE` holds, in bytes. It is looked at every five seconds;
+        /// a service that took more is ended, and not started before there is room.
+        state_bytes: u64 = 1_073_741_824,
+        /// How long the log of a replica becomes, in bytes, before it is put aside; one before it is kept.
+        log_bytes: u64 = 16_777_216,
+        /// How much a replica may write into its log in a second, in bytes: more than a person or a
+        /// collector reads. The rest is counted, and the log says how much it was.
+        log_bytes_per_second: u64 = 1_048_576,
         /// Where services run: `process` on this machine, or `kubernetes`.
         compute: ComputeKind = ComputeKind::Process,
         /// The kubeconfig. When not set: what `KUBECONFIG` names, else the user's own, else the service
@@ -580,6 +617,12 @@ impl Config {
             ("http.body_within_ms", usize::try_from(self.http.body_within_ms).unwrap_or(usize::MAX)),
             ("debug.connections", self.debug.connections),
             ("debug.head_within_ms", usize::try_from(self.debug.head_within_ms).unwrap_or(usize::MAX)),
+            ("runtime.replica_memory_bytes", usize::try_from(self.runtime.replica_memory_bytes).unwrap_or(usize::MAX)),
+            ("runtime.replica_processes", usize::try_from(self.runtime.replica_processes).unwrap_or(usize::MAX)),
+            ("runtime.tmp_bytes", usize::try_from(self.runtime.tmp_bytes).unwrap_or(usize::MAX)),
+            ("runtime.state_bytes", usize::try_from(self.runtime.state_bytes).unwrap_or(usize::MAX)),
+            ("runtime.log_bytes", usize::try_from(self.runtime.log_bytes).unwrap_or(usize::MAX)),
+            ("runtime.log_bytes_per_second", usize::try_from(self.runtime.log_bytes_per_second).unwrap_or(usize::MAX)),
             ("http.answer_within_ms", usize::try_from(self.http.answer_within_ms).unwrap_or(usize::MAX)),
             ("debug.answer_within_ms", usize::try_from(self.debug.answer_within_ms).unwrap_or(usize::MAX)),
         ] {
@@ -622,6 +665,16 @@ impl Config {
             refuse(true, format!("runtime.gateways: {gateway:?} is not NAME=ADDRESS, as in prod=127.0.0.1:8080"));
         }
         let runtime = &self.runtime;
+        refuse(
+            adapters::range(&runtime.users).is_none(),
+            format!("runtime.users: {:?} is not FIRST-LAST, as in 1900000000-1900009999, without 0", runtime.users),
+        );
+        for path in runtime.visible.iter().filter(|path| !path.starts_with('/') || path.as_str() == "/") {
+            refuse(true, format!("runtime.visible: {path:?} is not an absolute path below /"));
+        }
+        for path in runtime.commands.iter().filter(|path| !path.starts_with('/')) {
+            refuse(true, format!("runtime.commands: {path:?} is not an absolute path"));
+        }
         refuse(
             runtime.compute == ComputeKind::Kubernetes && runtime.kubernetes_image.is_none(),
             "runtime.kubernetes_image: needed for runtime.compute = \"kubernetes\": name the repository of images"

@@ -6,6 +6,7 @@ mod audit;
 mod certificates;
 mod doors;
 mod logins;
+mod processes;
 mod refused;
 mod replay;
 mod written;

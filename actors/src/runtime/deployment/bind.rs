@@ -42,7 +42,7 @@ impl Typed for Bind {
             return Ok(output);
         }
         // Whatever it needs is there, or it ends before anything was rolled out.
-        read.value.comes.set(&*desk.ports.store, &entered.place).await?.check()?;
+        read.value.comes.set(&*desk.ports.store, &entered.place, &read.value.tenant).await?.check()?;
         let mut fresh = Vec::new();
         for binding in revision.secrets.keys() {
             let (name, service) = (entered.place.secret(binding), input.service.clone());
