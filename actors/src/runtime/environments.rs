@@ -42,26 +42,19 @@ struct Name {
 pub struct Wanted {
     /// Its name.
     pub environment: EnvironmentId,
-    /// How far from users it is.
-    #[serde(default = "dev")]
-    pub stage: Stage,
-    /// Where it is.
-    #[serde(default = "here")]
-    pub region: String,
-    /// What its tenants share.
-    #[serde(default = "silo")]
-    pub isolation: Isolation,
+    /// How far from users it is; as it is when absent, and development at first.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Where it is; as it is when absent, and [`HERE`] at first.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// What its tenants share; as it is when absent, and nothing at first.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
-const fn dev() -> Stage {
-    Stage::Dev
-}
-fn here() -> String {
-    "local".to_owned()
-}
-const fn silo() -> Isolation {
-    Isolation::Silo
-}
+/// Where an environment is of which nobody said it.
+pub const HERE: &str = "local";
 
 /// Environments in a store.
 #[derive(Clone)]
@@ -98,10 +91,14 @@ impl Environments {
         let next = |there: Option<&Environment>| Environment {
             environment_id: id.clone(),
             tenant_id: tenant.clone(),
-            stage: wanted.stage,
-            region: wanted.region.clone(),
+            stage: wanted.stage.or(there.map(|there| there.stage)).unwrap_or(Stage::Dev),
+            region: match (&wanted.region, there) {
+                (Some(region), _) => region.clone(),
+                (None, Some(there)) => there.region.clone(),
+                (None, None) => HERE.to_owned(),
+            },
             status: there.map_or(Status::Requested, |there| there.status),
-            isolation_model: wanted.isolation,
+            isolation_model: wanted.isolation.or(there.map(|there| there.isolation_model)).unwrap_or(Isolation::Silo),
             max_replicas: there.and_then(|there| there.max_replicas),
         };
         let mut faulty = next(None).check().err();

@@ -70,17 +70,6 @@ pub(super) fn body(route: &Route, said: &Said<'_>) -> Result<Value, Problem> {
     }
 }
 
-/// What the request is about without any value of a secret: what others are shown of it.
-pub(super) fn shown(body: &Value) -> Value {
-    let mut shown = body.clone();
-    if let Some(fields) = shown.as_object_mut() {
-        fields.remove("value");
-        fields.remove("id");
-        fields.remove("key");
-    }
-    shown
-}
-
 fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if body.is_empty() {
         return Ok(Map::new());

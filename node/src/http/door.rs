@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::runtime::decisions::{Entry, Pass};
 use actors::runtime::deployment::DEFINITION;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -14,12 +15,12 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use protocol::codec::Format;
 use protocol::command::{Routed, name};
 use protocol::envelope::header::TRACEPARENT;
-use protocol::{Code, Problem, SagaKey, Value};
+use protocol::{Code, Principal, Problem, SagaKey, Value};
 use supervisor::ports::Clock;
 use tracing::warn;
 
 use super::answer::{Refusal, done};
-use super::asked::{Said, body, shown};
+use super::asked::{Said, body};
 use super::routes::{BASE, Method, ROUTES, Route};
 use super::token::{Holder, Tokens};
 use crate::secret::Secret;
@@ -95,22 +96,35 @@ impl Door {
         let body = body(route, &Said { path, query: &query, body: &sent, key: &key })?;
         let routed = self.routed(route, &holder, &parts.headers, &key, &body);
         let by = &holder.principal;
-        let environment = environment(&body);
-        let production = match environment {
-            Some(environment) if route.command != name::ENVIRONMENT_CREATE => {
-                self.dispatcher.runtime.admit(&routed, by, environment).await?
+        let production = self.dispatcher.runtime.admit(&routed, by, &body).await?;
+        let answer = match environment(&body) {
+            Some(environment) if production && route.writes() && changes(route) => {
+                match self.dispatcher.runtime.decided(&routed, by, environment, &body).await? {
+                    Entry::Done(answer) => answer,
+                    Entry::Go(pass) => self.make(routed, by.clone(), body.clone(), pass).await?,
+                }
             }
-            Some(_) | None => body["stage"] == "prod",
+            Some(_) | None => self.dispatcher.handle(routed).await?,
         };
-        if production && route.writes() && changes(route) {
-            let environment = environment.unwrap_or_default();
-            self.dispatcher.runtime.decided(&routed, by, environment, &shown(&body)).await?;
-        }
-        let answer = self.dispatcher.handle(routed).await?;
         if route.command == name::SAGA_DESCRIBE && !is_deployment(&answer) {
             return Err(Problem::new(Code::NotFound, format!("there is no deployment {}", path["key"])).into());
         }
         Ok(done(route, &answer))
+    }
+
+    /// Makes a change that was approved. It is made to its end, whether or not anybody waits for the
+    /// answer: what is half made is approved by nobody.
+    async fn make(&self, routed: Routed, by: Principal, body: Value, pass: Pass) -> Result<Value, Problem> {
+        let dispatcher = self.dispatcher.clone();
+        let made = tokio::spawn(async move {
+            if routed.command != name::SAGA_START {
+                return dispatcher.runtime.make(&routed, &by, body, &pass).await;
+            }
+            let answer = dispatcher.handle(routed).await;
+            dispatcher.runtime.made(&pass.goes_on(), &answer).await;
+            answer
+        });
+        made.await.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the change broke off: {error}"))))
     }
 
     fn holder(&self, headers: &HeaderMap) -> Result<Holder, Refusal> {
