@@ -207,7 +207,8 @@ impl Node {
                 remote,
                 keeper.clone(),
                 keeper,
-            ),
+            )
+            .with_environments(config.limits.environments_per_tenant),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
@@ -353,6 +354,8 @@ fn fitting(mut bounds: DefinitionLimits, message_bytes: usize) -> DefinitionLimi
 fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
     let mut limits = Limits {
         facts_per_saga: config.limits.facts_per_saga,
+        descendants: config.limits.descendants,
+        sagas_per_tenant: config.limits.sagas_per_tenant,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
         ..Limits::default()

@@ -18,10 +18,12 @@ pub enum Bug {
     Early,
     /// A takeover does not resume what was under way.
     Resume,
+    /// A parent takes whatever has its child's key for its child.
+    Adopt,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 6] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume];
+pub const BUGS: [Bug; 7] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume, Bug::Adopt];
 
 thread_local! {
     static SHAKER: Cell<Option<u64>> = const { Cell::new(None) };

@@ -36,7 +36,7 @@ pub use activities::{BusActivities, NO_WORKER, read_answer};
 pub use cluster::KvCluster;
 pub(crate) use connect::chain;
 pub use connect::{Bus, ConnectConfig, ConnectError, connect};
-pub use definitions::{Deployed, Deployer, KvDefinitions, StoredDefinition};
+pub use definitions::{Deployed, Deployer, KvDefinitions, Pins, StoredDefinition};
 pub use events::EventReader;
 pub use journal::JetStreamJournal;
 pub use layout::{DEFAULT_SHARDS, JournalConfig, Shape, default_streams};

@@ -82,6 +82,12 @@ impl RuntimeDesk {
         }
     }
 
+    /// The same desk, where a tenant makes no more than `limit` environments.
+    #[must_use]
+    pub fn with_environments(self, limit: usize) -> Self {
+        Self { environments: self.environments.at_most(limit), ..self }
+    }
+
     /// Carries out `routed`, whose body was read into `body`.
     pub async fn handle(&self, routed: &Routed, by: &Principal, body: Value) -> Answer {
         match routed.command.as_str() {
@@ -429,6 +435,9 @@ fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Faulty(fault) => faulty(fault),
         Refused::Taken(_) => Problem::new(Code::Conflict, refused.to_string()).mend("choose another name"),
+        Refused::TooMany { .. } => {
+            Problem::new(Code::Quota, refused.to_string()).mend("ask the operator of the nodes for more room")
+        }
         Refused::Unknown(_) => Problem::new(Code::NotFound, refused.to_string()),
         Refused::Store(error) => kept(error),
     }

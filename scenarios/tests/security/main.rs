@@ -4,6 +4,8 @@
 mod allowed;
 mod audit;
 mod certificates;
+mod children;
+mod growth;
 mod logins;
 mod refused;
 mod replay;

@@ -31,8 +31,8 @@ fn fact(record: &Record) -> String {
         FactKind::ChildEnded { step, child: _, outcome } => {
             format!("child of step {step} ended: {}", outcome.status.word())
         }
-        FactKind::CancelRequested { by, reason } if reason.is_empty() => format!("cancel asked by {by}"),
-        FactKind::CancelRequested { by, reason } => format!("cancel asked by {by}: {reason}"),
+        FactKind::CancelRequested { by, reason, parent: _ } if reason.is_empty() => format!("cancel asked by {by}"),
+        FactKind::CancelRequested { by, reason, parent: _ } => format!("cancel asked by {by}: {reason}"),
         FactKind::Operator(operator) => {
             let why = if operator.reason.is_empty() { String::new() } else { format!(": {}", operator.reason) };
             format!("operator {} says {:?}{why}", operator.by, operator.decision).to_lowercase()
@@ -131,7 +131,7 @@ fn settled(change: &Change) -> Option<String> {
         Change::Ending { status, error, cause, .. } => format!("will be {}: {error}: {cause}", status.word()),
         Change::SignalKept { name, .. } => format!("kept signal {name}"),
         Change::SignalTaken { name } => format!("used signal {name}"),
-        Change::ChildDropped { key } => format!("cancelled child {key}"),
+        Change::ChildDropped { key, step: _ } => format!("cancelled child {key}"),
         Change::Parked { .. } => "everything stands still".to_owned(),
         Change::Unparked => "goes on as it was".to_owned(),
         Change::Finished { status, error: Some(error), .. } => format!("{}: {error}", status.word()),

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod card;
+pub mod census;
 pub mod engine;
 pub mod journal;
 pub mod load;

@@ -1,6 +1,6 @@
 //! From a text to a checked definition.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use protocol::DefinitionRef;
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
         .iter()
         .filter_map(|state| match state.kind.resource()? {
             Resource::Signal(name) => Some(name.to_string()),
-            Resource::Activity(_) | Resource::Human | Resource::Saga(_) | Resource::Event(_) => None,
+            Resource::Activity(_) | Resource::Human | Resource::Saga { .. } | Resource::Event(_) => None,
         })
         .collect();
     let reference =
@@ -54,6 +54,7 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
         timeout: timeout.flatten(),
         signals,
         limits,
+        pins: BTreeMap::new(),
     };
     Ok((definition, warnings))
 }
