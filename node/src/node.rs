@@ -223,7 +223,8 @@ impl Node {
                 remote,
                 keeper.clone(),
                 keeper,
-            ),
+            )
+            .with_environments(config.limits.environments_per_tenant),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
@@ -381,6 +382,8 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
     let mut limits = Limits {
         facts_per_saga: config.limits.facts_per_saga,
         decision_threads: Some(config.decision_threads()),
+        descendants: config.limits.descendants,
+        sagas_per_tenant: config.limits.sagas_per_tenant,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
         ..Limits::default()

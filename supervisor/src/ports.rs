@@ -6,12 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use protocol::view::{Outcome, Status};
 use protocol::{
-    DefinitionRef, Envelope, Environment, Epoch, NodeId, ShardId, Tenant, Time, Value, WorkerId, WorkerKind,
+    Code, DefinitionRef, Envelope, Environment, Epoch, NodeId, Problem, SagaId, SagaKey, ShardId, Tenant, Time, Value,
+    WorkerId, WorkerKind,
 };
 
 use crate::activity::{Attempt, Failure};
 use crate::journal::anchor::{Accepted, Anchor, Stream};
+use crate::machine::FactKind;
+use crate::machine::family::{Family, KEY_TAKEN, LIMIT_EXCEEDED, Parent};
+use crate::machine::retry::TASK_FAILED;
 
 /// A position in a shard's journal: the stream sequence of a frame. Zero means "before the first".
 pub type Position = u64;
@@ -269,7 +274,7 @@ pub struct Kept {
 pub trait Peers: Send + Sync + 'static {
     /// Delivers `parcel` to the shard of `to`; returns once it is in that shard's journal, or was
     /// known there already, or was refused for good.
-    async fn deliver(&self, to: &protocol::SagaId, parcel: &Parcel) -> Result<(), Unavailable>;
+    async fn deliver(&self, to: &SagaId, parcel: &Parcel) -> Result<(), Unavailable>;
 }
 
 /// What one saga sends another.
@@ -282,7 +287,7 @@ pub enum Parcel {
         /// The child's input.
         input: Value,
         /// The parent's key and waiting step.
-        parent: (protocol::SagaKey, u64),
+        parent: Parent,
         /// Who started the parent.
         by: protocol::Principal,
         /// The parent's trace.
@@ -290,6 +295,12 @@ pub enum Parcel {
         /// How many events led to the parent, one after the other.
         #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
         causes: u32,
+        /// Where the child stands among its own.
+        #[serde(default)]
+        family: Family,
+        /// The version that it runs; the newest when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<Box<DefinitionRef>>,
     },
     /// A child ended.
     ChildEnded {
@@ -297,13 +308,53 @@ pub enum Parcel {
         step: u64,
         /// The child's key. Absent from a node of the first release.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        child: Option<protocol::SagaKey>,
+        child: Option<SagaKey>,
         /// How.
-        outcome: Box<protocol::view::Outcome>,
+        outcome: Box<Outcome>,
     },
     /// The parent does not want the child any more.
     Cancel {
         /// The parent.
-        by: String,
+        by: SagaKey,
+        /// Its step that waited for the child. Absent from a node of the first releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u64>,
     },
+}
+
+impl Parcel {
+    /// What the saga that sent this to the saga `to` is to hear when it was refused for good:
+    /// a child that cannot be started must not leave its parent waiting for ever.
+    pub fn refused(&self, to: &SagaId, problem: &Problem) -> Option<(SagaId, Self)> {
+        let Self::Child { parent: (parent, step), .. } = self else { return None };
+        let error = match problem.code {
+            Code::Conflict => KEY_TAKEN,
+            Code::Quota => LIMIT_EXCEEDED,
+            _ => TASK_FAILED,
+        };
+        let outcome = Outcome {
+            status: Status::Failed,
+            state: String::new(),
+            output: None,
+            error: Some(error.to_owned()),
+            cause: Some(problem.message.clone()),
+        };
+        let home = SagaId::new(to.tenant.clone(), parent.clone());
+        Some((home, Self::ChildEnded { step: *step, child: Some(to.key.clone()), outcome: Box::new(outcome) }))
+    }
+
+    /// What the saga hears that this is for; a start is not heard but done.
+    pub fn fact(&self) -> Option<FactKind> {
+        match self {
+            Self::Child { .. } => None,
+            Self::ChildEnded { step, child, outcome } => {
+                Some(FactKind::ChildEnded { step: *step, child: child.clone(), outcome: outcome.clone() })
+            }
+            Self::Cancel { by, step } => Some(FactKind::CancelRequested {
+                by: by.to_string(),
+                reason: format!("the parent saga {by} does not want it any more"),
+                parent: Some((by.clone(), *step)),
+            }),
+        }
+    }
 }

@@ -20,10 +20,13 @@ pub enum Bug {
     Resume,
     /// A takeover goes on in whatever journal it finds.
     Identity,
+    /// A parent takes whatever has its child's key for its child.
+    Adopt,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 7] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume, Bug::Identity];
+pub const BUGS: [Bug; 8] =
+    [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume, Bug::Identity, Bug::Adopt];
 
 thread_local! {
     static SHAKER: Cell<Option<u64>> = const { Cell::new(None) };

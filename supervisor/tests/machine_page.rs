@@ -107,7 +107,7 @@ fn situations() -> Vec<(&'static str, World)> {
         (
             "cancelled",
             with(first(), &|world| {
-                world.fact(FactKind::CancelRequested { by: "ada".into(), reason: String::new() });
+                world.fact(FactKind::CancelRequested { by: "ada".into(), reason: String::new(), parent: None });
                 world.succeed("unfirst", json!(null));
             }),
         ),
@@ -169,7 +169,7 @@ fn facts(world: &World) -> Vec<(&'static str, FactKind)> {
             "child failed",
             FactKind::ChildEnded { step: child, child: None, outcome: ended(Status::Failed, Some("Broken")) },
         ),
-        ("cancel", FactKind::CancelRequested { by: "ada".into(), reason: "enough".into() }),
+        ("cancel", FactKind::CancelRequested { by: "ada".into(), reason: "enough".into(), parent: None }),
         ("operator retry", says(ReleaseDecision::Retry, "")),
         ("operator skip", says(ReleaseDecision::Skip, "done by hand")),
         ("operator skip, no reason", says(ReleaseDecision::Skip, "")),

@@ -161,7 +161,9 @@ fn act(world: &mut World, pick: u32) {
                     world.children.retain(|(open, _, _)| *open != step);
                     FactKind::ChildEnded { step, child: None, outcome: Box::new(outcome) }
                 }
-                12 if which % 4 == 0 => FactKind::CancelRequested { by: "ada".into(), reason: String::new() },
+                12 if which % 4 == 0 => {
+                    FactKind::CancelRequested { by: "ada".into(), reason: String::new(), parent: None }
+                }
                 13 if which % 4 == 0 => FactKind::Parked { cause: "a bug".into() },
                 14 if which % 8 == 0 => operator(ReleaseDecision::Abandon),
                 14 => operator(ReleaseDecision::Skip),

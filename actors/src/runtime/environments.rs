@@ -22,6 +22,14 @@ pub enum Refused {
     /// It is there, and another tenant's.
     #[error("the name {0} is taken; environments of all tenants have different names")]
     Taken(EnvironmentId),
+    /// The tenant has as many as it may.
+    #[error("{tenant} has as many environments as it may: {limit} (limits.environments_per_tenant)")]
+    TooMany {
+        /// Whose they are.
+        tenant: Tenant,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It is not there, or not the asker's.
     #[error("there is no environment {0} of this tenant; create it with `skald environment create {0}`")]
     Unknown(EnvironmentId),
@@ -60,12 +68,20 @@ pub const HERE: &str = "local";
 #[derive(Clone)]
 pub struct Environments {
     store: Arc<dyn RuntimeStore>,
+    /// How many one tenant may have.
+    limit: usize,
 }
 
 impl Environments {
     /// Environments in `store`.
     pub fn new(store: Arc<dyn RuntimeStore>) -> Self {
-        Self { store }
+        Self { store, limit: usize::MAX }
+    }
+
+    /// The same, of which a tenant makes no more than `limit`.
+    #[must_use]
+    pub fn at_most(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 
     /// Whose the environment of that name is.
@@ -81,6 +97,13 @@ impl Environments {
         let id = &wanted.environment;
         named(id)?;
         let name = place::environment(id);
+        // Two that are made at the same moment may be one too many; nothing depends on the exact number.
+        if self.limit < usize::MAX && self.owner(id).await?.is_none() {
+            let own = store::read_all::<Environment>(&*self.store, &Space::Of(tenant.clone()), "environment").await?;
+            if own.len() >= self.limit {
+                return Err(Refused::TooMany { tenant: tenant.clone(), limit: self.limit });
+            }
+        }
         let owner = store::change(&*self.store, &Space::Shared, &name, |taken: Option<&Name>| match taken {
             Some(_) => None,
             None => Some(Name { owner: tenant.clone() }),

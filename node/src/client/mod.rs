@@ -60,6 +60,9 @@ pub struct Settings {
     pub readable: bool,
 }
 
+/// Names a message: the same in each try, so that what is tried again is done once.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
 impl Settings {
     /// Settings for one server, as `principal` of `tenant`.
     pub fn new(server: impl Into<String>, tenant: Tenant, principal: Principal) -> Self {
@@ -155,9 +158,11 @@ impl Client {
         extra: Duration,
     ) -> Result<R, Error> {
         let body = Format::Json.write(body);
+        // The same for every try: a start without a key is one start, a signal without an id one signal.
+        let id = uuid::Uuid::now_v7().simple().to_string();
         let mut pause = FIRST_PAUSE;
         for tries_left in (0..TRIES).rev() {
-            let error = match self.call_once(command, body.clone(), extra).await {
+            let error = match self.call_once(command, body.clone(), &id, extra).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -172,9 +177,15 @@ impl Client {
         unreachable!("the last try returns")
     }
 
-    async fn call_once<R: DeserializeOwned>(&self, command: &str, body: Vec<u8>, extra: Duration) -> Result<R, Error> {
+    async fn call_once<R: DeserializeOwned>(
+        &self,
+        command: &str,
+        body: Vec<u8>,
+        id: &str,
+        extra: Duration,
+    ) -> Result<R, Error> {
         let subject = subjects::command(&self.settings.tenant, &self.settings.principal, command);
-        let message = self.request(command, subject, body, self.settings.timeout + extra).await?;
+        let message = self.ask(command, subject, (body, Some(id)), self.settings.timeout + extra).await?;
         read(command, message.headers.as_ref(), &message.payload, self.settings.readable)
     }
 
@@ -186,8 +197,21 @@ impl Client {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<async_nats::Message, Error> {
+        self.ask(what, subject, (body, None), timeout).await
+    }
+
+    async fn ask(
+        &self,
+        what: &str,
+        subject: String,
+        (body, id): (Vec<u8>, Option<&str>),
+        timeout: Duration,
+    ) -> Result<async_nats::Message, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, Format::Json.content_type());
+        if let Some(id) = id {
+            headers.insert(MESSAGE_ID, id);
+        }
         let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(timeout));
         let begun = Instant::now();
         let sent = self.allowed(&subject, begun, self.nats.send_request(subject.clone(), request)).await?;

@@ -233,9 +233,10 @@ impl Config {
             expression_bytes: limits.expression_bytes,
             value_bytes: limits.value_bytes,
             map_items: limits.map_items,
+            child_depth: limits.child_depth,
             ..expression::Limits::default()
         };
-        DefinitionLimits { source_bytes: limits.definition_bytes, run }
+        DefinitionLimits { source_bytes: limits.definition_bytes, per_tenant: limits.definitions_per_tenant, run }
     }
 
     /// What an archive of a package may ask.

@@ -217,6 +217,23 @@ settings! {
         value_bytes: usize = 262_144,
         /// Items of one Map; each is some hundred bytes of state.
         map_items: usize = 10_000,
+        /// How many parents a saga may have above it; the step that would start a deeper one fails with
+        /// `Saga.LimitExceeded`. A definition that starts itself ends here.
+        child_depth: u32 = 32,
+        /// Living sagas below one that was started from outside, together with their children's. The step
+        /// that would start one more fails with `Saga.LimitExceeded`. Each shard holds its part of the
+        /// limit, rounded up, because sagas are spread evenly over them.
+        descendants: usize = 20_000,
+        /// Environments that one tenant may make; another one is refused. Each has workers that look after
+        /// it every few seconds.
+        environments_per_tenant: usize = 200,
+        /// Versions of definitions of one tenant; a deployment that would make one more is refused. A
+        /// gigabyte at most, when each has the longest source.
+        definitions_per_tenant: usize = 4_000,
+        /// Living sagas of one tenant, by shard in the same way. A start beyond it is refused; a child
+        /// fails the step that starts it with `Saga.LimitExceeded`. One that sleeps takes about half a
+        /// kilobyte of a node's memory.
+        sagas_per_tenant: usize = 500_000,
     }
 }
 
@@ -607,6 +624,9 @@ impl Config {
             ("limits.expression_depth", self.limits.expression_depth),
             ("limits.expression_items", self.limits.expression_items),
             ("limits.map_items", self.limits.map_items),
+            ("limits.environments_per_tenant", self.limits.environments_per_tenant),
+            ("limits.definitions_per_tenant", self.limits.definitions_per_tenant),
+            ("limits.sagas_per_tenant", self.limits.sagas_per_tenant),
             ("catalog.archive_entries", self.catalog.archive_entries),
             ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
             ("http.in_flight", self.http.in_flight),

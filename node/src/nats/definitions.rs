@@ -2,9 +2,12 @@
 //! `name.version` for what is built in and `tenant.name.version` for a tenant's. A version never
 //! changes. The source is kept as it was given; reading it is the caller's business.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use protocol::{Tenant, Time};
+use protocol::{DefinitionRef, Tenant, Time};
 use supervisor::ports::Unavailable;
 
 use super::bucket::{Bucket, Entry, Write, WriteError};
@@ -22,6 +25,8 @@ const BY: &str = "Skald-Deployed-By";
 const AT: &str = "Skald-Deployed-At";
 /// Header: a node put it back after the store was lost.
 const PUT_BACK: &str = "Skald-Put-Back";
+/// Header: the versions of its children, by name, as JSON; absent without any.
+const PINS: &str = "Skald-Pins";
 /// How often a deployment that meets another one of the same name is tried again.
 const TRIES: usize = 16;
 
@@ -42,9 +47,15 @@ pub struct StoredDefinition {
     pub deployed_at: Option<Time>,
     /// Whether a node put it back after the store was lost.
     pub put_back: bool,
+    /// The versions of its children, by name.
+    pub pins: Pins,
     /// Its source; empty in lists.
     pub source: Bytes,
 }
+
+/// Versions of children, by name. A definition that starts itself is there with version 0, because its
+/// own is known only once it is stored.
+pub type Pins = BTreeMap<Arc<str>, DefinitionRef>;
 
 /// Who deploys, and when; kept with the version that it makes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,18 +89,18 @@ impl KvDefinitions {
     }
 
     /// Deploys `source` as the next version of the tenant's `name`, unless the latest version has
-    /// the same digest. Safe to repeat, and safe against others who deploy at the same time.
+    /// the same digest and the same pins. Safe to repeat, and safe against others who deploy at the same time.
     pub async fn deploy(
         &self,
         tenant: Option<&Tenant>,
         name: &str,
         source: Bytes,
-        digest: &str,
+        (digest, pins): (&str, &Pins),
         by: &Deployer,
     ) -> Result<Deployed, Unavailable> {
         for _ in 0..TRIES {
             let latest = self.latest(tenant, name).await?;
-            if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest) {
+            if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest && it.pins == *pins) {
                 return Ok(Deployed { version: latest.version, new: false });
             }
             let version = latest.map_or(0, |it| it.version) + 1;
@@ -97,6 +108,10 @@ impl KvDefinitions {
             headers.insert(DIGEST, one_line(digest));
             headers.insert(BY, one_line(&by.by));
             headers.insert(AT, by.at.to_string());
+            if !pins.is_empty() {
+                let pins = serde_json::to_string(pins).map_err(|error| Unavailable(error.to_string()))?;
+                headers.insert(PINS, pins);
+            }
             let how = Write { expected: Some(0), headers, ..Write::default() };
             match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
@@ -108,11 +123,11 @@ impl KvDefinitions {
         Err(Unavailable(format!("{name} is being deployed by others all the time")))
     }
 
-    /// The built-in version of `name` that has this digest, be it the latest or not: an older node
-    /// that starts again does not make its copy the newest.
-    pub async fn built_in(&self, name: &str, digest: &str) -> Result<Option<u32>, Unavailable> {
+    /// The built-in version of `name` that has this digest and these pins, be it the latest or not: an
+    /// older node that starts again does not make its copy the newest.
+    pub async fn built_in(&self, name: &str, digest: &str, pins: &Pins) -> Result<Option<u32>, Unavailable> {
         let versions = self.versions(None, name).await?;
-        Ok(versions.into_iter().filter(|it| it.digest == digest).map(|it| it.version).max())
+        Ok(versions.into_iter().filter(|it| it.digest == digest && it.pins == *pins).map(|it| it.version).max())
     }
 
     /// The latest version of the tenant's `name`: versions are only ever added, so it is the one
@@ -212,6 +227,10 @@ fn stored(entry: Entry) -> Option<StoredDefinition> {
     };
     let digest = entry.headers.get(DIGEST)?.as_str().to_owned();
     let said = |header: &str| entry.headers.get(header).map(|it| it.as_str()).unwrap_or_default();
+    let pins = match entry.headers.get(PINS) {
+        Some(pins) => serde_json::from_str(pins.as_str()).ok()?,
+        None => Pins::new(),
+    };
     Some(StoredDefinition {
         tenant,
         name: decode(name)?,
@@ -220,6 +239,7 @@ fn stored(entry: Entry) -> Option<StoredDefinition> {
         deployed_by: said(BY).to_owned(),
         deployed_at: said(AT).parse().ok(),
         put_back: entry.headers.get(PUT_BACK).is_some(),
+        pins,
         source: entry.bytes,
     })
 }

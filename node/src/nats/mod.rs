@@ -42,7 +42,7 @@ pub use connect::{Bus, ConnectConfig, ConnectError, connect};
 /// The stream of the definitions.
 pub const DEFINITIONS: &str = "KV_skald_definitions";
 
-pub use definitions::{Deployed, Deployer, KvDefinitions, StoredDefinition};
+pub use definitions::{Deployed, Deployer, KvDefinitions, Pins, StoredDefinition};
 pub use events::EventReader;
 pub use ground::{Known, Lost, Of, accept_loss, told, watch};
 pub use journal::JetStreamJournal;

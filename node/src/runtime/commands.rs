@@ -91,6 +91,13 @@ impl RuntimeDesk {
 
     /// Carries out `routed`, whose body was read into `body`. What makes production less of one takes
     /// somebody else's word, whichever door it came through.
+    /// The same desk, where a tenant makes no more than `limit` environments.
+    #[must_use]
+    pub fn with_environments(self, limit: usize) -> Self {
+        Self { environments: self.environments.at_most(limit), ..self }
+    }
+
+    /// Carries out `routed`, whose body was read into `body`.
     pub async fn handle(&self, routed: &Routed, by: &Principal, body: Value) -> Answer {
         match self.weakens(routed, &body).await? {
             Some(environment) => self.with_a_decision(routed, by, &environment, body).await,
@@ -431,6 +438,9 @@ fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Faulty(fault) => faulty(fault),
         Refused::Taken(_) => Problem::new(Code::Conflict, refused.to_string()).mend("choose another name"),
+        Refused::TooMany { .. } => {
+            Problem::new(Code::Quota, refused.to_string()).mend("ask the operator of the nodes for more room")
+        }
         Refused::Unknown(_) => Problem::new(Code::NotFound, refused.to_string()),
         Refused::Store(error) => kept(error),
     }

@@ -175,25 +175,14 @@ impl Peers for NatsPeers {
         };
         match dispatcher.handle(routed).await {
             Ok(_) => Ok(()),
-            Err(problem) => match (problem.code, parcel) {
-                // Only these pass by themselves.
-                (Code::Unavailable | Code::Busy | Code::Timeout, _) => Err(Unavailable(problem.message)),
-                // A child that cannot be started must not leave its parent waiting for ever.
-                (_, Parcel::Child { parent, .. }) => {
-                    let outcome = protocol::view::Outcome {
-                        status: protocol::view::Status::Failed,
-                        state: String::new(),
-                        output: None,
-                        error: Some("States.TaskFailed".into()),
-                        cause: Some(problem.message),
-                    };
-                    let home = SagaId::new(to.tenant.clone(), parent.0.clone());
-                    let child = Some(to.key.clone());
-                    let ended = Parcel::ChildEnded { step: parent.1, child, outcome: Box::new(outcome) };
-                    self.deliver(&home, &ended).await
-                }
-                (code, _) => {
-                    tracing::info!(%to, ?code, why = problem.message, "a parcel was refused for good");
+            // Only these pass by themselves.
+            Err(problem) if matches!(problem.code, Code::Unavailable | Code::Busy | Code::Timeout) => {
+                Err(Unavailable(problem.message))
+            }
+            Err(problem) => match parcel.refused(to, &problem) {
+                Some((home, ended)) => self.deliver(&home, &ended).await,
+                None => {
+                    tracing::info!(%to, code = ?problem.code, why = problem.message, "a parcel was refused for good");
                     Ok(())
                 }
             },

@@ -25,6 +25,9 @@ use crate::telemetry::{Metrics, set_parent};
 
 /// The header that names a message; the bus uses it against duplicates, we as the cause of events.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The same of a CloudEvent, which is one of its source.
+const EVENT_ID: &str = "ce-id";
+const EVENT_SOURCE: &str = "ce-source";
 /// The longest name of a message, in bytes: it stands in the saga's records and in its events.
 const MESSAGE_ID_MAX_BYTES: usize = 1_024;
 /// The longest refusal in a header, in bytes; the body has all of it.
@@ -226,9 +229,9 @@ impl CommandService {
             let problem = Problem::new(Code::TooLarge, format!("the body has {bytes} bytes, the limit is {limit}"));
             return Err(problem.mend("put large data into object storage and pass its address"));
         }
-        let named = header(message, MESSAGE_ID);
-        if let Some(id) = named.filter(|id| id.len() > MESSAGE_ID_MAX_BYTES) {
-            let message = format!("{MESSAGE_ID} has {} bytes, the limit is {MESSAGE_ID_MAX_BYTES}", id.len());
+        let named = message_id(message);
+        if let Some(id) = named.as_ref().filter(|id| id.len() > MESSAGE_ID_MAX_BYTES) {
+            let message = format!("the message's id has {} bytes, the limit is {MESSAGE_ID_MAX_BYTES}", id.len());
             return Err(Problem::new(Code::TooLarge, message).mend("name the message by a digest"));
         }
         Ok(Routed {
@@ -240,7 +243,7 @@ impl CommandService {
             trace: header(message, TRACEPARENT)
                 .map(str::to_owned)
                 .or_else(|| (subject.command == name::SAGA_START).then(fresh_traceparent)),
-            id: named.map_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
+            id: named.unwrap_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple())),
             causes: 0,
             hops: 0,
             content_type: format.content_type().into(),
@@ -255,7 +258,7 @@ impl CommandService {
             Code::Forbidden => "forbidden",
             Code::BadRequest | Code::UnknownCommand | Code::TooLarge | Code::BadDefinition => "not-understood",
             Code::NotFound | Code::Conflict | Code::NotNow => "not-possible",
-            Code::Busy | Code::Unavailable | Code::Timeout | Code::Internal => "not-done",
+            Code::Busy | Code::Quota | Code::Unavailable | Code::Timeout | Code::Internal => "not-done",
         };
         if message.reply.is_some() && problem.code != Code::Forbidden {
             return;
@@ -294,6 +297,16 @@ impl CommandService {
 /// The tenant that a command's subject names, whether or not it is a name.
 fn asker(message: &Message) -> &str {
     message.subject.split('.').nth(2).unwrap_or("unknown")
+}
+
+/// What names the message, whoever brings it and however often.
+fn message_id(message: &Message) -> Option<String> {
+    let event = || match (header(message, EVENT_ID)?, header(message, EVENT_SOURCE)) {
+        (id, Some(source)) => Some(format!("{source} {id}")),
+        (id, None) => Some(id.to_owned()),
+    };
+    let said = header(message, MESSAGE_ID).map(str::to_owned).or_else(event);
+    said.filter(|id| !id.is_empty())
 }
 
 fn header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {

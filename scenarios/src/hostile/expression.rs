@@ -22,6 +22,7 @@ pub(super) const LIMITS: Limits = Limits {
     overruns: 3,
     map_items: 100,
     map_width: 100,
+    child_depth: 32,
     execution_bytes: 256 * 1024,
     record_bytes: 256 * 1024,
 };

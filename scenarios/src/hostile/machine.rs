@@ -55,6 +55,7 @@ pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<
         cause: "cmd-1".into(),
         causes: 0,
         parent: None,
+        family: Default::default(),
         secret: None,
     };
     let fact = Fact { at: Time::from_micros(NOON), seed: 1, kind: FactKind::Started(Box::new(start)) };
@@ -112,7 +113,7 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
         },
         10 => FactKind::TaskDecided { step: (which & 1 == 0).then_some(attempt.step), output: value, by },
         11 => FactKind::ChildEnded { step: attempt.step, outcome: Box::new(outcome(which, value)), child: None },
-        12 => FactKind::CancelRequested { by, reason: "because".into() },
+        12 => FactKind::CancelRequested { by, reason: "because".into(), parent: None },
         13 => FactKind::Operator(Operator { decision: decision(which), by, reason: "must be".into() }),
         14 => FactKind::Parked { cause: "it panicked".into() },
         _ => FactKind::Started(Box::new(Start {
@@ -123,6 +124,7 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
             cause: "again".into(),
             causes: 0,
             parent: None,
+            family: Default::default(),
             secret: None,
         })),
     }

@@ -223,7 +223,7 @@ impl Bus {
         let node = usize::try_from(from.roll(self.nodes() as u64)).unwrap_or(0);
         let by = Principal::new("skald").expect("a word is a principal");
         let answer = match parcel {
-            Parcel::Child { definition, input, parent, by, trace, causes } => {
+            Parcel::Child { definition, input, parent, by, trace, causes, family, pinned: _ } => {
                 let found = self.library.by_reference.values().find(|known| known.name() == definition);
                 let Some(definition) = found.cloned() else { return Ok(()) };
                 let start = Start {
@@ -234,6 +234,7 @@ impl Bus {
                     cause: format!("{}/{}", to.tenant, parent.0),
                     causes: *causes,
                     parent: Some(parent.clone()),
+                    family: family.clone(),
                     secret: None,
                 };
                 let message = |accepted| Message::Start {
@@ -245,21 +246,19 @@ impl Bus {
                 };
                 self.command(from, node, to, &message).await
             }
-            Parcel::ChildEnded { step, outcome, child } => {
-                let fact = FactKind::ChildEnded { step: *step, outcome: outcome.clone(), child: child.clone() };
-                self.fact(from, node, to, fact, (by, Right::Internal)).await
-            }
-            Parcel::Cancel { by: parent } => {
-                let reason = format!("the parent saga {parent} does not want it any more");
-                let fact = FactKind::CancelRequested { by: parent.clone(), reason };
+            Parcel::ChildEnded { .. } | Parcel::Cancel { .. } => {
+                let fact = parcel.fact().expect("what is no start is a fact");
                 self.fact(from, node, to, fact, (by, Right::Internal)).await
             }
         };
         match answer {
             Ok(_) => Ok(()),
-            Err(problem) => match problem.code {
-                Code::Unavailable | Code::Busy | Code::Timeout => Err(Unavailable(problem.message)),
-                _ => Ok(()),
+            Err(problem) if matches!(problem.code, Code::Unavailable | Code::Busy | Code::Timeout) => {
+                Err(Unavailable(problem.message))
+            }
+            Err(problem) => match parcel.refused(to, &problem) {
+                Some((home, ended)) => Box::pin(self.deliver(from, &home, &ended)).await,
+                None => Ok(()),
             },
         }
     }

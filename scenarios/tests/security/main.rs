@@ -6,6 +6,8 @@ mod audit;
 mod certificates;
 mod doors;
 mod four_eyes;
+mod children;
+mod growth;
 mod logins;
 mod ownership;
 mod processes;

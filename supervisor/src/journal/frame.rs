@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::Digest;
-use crate::machine::{Driver, Effect, Record};
+use crate::machine::{Driver, Effect, Family, Record};
 
 /// Who wrote a frame. Node, epoch and counter together are unique: a writer recognises its own
 /// frame by them when an acknowledgement was lost.
@@ -93,6 +93,8 @@ pub struct Sending {
     pub trace: TraceId,
     /// How many events led to it, one after the other.
     pub causes: u32,
+    /// Where it stands among its own.
+    pub family: Family,
     /// `Publish`, `StartChild`, `CancelChild` or `Ended`.
     pub effect: Effect,
 }
@@ -111,7 +113,8 @@ impl Sending {
         let (Some(by), Some(trace)) = (execution.started_by(), execution.trace()) else { return Vec::new() };
         let sending = |effect| {
             let (saga, by, trace) = (execution.saga().clone(), by.clone(), trace.clone());
-            Arc::new(Self { saga, by, trace, causes: execution.causes(), effect })
+            let (causes, family) = (execution.causes(), execution.family());
+            Arc::new(Self { saga, by, trace, causes, family, effect })
         };
         effects.into_iter().map(sending).collect()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::view::Status;
-use protocol::{SagaKey, Time, Value};
+use protocol::{DefinitionRef, SagaKey, Time, Value};
 use serde::{Deserialize, Serialize};
 
 use super::fact::StepError;
@@ -47,6 +47,9 @@ pub enum Awaited {
         key: SagaKey,
         /// What it runs.
         definition: Arc<str>,
+        /// Exactly this version of it; the newest when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<DefinitionRef>,
         /// Its input.
         input: Datum,
     },
@@ -326,6 +329,9 @@ pub enum Change {
     ChildDropped {
         /// The child.
         key: SagaKey,
+        /// The step that waited for it. Absent in what the first releases wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u64>,
     },
     /// The saga cannot go on by itself; everything stands still.
     Parked {

@@ -31,8 +31,8 @@ fn fact(record: &Record) -> String {
         FactKind::ChildEnded { step, child: _, outcome } => {
             format!("child of step {step} ended: {}", outcome.status.word())
         }
-        FactKind::CancelRequested { by, reason } if reason.is_empty() => format!("cancel asked by {by}"),
-        FactKind::CancelRequested { by, reason } => format!("cancel asked by {by}: {reason}"),
+        FactKind::CancelRequested { by, reason, parent: _ } if reason.is_empty() => format!("cancel asked by {by}"),
+        FactKind::CancelRequested { by, reason, parent: _ } => format!("cancel asked by {by}: {reason}"),
         FactKind::Operator(operator) => {
             let why = if operator.reason.is_empty() { String::new() } else { format!(": {}", operator.reason) };
             format!("operator {} says {:?}{why}", operator.by, operator.decision).to_lowercase()
@@ -135,7 +135,7 @@ fn settled(fact: &FactKind, change: &Change) -> Option<String> {
         Change::Ending { status, error, cause, .. } => format!("will be {}: {error}: {cause}", status.word()),
         Change::SignalKept { name, .. } => format!("kept signal {name}"),
         Change::SignalTaken { name } => format!("used signal {name}"),
-        Change::ChildDropped { key } => format!("cancelled child {key}"),
+        Change::ChildDropped { key, step: _ } => format!("cancelled child {key}"),
         // The fact says why.
         Change::Parked { .. } if matches!(fact, FactKind::Parked { .. }) => "everything stands still".to_owned(),
         Change::Parked { cause } => format!("parked: {cause}"),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{Alarm, Change, Datum};
 use super::fact::{AttemptRef, Fact, StepError};
+use super::family::{Family, Parent};
 
 /// One saga as its records made it. Written as its snapshot.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -72,7 +73,9 @@ pub(super) struct Started {
     #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
     pub causes: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(SagaKey, u64)>,
+    pub parent: Option<Parent>,
+    #[serde(default, skip_serializing_if = "Family::is_new")]
+    pub family: Family,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     pub input: Arc<Value>,
@@ -184,6 +187,8 @@ pub(super) enum Doing {
     Child {
         key: SagaKey,
         definition: Arc<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<DefinitionRef>,
         input: Arc<Value>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         alarm: Option<Alarm>,

@@ -76,6 +76,10 @@ pub struct Limits {
     /// Items of one Map that are under way at once, whatever it asks for: each is some hundred
     /// bytes of the state below.
     pub map_width: usize,
+    /// How many parents a saga may have above it: a definition that starts itself ends here. Deeper
+    /// than any that people write, and few enough that a failure comes up through all of them in a
+    /// second.
+    pub child_depth: u32,
     /// Largest state of one execution, stored: it is written as one message (1 MiB on a NATS server
     /// unless told otherwise), and what is noted of undos under way comes on top.
     pub execution_bytes: usize,
@@ -101,6 +105,7 @@ impl Default for Limits {
             overruns: 5,
             map_items: 10_000,
             map_width: 500,
+            child_depth: 32,
             execution_bytes: 800 * 1024,
             record_bytes: 768 * 1024,
             message_bytes: 1024 * 1024,

@@ -6,6 +6,7 @@ use protocol::view::Outcome;
 use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
+use super::family::{Family, Parent};
 use super::text::{keep_cause, keep_error};
 
 /// Something that came from outside a saga.
@@ -81,6 +82,11 @@ pub enum FactKind {
         by: String,
         /// Why.
         reason: String,
+        /// The saga that does not want it as its child any more, and the step that waited for it, which
+        /// the first releases did not say. Only a true child obeys, and it obeys whatever its `access`
+        /// says. Absent when a principal asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<(SagaKey, Option<u64>)>,
     },
     /// An operator's word about a stuck saga.
     Operator(Operator),
@@ -102,7 +108,7 @@ impl FactKind {
                 outcome.error.iter_mut().for_each(keep_error);
                 outcome.cause.iter_mut().for_each(keep_cause);
             }
-            Self::CancelRequested { reason, by: _ } => keep_cause(reason),
+            Self::CancelRequested { reason, by: _, parent: _ } => keep_cause(reason),
             Self::Operator(operator) => keep_cause(&mut operator.reason),
             Self::Parked { cause } => keep_cause(cause),
             // Values have a limit of their own, and everything else is ours.
@@ -167,7 +173,10 @@ pub struct Start {
     pub causes: u32,
     /// The parent's key and waiting step, when it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(SagaKey, u64)>,
+    pub parent: Option<Parent>,
+    /// Where it stands among its own.
+    #[serde(default, skip_serializing_if = "Family::is_new")]
+    pub family: Family,
     /// Random, and told to nobody: what proves that a late answer's token was given out by the saga.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,

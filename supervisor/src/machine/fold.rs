@@ -147,9 +147,10 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
                 Awaited::Human(arguments) => {
                     Doing::Human { arguments: folding.value(x, *scope, arguments), alarm: *alarm }
                 }
-                Awaited::Child { key, definition, input } => Doing::Child {
+                Awaited::Child { key, definition, pinned, input } => Doing::Child {
                     key: key.clone(),
                     definition: Arc::clone(definition),
+                    pinned: pinned.clone(),
                     input: folding.value(x, *scope, input),
                     alarm: *alarm,
                 },
@@ -311,7 +312,14 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
             }
             x.seen.push_back(id.clone());
         }
-        Change::ChildDropped { key } => effects.push(Effect::CancelChild { key: key.clone() }),
+        Change::ChildDropped { key, step } => {
+            // One that is not durable yet is not born at all.
+            let before = effects.len();
+            effects.retain(|effect| !matches!(effect, Effect::StartChild { key: unborn, .. } if unborn == key));
+            if effects.len() == before {
+                effects.push(Effect::CancelChild { step: *step, key: key.clone() });
+            }
+        }
         Change::Parked { cause } => {
             halt(x, effects);
             x.parked = Some(Parked { cause: cause.clone(), since: at });
@@ -370,6 +378,7 @@ fn began(x: &mut Execution, folding: &Folding<'_>, alarm: Option<super::change::
             cause: start.cause.clone(),
             causes: start.causes,
             parent: start.parent.clone(),
+            family: start.family.clone(),
             secret: start.secret.clone(),
             input: Arc::clone(&folding.given),
         });

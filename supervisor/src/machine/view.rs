@@ -7,6 +7,7 @@ use protocol::{DefinitionRef, Principal, SagaId, SagaKey, Time, TraceId, Value};
 
 use super::change::Alarm;
 use super::execution::{Doing, Execution, Frame, KeptSignal, ROOT, Scope, Undo, Undoing};
+use super::family::{Family, Parent};
 
 /// Why a saga waits whose record was cut.
 const TURN: &str = "goes on when its turn comes: it has used up what one decision may cost";
@@ -131,8 +132,18 @@ impl Execution {
     }
 
     /// The parent's key and waiting step, when it is a child.
-    pub fn parent(&self) -> Option<&(SagaKey, u64)> {
+    pub fn parent(&self) -> Option<&Parent> {
         self.start.as_ref()?.parent.as_ref()
+    }
+
+    /// Whether it is the child that `step` of `parent` waits for; without a step, any child of it.
+    pub fn is_child_of(&self, parent: &SagaKey, step: Option<u64>) -> bool {
+        self.parent().is_some_and(|(key, own)| key == parent && step.is_none_or(|step| step == *own))
+    }
+
+    /// Where it stands among its own.
+    pub fn family(&self) -> Family {
+        self.start.as_ref().map(|start| start.family.clone()).unwrap_or_default()
     }
 
     /// The last change.

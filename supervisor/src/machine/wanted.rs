@@ -76,11 +76,12 @@ pub(super) fn undo_call(undo: &Undo) -> Option<Effect> {
 }
 
 pub(super) fn child(frame: &Frame) -> Option<Effect> {
-    let Doing::Child { key, definition, input, alarm: _ } = &frame.doing else { return None };
+    let Doing::Child { key, definition, pinned, input, alarm: _ } = &frame.doing else { return None };
     Some(Effect::StartChild {
         step: frame.step,
         key: key.clone(),
         definition: definition.to_string(),
+        pinned: pinned.clone(),
         input: Value::clone(input),
     })
 }
@@ -133,7 +134,9 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
                 folding.events += 1;
                 effects.extend(envelope(x, &folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
             }
-            Change::ChildDropped { key } => effects.push(Effect::CancelChild { key: key.clone() }),
+            Change::ChildDropped { key, step } if !record.bears(key) => {
+                effects.push(Effect::CancelChild { step: *step, key: key.clone() });
+            }
             Change::Finished { output, .. } => {
                 // The record itself may have the output that is too large to be kept.
                 let output = match output {
@@ -176,6 +179,8 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
             | Change::SignalKept { .. }
             | Change::SignalTaken { .. }
             | Change::SignalSeen { .. }
+            // Of a child that the same record started, the world never heard.
+            | Change::ChildDropped { .. }
             | Change::Parked { .. }
             | Change::Unparked
             | Change::Cut { .. }

@@ -52,6 +52,13 @@ pub struct Limits {
     /// payload has; beyond it what comes from outside is answered with "busy". What other sagas send
     /// is taken all the same: two full shards would wait for each other.
     pub unsent_max: u64,
+    /// Living sagas below one root, over all shards: a Map of the largest number of children at once,
+    /// each with one of its own, fits; what grows without end does not. The child that would be one
+    /// more fails its parent's step.
+    pub descendants: usize,
+    /// Living sagas of one tenant, over all shards; a sleeping one costs about half a kilobyte of
+    /// memory. A start beyond it is refused, a child fails its parent's step.
+    pub sagas_per_tenant: usize,
     /// How often a failing saga actor is restarted before it is parked.
     pub saga_restarts: Intensity,
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
@@ -91,6 +98,8 @@ impl Default for Limits {
             relay_in_flight: 64,
             parcels_in_flight: 64,
             unsent_max: 100_000,
+            descendants: 20_000,
+            sagas_per_tenant: 500_000,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
             due_in_flight: 256,

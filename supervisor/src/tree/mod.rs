@@ -9,6 +9,7 @@
 //! ```
 
 pub mod card;
+pub mod census;
 pub mod engine;
 pub mod ground;
 pub mod journal;

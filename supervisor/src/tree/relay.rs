@@ -86,8 +86,8 @@ impl Way {
 
 /// What changes.
 pub struct State {
-    /// What each saga sends, in order; the first of each is on its way, or ready.
-    lanes: HashMap<SagaId, VecDeque<(Position, Arc<Sending>)>>,
+    /// What each saga sends, in order.
+    lanes: HashMap<SagaId, Lane>,
     /// Sagas whose first may go as soon as there is room on its way.
     ready: [VecDeque<SagaId>; Way::ALL.len()],
     in_flight: [usize; Way::ALL.len()],
@@ -96,6 +96,22 @@ pub struct State {
     last: Position,
     /// Sagas that go on once what they sent is gone: one that sends much does not fill the lanes.
     awaited: HashMap<SagaId, Handle<saga::Message>>,
+}
+
+/// What one saga sends. It stands among the ready ones exactly once, unless its first is on its way.
+#[derive(Default)]
+struct Lane {
+    queue: VecDeque<(Position, Arc<Sending>)>,
+    flying: bool,
+}
+
+impl Lane {
+    /// Takes back the start of the child `key`, if it is not on its way yet.
+    fn take_back(&mut self, key: &SagaKey) -> Option<Position> {
+        let starts = |(_, sending): &(Position, Arc<Sending>)| matches!(&sending.effect, Effect::StartChild { key: born, .. } if born == key);
+        let index = self.queue.iter().skip(usize::from(self.flying)).position(starts)?;
+        self.queue.remove(index + usize::from(self.flying)).map(|(position, _)| position)
+    }
 }
 
 impl Behaviour for RelayActor {
@@ -122,14 +138,7 @@ impl Behaviour for RelayActor {
                     self.meters.unsent.fetch_add(outbox.len() as u64, Relaxed);
                 }
                 for sending in outbox {
-                    match state.lanes.get_mut(&sending.saga) {
-                        Some(lane) => lane.push_back((position, sending)),
-                        None => {
-                            let way = Way::of(&sending.effect);
-                            state.ready[way as usize].push_back(sending.saga.clone());
-                            state.lanes.insert(sending.saga.clone(), VecDeque::from([(position, sending)]));
-                        }
-                    }
+                    state.take(position, sending, &self.meters);
                 }
             }
             Message::Sent(saga) => state.sent(saga, &self.meters),
@@ -140,13 +149,12 @@ impl Behaviour for RelayActor {
                 handle.tell(saga::Message::Relayed);
             }
         }
-        for way in Way::ALL {
+        // Twice, because a saga whose first was taken back may be ready for the other way.
+        for way in Way::ALL.into_iter().chain(Way::ALL) {
             while state.in_flight[way as usize] < way.room(&self.engine.limits)
-                && let Some(saga) = state.ready[way as usize].pop_front()
+                && let Some((position, sending)) = state.next(way)
             {
-                let Some((position, sending)) = state.lanes.get(&saga).and_then(VecDeque::front) else { continue };
-                state.in_flight[way as usize] += 1;
-                self.send(me, *position, sending.clone());
+                self.send(me, position, sending);
             }
         }
         let done = state.open.first_key_value().map_or(state.last, |(position, _)| position - 1);
@@ -159,22 +167,71 @@ impl State {
     /// The first of what `saga` sends was sent: the next one is ready.
     fn sent(&mut self, saga: SagaId, meters: &Meters) {
         let Some(lane) = self.lanes.get_mut(&saga) else { return };
-        let Some((position, sending)) = lane.pop_front() else { return };
+        let Some((position, sending)) = lane.queue.pop_front() else { return };
+        lane.flying = false;
         self.in_flight[Way::of(&sending.effect) as usize] -= 1;
+        match lane.queue.front() {
+            Some((_, next)) => self.ready[Way::of(&next.effect) as usize].push_back(saga),
+            None => self.empty(&saga),
+        }
+        self.done(position, meters);
+    }
+
+    /// Something is to be sent. A child that is cancelled before its start is on its way is not born:
+    /// neither is sent.
+    fn take(&mut self, position: Position, sending: Arc<Sending>, meters: &Meters) {
+        let known = self.lanes.get_mut(&sending.saga);
+        if let Effect::CancelChild { key, .. } = &sending.effect
+            && let Some(started) = known.and_then(|lane| lane.take_back(key))
+        {
+            self.done(started, meters);
+            self.done(position, meters);
+            return;
+        }
+        let lane = self.lanes.entry(sending.saga.clone()).or_insert_with(|| {
+            self.ready[Way::of(&sending.effect) as usize].push_back(sending.saga.clone());
+            Lane::default()
+        });
+        lane.queue.push_back((position, sending));
+    }
+
+    /// What goes next that way.
+    fn next(&mut self, way: Way) -> Option<(Position, Arc<Sending>)> {
+        while let Some(saga) = self.ready[way as usize].pop_front() {
+            let Some(lane) = self.lanes.get_mut(&saga) else { continue };
+            let Some((position, sending)) = lane.queue.front() else {
+                // All it had was taken back.
+                self.empty(&saga);
+                continue;
+            };
+            let other = Way::of(&sending.effect);
+            if other as usize != way as usize {
+                self.ready[other as usize].push_back(saga);
+                continue;
+            }
+            let next = (*position, sending.clone());
+            lane.flying = true;
+            self.in_flight[way as usize] += 1;
+            return Some(next);
+        }
+        None
+    }
+
+    /// Nothing of `saga` is to be sent any more.
+    fn empty(&mut self, saga: &SagaId) {
+        self.lanes.remove(saga);
+        if let Some(handle) = self.awaited.remove(saga) {
+            handle.tell(saga::Message::Relayed);
+        }
+    }
+
+    /// One thing less is open at `position`.
+    fn done(&mut self, position: Position, meters: &Meters) {
         meters.unsent.fetch_sub(1, Relaxed);
         if let Some(left) = self.open.get_mut(&position) {
             *left -= 1;
             if *left == 0 {
                 self.open.remove(&position);
-            }
-        }
-        match lane.front() {
-            Some((_, next)) => self.ready[Way::of(&next.effect) as usize].push_back(saga),
-            None => {
-                self.lanes.remove(&saga);
-                if let Some(handle) = self.awaited.remove(&saga) {
-                    handle.tell(saga::Message::Relayed);
-                }
             }
         }
     }
@@ -214,7 +271,7 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
             engine.observer.published();
             Ok(())
         }
-        Effect::StartChild { step, key, definition, input } => {
+        Effect::StartChild { step, key, definition, pinned, input } => {
             let parcel = Parcel::Child {
                 definition: definition.clone(),
                 input: input.clone(),
@@ -222,11 +279,14 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
                 by: sending.by.clone(),
                 trace: sending.trace.clone(),
                 causes: sending.causes,
+                family: sending.family.below(&sending.saga.key),
+                pinned: pinned.clone().map(Box::new),
             };
             engine.peers.deliver(&peer(key), &parcel).await
         }
-        Effect::CancelChild { key } => {
-            engine.peers.deliver(&peer(key), &Parcel::Cancel { by: sending.saga.key.to_string() }).await
+        Effect::CancelChild { step, key } => {
+            let parcel = Parcel::Cancel { by: sending.saga.key.clone(), step: *step };
+            engine.peers.deliver(&peer(key), &parcel).await
         }
         Effect::Ended { outcome, parent: Some((key, step)) } => {
             let child = Some(sending.saga.key.clone());

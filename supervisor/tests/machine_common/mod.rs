@@ -35,6 +35,7 @@ pub fn start(definition: &Definition, input: Value) -> FactKind {
         cause: "cmd-1".into(),
         causes: 4,
         parent: Some(("boss".parse().unwrap(), 3)),
+        family: Default::default(),
         secret: None,
     }))
 }
@@ -116,7 +117,7 @@ impl World {
             }
             Effect::Publish(event) => self.events.push(*event),
             Effect::StartChild { step, key, input, .. } => self.children.push((step, key.to_string(), input)),
-            Effect::CancelChild { key } => self.children.retain(|(_, child, _)| *child != key.to_string()),
+            Effect::CancelChild { key, .. } => self.children.retain(|(_, child, _)| *child != key.to_string()),
             Effect::Continue => self.turns = 1,
             Effect::Ended { .. } => {}
         }

@@ -357,6 +357,7 @@ impl World {
             cause: "cmd-1".into(),
             causes: 0,
             parent,
+            family: Default::default(),
             secret: None,
         });
         (start, definition)

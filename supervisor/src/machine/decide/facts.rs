@@ -11,6 +11,7 @@ use super::super::definition::{Kind, OnCancel};
 use super::super::execution::{Doing, Frame, ROOT, Undoing};
 use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
+use super::super::family::LIMIT_EXCEEDED;
 use super::super::retry::{RUNTIME, TIMEOUT};
 use super::super::text::SIGNAL_ID_MAX_BYTES;
 use super::{Decider, Entry, KEPT_SIGNAL_BYTES, SIGNALS_KEPT_MAX, Verdict};
@@ -60,7 +61,7 @@ impl Decider<'_> {
             FactKind::Signalled { name, payload, id, by: _ } => self.signalled(name, payload, id),
             FactKind::TaskDecided { step, output, by: _ } => self.decided(*step, output),
             FactKind::ChildEnded { step, child, outcome } => self.child_ended(*step, child.as_ref(), outcome),
-            FactKind::CancelRequested { by, reason } => self.cancel(by, reason),
+            FactKind::CancelRequested { by, reason, parent } => self.cancel(by, reason, parent.as_ref()),
             FactKind::Operator(operator) => self.operator(operator),
             FactKind::Continued => self.go_on(),
             FactKind::Parked { cause } => {
@@ -332,8 +333,10 @@ impl Decider<'_> {
                 let error = outcome.error.clone().unwrap_or_else(|| "States.TaskFailed".to_owned());
                 let cause = outcome.cause.clone().unwrap_or_else(|| format!("the child is {}", outcome.status.word()));
                 self.child_over = Some(step);
-                // The child has settled what it could: only a new child could end otherwise.
-                self.trouble(scope, StepError { error, cause, permanent: true }, None);
+                // The child has settled what it could: only a new child could end otherwise. One that
+                // was not let in, as one too many, may be later.
+                let permanent = error != LIMIT_EXCEEDED;
+                self.trouble(scope, StepError { error, cause, permanent }, None);
             }
             Status::Running | Status::Waiting | Status::Undoing | Status::Stuck => {
                 return ignored("the child has not ended");
@@ -342,7 +345,14 @@ impl Decider<'_> {
         None
     }
 
-    fn cancel(&mut self, by: &str, reason: &str) -> Option<Verdict> {
+    fn cancel(&mut self, by: &str, reason: &str, parent: Option<&(SagaKey, Option<u64>)>) -> Option<Verdict> {
+        #[cfg(feature = "simulation")]
+        let parent = parent.filter(|_| !crate::simulation::planted(crate::simulation::Bug::Adopt));
+        if let Some((parent, step)) = parent
+            && !self.x.is_child_of(parent, *step)
+        {
+            return ignored("it is not the child of the saga that wants it cancelled");
+        }
         if self.d.header().on_cancel == OnCancel::Refuse {
             return not_now(format!("{} cannot be cancelled: its definition says onCancel: refuse", self.x.definition));
         }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{SagaKey, Value};
+use protocol::Value;
 
 use super::super::change::{Awaited, Change, Datum};
 use super::super::definition::{Compensate, Resource, State};
 use super::super::execution::Doing;
 use super::super::expression::{Sight, Template};
 use super::super::fact::StepError;
+use super::super::family::{LIMIT_EXCEEDED, child_key};
+use super::Decider;
 use super::room::Weight;
-use super::{Decider, runtime_error};
 
 /// For the sentence that refuses it.
 const ASKED_TO_UNDO: &str = "what the undo is asked with";
@@ -66,17 +67,23 @@ impl Decider<'_> {
                 self.push(scope, state, &arguments)?;
                 self.wait(scope, path, Awaited::Human(arguments), timeout);
             }
-            Resource::Saga(definition) => {
+            Resource::Saga { definition, latest } => {
                 let step = self.x.frame(scope).map_or(0, |frame| frame.step);
                 let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt);
                 // A child that failed is not asked again: a retry is another child.
-                let again = if attempt == 0 { String::new() } else { format!(".{}", attempt + 1) };
-                let key = SagaKey::new(format!("{}.{step}{again}", self.x.saga.key))
-                    .map_err(|error| runtime_error(format!("the child's key: {error}")))?;
+                let key = child_key(&self.x.saga.key, step, attempt + 1);
+                let (depth, limit) = (self.x.family().depth + 1, self.d.limits().child_depth);
+                if depth > limit {
+                    let cause =
+                        format!("{key} would have {depth} parents above it, the limit is {limit} (limits.child_depth)");
+                    return Err(StepError { error: LIMIT_EXCEEDED.to_owned(), cause, permanent: true });
+                }
                 self.travels("the child's input", &[&self.folding.value(self.x, scope, &arguments)])?;
                 self.claim(self.weigh(scope, &arguments))?;
                 self.push(scope, state, &arguments)?;
-                let child = Awaited::Child { key, definition: Arc::clone(definition), input: arguments };
+                let pinned = self.d.pinned(definition).filter(|_| !latest).cloned();
+                let definition = Arc::clone(definition);
+                let child = Awaited::Child { key, definition, pinned, input: arguments };
                 self.wait(scope, path, child, timeout);
             }
             Resource::Event(event) => {
@@ -145,8 +152,8 @@ impl Decider<'_> {
     pub(super) fn drop_children(&mut self, scope: u64) {
         let Some(frame) = self.x.frame(scope).filter(|frame| Some(frame.step) != self.child_over) else { return };
         if let Doing::Child { key, .. } = &frame.doing {
-            let key = key.clone();
-            self.put(Change::ChildDropped { key });
+            let (key, step) = (key.clone(), Some(frame.step));
+            self.put(Change::ChildDropped { key, step });
         }
     }
 }

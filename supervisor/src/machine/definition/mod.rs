@@ -23,6 +23,14 @@
 //! * `Resource` of a Task: `activity:NAME`, `task:human`, `signal:NAME`, `saga:NAME`, and
 //!   `event:NAME`, a state that publishes `Arguments` as event NAME and goes on. Full names
 //!   (`arn:aws:states:REGION:ACCOUNT:activity:NAME`) are read by their last two parts.
+//! * A child of the saga `trip` is `trip~3`, by the number of the step, and `trip~3.2` when that is tried
+//!   again. Its step fails with `Saga.KeyTaken` when another saga has that key, and with
+//!   `Saga.LimitExceeded` when there are too many living sagas, or parents above it.
+//! * The version of a child `saga:NAME` is pinned when its parent is deployed: to the newest there is
+//!   then, which runs its own children by its own pins. A parent that runs stays on these, and so does
+//!   one that is started later; deployed again, it gets the newest. `saga:NAME@latest` asks for the newest
+//!   there is whenever it is started, and so does a child that was not there at the deployment, which
+//!   warns.
 //! * `Compensate: {Resource, Arguments, Retry, TimeoutSeconds, HeartbeatSeconds}` on Task, Map and
 //!   Parallel: how to undo the state. `Arguments` sees `$states.input`, `$states.result` (absent
 //!   when a crash or a time-out hid it) and `$states.context`; without it the undo is given
@@ -44,7 +52,7 @@ pub mod resource;
 pub mod source;
 mod states;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +84,8 @@ pub struct Definition {
     signals: BTreeSet<String>,
     queries: bool,
     limits: Limits,
+    /// Versions of children, by name.
+    pins: BTreeMap<Arc<str>, DefinitionRef>,
 }
 
 /// One `States` map: the outermost one, a branch, or what a Map does with an item.
@@ -300,6 +310,19 @@ impl Definition {
         self
     }
 
+    /// The same definition with these versions of its children, by name.
+    #[must_use]
+    pub fn with_pins(mut self, pins: BTreeMap<Arc<str>, DefinitionRef>) -> Self {
+        self.pins = pins;
+        self
+    }
+
+    /// The version of its child `name` that was there when it was deployed. `None`: the newest there
+    /// is when it is started.
+    pub fn pinned(&self, name: &str) -> Option<&DefinitionRef> {
+        self.pins.get(name)
+    }
+
     /// Name, version and digest.
     pub fn reference(&self) -> &DefinitionRef {
         &self.reference
@@ -339,10 +362,23 @@ impl Definition {
     pub fn activities(&self) -> BTreeSet<&str> {
         let tasks = self.states.iter().filter_map(|state| match state.kind.resource()? {
             Resource::Activity(name) => Some(name.as_ref()),
-            Resource::Human | Resource::Signal(_) | Resource::Saga(_) | Resource::Event(_) => None,
+            Resource::Human | Resource::Signal(_) | Resource::Saga { .. } | Resource::Event(_) => None,
         });
         let undos = self.states.iter().filter_map(|state| state.compensate.as_ref()).map(|undo| undo.activity.as_ref());
         tasks.chain(undos).collect()
+    }
+
+    /// The names of the children whose version is pinned when it is deployed.
+    pub fn children(&self) -> BTreeSet<&Arc<str>> {
+        let children = self.states.iter().filter_map(|state| match state.kind.resource()? {
+            Resource::Saga { definition, latest: false } => Some(definition),
+            Resource::Saga { latest: true, .. }
+            | Resource::Activity(_)
+            | Resource::Human
+            | Resource::Signal(_)
+            | Resource::Event(_) => None,
+        });
+        children.collect()
     }
 
     /// The names of all signals it waits for.

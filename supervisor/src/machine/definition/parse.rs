@@ -1,6 +1,6 @@
 //! From a text to a checked definition.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str, mut faults: Faults, name: Option<&str>) -> Resul
         .iter()
         .filter_map(|state| match state.kind.resource()? {
             Resource::Signal(name) => Some(name.to_string()),
-            Resource::Activity(_) | Resource::Human | Resource::Saga(_) | Resource::Event(_) => None,
+            Resource::Activity(_) | Resource::Human | Resource::Saga { .. } | Resource::Event(_) => None,
         })
         .collect();
     let reference =
@@ -57,6 +57,7 @@ pub(super) fn parse(text: &str, mut faults: Faults, name: Option<&str>) -> Resul
         signals,
         queries,
         limits,
+        pins: BTreeMap::new(),
     };
     Ok((definition, warnings))
 }

@@ -337,7 +337,7 @@ fn compensate(builder: &mut Builder<'_>, fields: &Fields<'_>, state: &State, pat
     );
     let activity = match resource(builder, &undo)? {
         Resource::Activity(name) => name,
-        Resource::Human | Resource::Signal(_) | Resource::Saga(_) | Resource::Event(_) => {
+        Resource::Human | Resource::Signal(_) | Resource::Saga { .. } | Resource::Event(_) => {
             builder.fault_at(&undo, "Resource", "only an activity can undo", "write activity:NAME");
             return None;
         }

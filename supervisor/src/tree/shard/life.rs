@@ -153,7 +153,7 @@ impl ShardActor {
             let outcome = driver.execution().outcome().cloned();
             let entry = recovery::ended_entry(driver.execution());
             if let Some(slot) = state.slots.get_mut(&saga) {
-                slot.life = Life::Ended(ended_of(&mut state.words, entry));
+                (slot.alive, slot.life) = (None, Life::Ended(ended_of(&mut state.words, entry)));
             }
             state.sweeper.note_ended(saga.clone());
             for waiter in outcome.map(|outcome| tell_waiters(&saga, &outcome, state)).unwrap_or_default() {
@@ -255,6 +255,7 @@ impl ShardActor {
         let Some(slot) = state.slots.get_mut(saga) else { return };
         let Life::Awake { handle, sent, glance } = &slot.life else { return };
         let (handle, sent, seen, position) = (handle.clone(), *sent, glance.seen(), glance.position.load(Relaxed));
+        slot.alive = None;
         slot.life = Life::Ended(Ended {
             status: outcome.status,
             state: state.words.one(&outcome.state),

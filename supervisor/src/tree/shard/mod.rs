@@ -24,6 +24,7 @@ use tracing::{debug, info};
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, FactKind, Start};
 use crate::tree::card::Card;
+use crate::tree::census::Census;
 use crate::tree::engine::Engine;
 use crate::tree::ground::Ground;
 use crate::tree::journal::{self, JournalActor, Meters};
@@ -230,6 +231,7 @@ pub struct State {
     settled: bool,
     awake: u64,
     asleep: u64,
+    census: Census,
     sweep_alarm: tokio::task::JoinHandle<()>,
 }
 
@@ -314,6 +316,7 @@ impl Behaviour for ShardActor {
             settled: false,
             awake: 0,
             asleep: 0,
+            census: Census::default(),
             sweep_alarm,
         };
         self.settle_in(me, recovered, &mut state).await?;
