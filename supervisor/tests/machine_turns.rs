@@ -76,7 +76,7 @@ fn a_cut_saga_is_taken_up_from_its_snapshot_and_from_its_records() {
 #[test]
 fn something_from_outside_comes_between_two_turns() {
     let mut world = begin(LOOP, Limits { transitions: 7, ..Limits::default() }, json!({ "max": 1_000_000 }));
-    world.fact(FactKind::CancelRequested { by: "ada".into(), reason: "enough".into() });
+    world.fact(FactKind::CancelRequested { by: "ada".into(), reason: "enough".into(), parent: None });
     assert_eq!(world.status(), "cancelled");
     assert!(matches!(world.fact(FactKind::Continued), Offer::Ignored(_)), "a turn that came too late");
     world.check_replay();

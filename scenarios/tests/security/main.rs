@@ -4,9 +4,9 @@
 mod allowed;
 mod audit;
 mod certificates;
+mod children;
 mod doors;
 mod four_eyes;
-mod children;
 mod growth;
 mod logins;
 mod ownership;
