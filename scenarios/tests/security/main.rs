@@ -4,6 +4,7 @@
 mod allowed;
 mod audit;
 mod certificates;
+mod hog;
 mod logins;
 mod refused;
 mod replay;
