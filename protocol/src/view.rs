@@ -14,7 +14,8 @@ pub enum Status {
     Waiting,
     /// What was done is being undone.
     Undoing,
-    /// A compensation failed for good, or the actor failed again and again; an operator decides.
+    /// A compensation failed for good, the actor failed again and again, or it makes no progress; an
+    /// operator decides.
     Stuck,
     /// Ended well.
     Succeeded,

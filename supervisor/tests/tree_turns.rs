@@ -44,7 +44,7 @@ name: echo
 definition:
   StartAt: E
   States:
-    E: { Type: Task, Resource: "activity:echo", Arguments: { said: "{% $states.input & '!' %}" }, Compensate: none, End: true }
+    E: { Type: Task, Resource: "activity:echo", Arguments: { said: "{% $states.input %}" }, Compensate: none, End: true }
 "#;
 
 fn cancel() -> FactKind {
@@ -93,7 +93,7 @@ async fn sagas_that_only_compute_are_parked_and_the_others_never_wait_for_them()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loop_of_many_records_goes_on_after_a_takeover_and_says_each_event_once() {
+async fn a_loop_of_many_records_goes_on_after_a_takeover_and_says_every_event_under_its_own_id() {
     let outside = Outside::new(&[LOOP]);
     let limits = || Limits { decision_threads: None, ..Limits::default() };
     let first = World::take_over(&outside, 1, limits()).await;

@@ -8,6 +8,7 @@ mod children;
 mod doors;
 mod four_eyes;
 mod growth;
+mod hog;
 mod logins;
 mod ownership;
 mod processes;

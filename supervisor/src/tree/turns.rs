@@ -5,7 +5,7 @@
 //! A turn is asked for by the saga's actor, which keeps its state meanwhile: it answers questions and is
 //! cancelled while it waits. Nothing else stands in this queue.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::{DefinitionRef, Tenant};
@@ -30,7 +30,18 @@ struct Inner {
     /// Tenants with somebody waiting, the one that waits longest first.
     order: VecDeque<Tenant>,
     waiting: HashMap<Tenant, VecDeque<Grant>>,
-    slow: HashSet<DefinitionRef>,
+    slow: HashMap<DefinitionRef, Pace>,
+}
+
+/// How long the last decision of a definition took.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pace {
+    /// A brief decision suffices.
+    Brief,
+    /// It needs a turn.
+    Slow,
+    /// It needs a turn, and others wait for it long enough to be felt.
+    Long,
 }
 
 /// Is called when the turn comes, with the turn.
@@ -98,23 +109,26 @@ impl Turns {
         }
     }
 
-    /// Whether decisions of this definition took long.
-    pub fn is_slow(&self, definition: &DefinitionRef) -> bool {
+    /// What the next decision of this definition is likely to need.
+    pub fn pace(&self, definition: &DefinitionRef) -> Pace {
         let inner = self.inner();
-        !inner.slow.is_empty() && inner.slow.contains(definition)
+        if inner.slow.is_empty() {
+            return Pace::Brief;
+        }
+        inner.slow.get(definition).copied().unwrap_or(Pace::Brief)
     }
 
-    /// Notes whether a decision of this definition took long: the next one begins with a turn then.
-    pub fn note(&self, definition: &DefinitionRef, slow: bool) {
+    /// Notes how long a decision of this definition took.
+    pub fn note(&self, definition: &DefinitionRef, pace: Pace) {
         let mut inner = self.inner();
-        if !slow {
+        if pace == Pace::Brief {
             inner.slow.remove(definition);
-        } else if !inner.slow.contains(definition) {
-            if inner.slow.len() >= SLOW_MAX {
-                inner.slow.clear();
-            }
-            inner.slow.insert(definition.clone());
+            return;
         }
+        if inner.slow.len() >= SLOW_MAX {
+            inner.slow.clear();
+        }
+        inner.slow.insert(definition.clone(), pace);
     }
 
     /// How many wait for a turn.

@@ -16,7 +16,10 @@ use crate::machine::{Allowance, Driver, Fact, FactKind, Offer};
 use crate::tree::relay;
 use crate::tree::reply::Reply;
 use crate::tree::shell::{Fault, Me};
-use crate::tree::turns::Turn;
+use crate::tree::turns::{Pace, Turn};
+
+/// From here on a decision counts as long: who waits for an answer feels it.
+const LONG: Duration = Duration::from_millis(100);
 
 /// What a decision at length came to.
 pub struct Decided {
@@ -81,21 +84,19 @@ impl SagaActor {
         let (starts, urgent) = (matches!(fact.kind, FactKind::Started(_)), fact.kind.is_urgent());
         let began = Instant::now();
         let spent = || millis(began);
-        let offer = if !urgent && self.engine.turns.is_slow(definition.reference()) {
-            Offer::Unfinished(fact)
-        } else {
-            let reference = definition.reference().clone();
-            let offer = state.driver.offer_within(fact, Allowance::brief(&spent, self.engine.limits.brief_ms));
-            if matches!(offer, Offer::Unfinished(_)) {
-                self.engine.turns.note(&reference, true);
-            }
-            offer
-        };
-        match offer {
+        let pace = self.engine.turns.pace(definition.reference());
+        if starts && pace == Pace::Long {
             // Whoever starts a saga is answered now; its first state has time.
-            Offer::Unfinished(fact) if starts => state.driver.offer_within(fact, Allowance::bare(&spent)),
-            offer => offer,
+            return state.driver.offer_within(fact, Allowance::bare(&spent));
         }
+        if pace > Pace::Brief && !urgent {
+            return Offer::Unfinished(fact);
+        }
+        let offer = state.driver.offer_within(fact, Allowance::brief(&spent, self.engine.limits.brief_ms));
+        if matches!(offer, Offer::Unfinished(_)) {
+            self.engine.turns.note(state.driver.definition().reference(), Pace::Slow);
+        }
+        offer
     }
 
     /// A brief decision does not suffice: the fact is the first in line again, and waits for a turn.
@@ -175,9 +176,13 @@ impl SagaActor {
     ) -> Result<(), Fault> {
         let Decided { driver, offer, took } = *decided?;
         let Some(reply) = state.length.deciding.take() else { return Ok(()) };
-        let slow = took.as_millis() >= u128::from(self.engine.limits.brief_ms);
         if self.engine.limits.decision_threads.is_some() {
-            self.engine.turns.note(driver.definition().reference(), slow);
+            let pace = match took {
+                short if short.as_millis() < u128::from(self.engine.limits.brief_ms) => Pace::Brief,
+                slow if slow < LONG => Pace::Slow,
+                _ => Pace::Long,
+            };
+            self.engine.turns.note(driver.definition().reference(), pace);
         }
         state.driver = driver;
         let mut batch = Batch::default();
