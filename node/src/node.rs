@@ -126,7 +126,8 @@ impl Node {
             activities.add(activity, config.limits.attempts_per_activity)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let outbox: Arc<dyn Outbox> = Arc::new(outbox);
+        let events = Arc::new(outbox);
+        let outbox: Arc<dyn Outbox> = events.clone();
         let deployers = config.definitions.deployers.clone();
         let bounds = fitting(config.definition_limits(), frame_max_bytes);
         let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
@@ -151,12 +152,14 @@ impl Node {
             journal: Arc::new(journal),
             snapshots: Arc::new(snapshots),
             outbox: outbox.clone(),
+            events,
             peers: peers.clone(),
             definitions: library.clone(),
             activities,
             remote: remote.clone(),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
             observer: Arc::new(Observed(metrics.clone())),
+            pulses: Arc::default(),
         });
         let places = Arc::new(Shards::default());
         let sagas = Arc::new(OwnSagas { dispatcher: OnceLock::new(), clock: clock.clone() });
@@ -185,6 +188,8 @@ impl Node {
             root: OnceLock::new(),
             workers: workers.clone(),
             bus: bus.clone(),
+            engine: engine.clone(),
+            message_bytes: frame_max_bytes,
             about,
         });
         let router = Arc::new(Router {
@@ -355,6 +360,8 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
         facts_per_saga: config.limits.facts_per_saga,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
+        refused_for: Duration::from_millis(config.events.refused_for_ms),
+        still_after: Duration::from_millis(config.events.still_after_ms),
         ..Limits::default()
     };
     limits.writer.batch_max_bytes = frame_max_bytes;
@@ -536,6 +543,7 @@ impl DebugSource for Source {
                 Body::Sagas(_) | Body::Workers(_) | Body::Nothing => {}
             }
         }
+        self.metrics.observe_pulses(&self.queries.pulses());
         self.metrics.encode()
     }
 }

@@ -2,12 +2,13 @@
 //! a simulator can have others. Each promise stands in the doc comment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use protocol::{
-    DefinitionRef, Envelope, Environment, Epoch, NodeId, ShardId, Tenant, Time, Value, WorkerId, WorkerKind,
+    DefinitionRef, Envelope, Environment, Epoch, EventId, NodeId, ShardId, Tenant, Time, Value, WorkerId, WorkerKind,
 };
 
 use crate::activity::{Attempt, Failure};
@@ -170,6 +171,81 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Keeps what could not be understood, whole.
     async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable>;
+}
+
+/// The event stream, as a shard's relay needs it: what stands in it, and where.
+#[async_trait]
+pub trait Events: Send + Sync + 'static {
+    /// Publishes an event of a shard with its place; answers its sequence in the stream once the stream
+    /// holds it. The same id again within [`Events::window`] is not kept twice, and answers with the
+    /// sequence of the first.
+    async fn say(&self, event: &Envelope, place: &Place) -> Result<u64, SendError>;
+
+    /// How long the stream certainly knows an id again.
+    fn window(&self) -> Duration;
+
+    /// The events of `shard` that the stream holds behind the sequence `after`, and how far it was
+    /// read: everything that was in the stream when this was asked. With `after` 0 only what came since
+    /// `since` counts, and whoever says so allows for clocks that differ.
+    async fn held(&self, shard: ShardId, after: u64, since: Time) -> Result<Held, Unavailable>;
+
+    /// Keeps an event that the stream refuses for good as a dead letter of the reason
+    /// [`EVENT_REFUSED`]: whole, or where even that is too much its beginning and a digest of the whole.
+    /// `why` says where its record stands.
+    async fn bury(&self, event: &Envelope, place: &Place, why: &str) -> Result<(), SendError>;
+}
+
+/// The reason of the dead letter for an event that was refused for good.
+pub const EVENT_REFUSED: &str = "event-refused";
+
+/// Where an event stands among all that its shard has published: by this a reader sees whether one is
+/// missing, and which came before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The frame of the shard's journal that holds its record.
+    pub position: Position,
+    /// Counted from 1 over all events of the shard, without a gap.
+    pub number: u64,
+}
+
+impl Place {
+    /// Shard and frame, as a header has them: `2/8812`.
+    pub fn written(&self) -> String {
+        format!("{}/{}", self.shard, self.position)
+    }
+
+    /// The place behind a header and the number in another.
+    pub fn read(written: &str, number: &str) -> Option<Self> {
+        let (shard, position) = written.split_once('/')?;
+        Some(Self {
+            shard: ShardId(shard.parse().ok()?),
+            position: position.parse().ok()?,
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+/// What an event stream holds of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// Each with its sequence.
+    pub events: Vec<(EventId, u64)>,
+    /// Up to which sequence the stream was read.
+    pub read_to: u64,
+}
+
+/// Why something was not sent, as far as is known.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SendError {
+    /// It was refused and will be refused again whoever sends it: larger than the bus carries, no
+    /// permission, a stream that takes nothing any more. Nothing was written.
+    #[error("refused for good: {0}")]
+    Refused(String),
+    /// Nobody knows, or it may pass by itself.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// Activities that are not in this process.

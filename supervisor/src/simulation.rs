@@ -18,10 +18,15 @@ pub enum Bug {
     Early,
     /// A takeover does not resume what was under way.
     Resume,
+    /// What may be in the event stream is sent again however long ago that was.
+    Resend,
+    /// An idempotency key that is too long is cut.
+    Cut,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 6] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume];
+pub const BUGS: [Bug; 8] =
+    [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume, Bug::Resend, Bug::Cut];
 
 thread_local! {
     static SHAKER: Cell<Option<u64>> = const { Cell::new(None) };

@@ -159,9 +159,15 @@ settings! {
         kept_hours: u64 = 336,
         /// How long dead letters are kept, in hours: as long as the journal that explains them.
         dead_kept_hours: u64 = 720,
-        /// How long the server remembers an event's id, in milliseconds; longer than any takeover,
-        /// after which the last events go out again.
+        /// How long the server remembers an event's id, in milliseconds: a repetition within it costs
+        /// nothing. What may have been sent longer ago is looked for in the stream first.
         dedupe_window_ms: u64 = 120_000,
+        /// How long an event that the servers refuse for good (too large, no permission, a sealed
+        /// stream) is tried again, in milliseconds, before it becomes a dead letter and the others go on.
+        refused_for_ms: u64 = 5_000,
+        /// How long the oldest unsent event of a shard, or a timer that is due, may wait before the
+        /// node says that the shard stands still, in milliseconds.
+        still_after_ms: u64 = 30_000,
         /// Whether an event is on the disk before it counts as published. Without it one server
         /// publishes ten times as many, and a power cut can take the last moments' events.
         synced: bool = true,

@@ -24,6 +24,10 @@ impl Observer for Observed {
         self.0.published();
     }
 
+    fn buried(&self, reason: &str) {
+        self.0.buried(reason);
+    }
+
     fn joins(&self, span: &tracing::Span, trace: &TraceId) {
         // Nobody collects: the span is not even made.
         if !span.is_disabled() {

@@ -84,6 +84,12 @@ async fn happen(bus: &Arc<Bus>, fault: Fault) {
         Kind::Away => at_server(bus, Trouble::Away, long).await,
         Kind::Full => at_server(bus, Trouble::Full, long).await,
         Kind::Leaderless => at_server(bus, Trouble::Leaderless, long).await,
+        Kind::Blackout => {
+            bus.server.inner().trouble = Trouble::Away;
+            sleep(long / 2).await;
+            (0..bus.nodes()).for_each(|node| bus.kill(node));
+            at_server(bus, Trouble::Away, long / 2).await;
+        }
         Kind::ClockJump => {
             let ahead = i64::try_from(bus.world.roll(2 * JUMP_MS)).unwrap_or(0) - i64::try_from(JUMP_MS).unwrap_or(0);
             bus.ahead[node].store(ahead * 1_000, Relaxed);

@@ -22,3 +22,10 @@ pub struct Record {
     #[serde(default)]
     pub changes: Vec<Change>,
 }
+
+impl Record {
+    /// How many events it says are to be published.
+    pub fn events(&self) -> usize {
+        self.changes.iter().filter(|change| matches!(change, Change::Published { .. })).count()
+    }
+}

@@ -11,12 +11,16 @@
 pub mod card;
 pub mod engine;
 pub mod journal;
+pub mod ledger;
 pub mod load;
+pub mod progress;
+pub mod pulse;
 pub mod recovery;
 pub mod relay;
 pub mod reply;
 pub mod root;
 pub mod saga;
+mod say;
 pub mod service;
 pub mod shard;
 pub mod shards;

@@ -12,6 +12,8 @@ use serde_bytes::ByteBuf;
 use tracing::{info, warn};
 
 use super::engine::Engine;
+use super::progress::Sent;
+use super::relay::Unsent;
 use super::slot::EndedEntry;
 use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
@@ -29,6 +31,20 @@ pub struct Mark {
     pub low_water: Position,
     /// Everything up to here was sent.
     pub relayed: Position,
+    /// Events of the shard up to there; older releases did not count them.
+    #[serde(default)]
+    pub events: u64,
+    /// A sequence of the event stream behind which everything else of the shard stands; 0 where
+    /// nobody knows one.
+    #[serde(default)]
+    pub stream: u64,
+}
+
+impl Mark {
+    /// What was sent.
+    pub const fn sent(&self) -> Sent {
+        Sent { position: self.relayed, events: self.events, stream: self.stream }
+    }
 }
 
 /// The snapshot store's name of the mark.
@@ -48,8 +64,8 @@ pub struct Recovered {
     pub ended: Vec<(EndedEntry, u64)>,
     /// Pages of ended sagas: name, revision, entries.
     pub pages: Vec<(String, u64, Vec<EndedEntry>)>,
-    /// What is to be sent again.
-    pub outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    /// What may not be sent yet.
+    pub outbox: Vec<Unsent>,
     /// The mark found, and its revision.
     pub mark: (Mark, u64),
     /// Snapshots left behind by sagas that are in a page: to be removed.
@@ -121,7 +137,7 @@ struct Recovery {
     in_pages: HashMap<SagaId, (Position, Option<ByteBuf>)>,
     pages: Vec<(String, u64, Vec<EndedEntry>)>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
-    outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    outbox: Vec<Unsent>,
     mark: (Mark, u64),
     orphans: HashMap<SagaId, u64>,
     replayed: u64,
@@ -188,19 +204,20 @@ impl Recovery {
     }
 
     async fn replay(&mut self, engine: &Engine, shard: ShardId, until: Position) -> Result<(), NotTaken> {
-        let Mark { low_water, relayed } = self.mark.0;
+        let Mark { low_water, relayed, events: _, stream: _ } = self.mark.0;
         let mut frames = engine.journal.read(shard, low_water + 1, until);
         while let Some(frame) = frames.next().await {
             let (position, bytes) = frame.map_err(|error| NotTaken(error.to_string()))?;
             let damaged = |error: &dyn std::fmt::Display| NotTaken(format!("frame {position}: {error}"));
             let records = Frame::read(&bytes).and_then(|frame| frame.decode()).map_err(|error| damaged(&error))?;
-            let mut sendings = Vec::new();
+            let mut unsent = Unsent { position, outbox: Vec::new(), lost: Vec::new() };
+            let mut events = 0;
             for record in records {
                 self.replayed += 1;
                 if self.in_pages.get(&record.saga).is_some_and(|(ended, _)| position <= *ended) {
                     // It ended and its page is written, but what it said may not be sent.
                     if position > relayed {
-                        sendings.extend(self.send_again(engine, &record).await?);
+                        unsent.say(self.send_again(engine, &record).await?, &record, &mut events);
                     }
                     continue;
                 }
@@ -217,17 +234,18 @@ impl Recovery {
                 }
                 let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
+                    unsent.say(Vec::new(), &record, &mut events);
                     continue;
                 };
                 let fresh = record.number > driver.execution().records();
                 let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
                 *clean &= !fresh;
                 if position > relayed {
-                    sendings.extend(Sending::of(driver, effects));
+                    unsent.say(Sending::of(driver, effects), &record, &mut events);
                 }
             }
-            if !sendings.is_empty() {
-                self.outbox.push((position, sendings));
+            if position > relayed && !(unsent.outbox.is_empty() && unsent.lost.is_empty()) {
+                self.outbox.push(unsent);
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use protocol::{SagaId, Time};
 
 use super::engine::Engine;
+use super::journal::Meters;
 use super::shard;
 use super::shell::{Behaviour, Fault, Handle, Me};
 
@@ -43,6 +44,8 @@ pub struct TimersActor {
     pub engine: Arc<Engine>,
     /// Who is told what is due.
     pub owner: Handle<shard::Message>,
+    /// Counters.
+    pub meters: Arc<Meters>,
 }
 
 /// What changes.
@@ -77,6 +80,7 @@ impl Behaviour for TimersActor {
             Message::Ring => state.alarm = None,
         }
         self.fire(state);
+        self.meters.set_due(state.due.first().map(|(at, _, _)| *at));
         self.set_alarm(me, state);
         Ok(())
     }

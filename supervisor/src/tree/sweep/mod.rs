@@ -16,6 +16,7 @@ use bytes::Bytes;
 use protocol::SagaId;
 use tracing::{debug, warn};
 
+use super::progress::Sent;
 use super::recovery::{Mark, PAGE_PREFIX};
 use super::saga;
 use super::shard::{Message, ShardActor, State};
@@ -114,7 +115,7 @@ impl ShardActor {
             return;
         }
         let at = state.meters.position.load(Relaxed);
-        if at == state.sweeper.mark.0.low_water && state.relayed.load(Relaxed) == state.sweeper.mark.0.relayed {
+        if at == state.sweeper.mark.0.low_water && state.relayed.get().position == state.sweeper.mark.0.relayed {
             if state.is_settled() {
                 me.stop();
             }
@@ -208,10 +209,10 @@ impl ShardActor {
             }
             self.old_pages(state, &mut remove);
             if !failed {
-                let relayed = state.relayed.load(Relaxed);
+                let Sent { position: relayed, events, stream } = state.relayed.get();
                 // The relay reads its frames again from the journal, so the replay starts no later.
                 let low_water = at.min(relayed);
-                mark = Some((Mark { low_water, relayed }, state.sweeper.mark.1));
+                mark = Some((Mark { low_water, relayed, events, stream }, state.sweeper.mark.1));
             }
         }
         Work { snapshots, pages, remove, mark }
