@@ -22,11 +22,25 @@ pub enum Bug {
     Resend,
     /// An idempotency key that is too long is cut.
     Cut,
+    /// A takeover goes on in whatever journal it finds.
+    Identity,
+    /// A parent takes whatever has its child's key for its child.
+    Adopt,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 8] =
-    [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume, Bug::Resend, Bug::Cut];
+pub const BUGS: [Bug; 10] = [
+    Bug::Fence,
+    Bug::Key,
+    Bug::Order,
+    Bug::Relay,
+    Bug::Early,
+    Bug::Resume,
+    Bug::Resend,
+    Bug::Cut,
+    Bug::Identity,
+    Bug::Adopt,
+];
 
 thread_local! {
     static SHAKER: Cell<Option<u64>> = const { Cell::new(None) };

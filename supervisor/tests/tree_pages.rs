@@ -98,7 +98,7 @@ async fn a_saga_older_than_its_journal_is_shown_and_its_parent_is_told() {
     let begun = *outside.frames.lock().unwrap().last_key_value().unwrap().0;
     world.start("b", "passing", json!(1)).await.unwrap();
     world.shard.kill();
-    outside.frames.lock().unwrap().retain(|position, _| *position > begun);
+    outside.cut(begun);
     let next = World::take_over(&outside, 2, Limits::default()).await;
     outside.peers_away.store(false, SeqCst);
     let view = next.show("small").await;
@@ -130,7 +130,7 @@ async fn last_words_are_said_again_without_the_beginning_of_the_journal() {
     world.pass(30).await;
     world.shard.kill();
     assert_eq!(outside.names("ended/").len(), 1, "its page is written, its parent knows nothing");
-    outside.frames.lock().unwrap().retain(|position, _| *position > begun);
+    outside.cut(begun);
     let _next = World::take_over(&outside, 2, Limits::default()).await;
     outside.peers_away.store(false, SeqCst);
     world.until("the end", || !outside.parcels.lock().unwrap().is_empty()).await;

@@ -75,6 +75,24 @@ async fn after_an_outage_longer_than_the_window_no_event_comes_twice() {
     assert_eq!(numbers(&outside), (1..=21).collect::<Vec<_>>(), "each once, and the count goes on");
 }
 
+/// Its mark is gone with all snapshots, and the journal is read from its beginning.
+#[tokio::test(start_paused = true)]
+async fn the_count_of_events_goes_on_where_the_snapshots_are_lost() {
+    let outside = Outside::new(&[TELLING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    for n in 0..3 {
+        world.start(&format!("t{n}"), "telling", json!(1)).await.unwrap();
+    }
+    world.pass(60).await;
+    world.shard.kill();
+    world.pass(1).await;
+    outside.values.lock().unwrap().clear();
+    let world = World::take_over(&outside, 2, Limits::default()).await;
+    world.start("late", "telling", json!(1)).await.unwrap();
+    world.until("the event of the next owner", || outside.events.lock().unwrap().len() > 3).await;
+    assert_eq!(numbers(&outside), [1, 2, 3, 4]);
+}
+
 /// The stream keeps an event and nobody hears of it for longer than it remembers.
 #[tokio::test(start_paused = true)]
 async fn an_event_whose_acknowledgement_is_late_is_looked_for_before_it_is_sent_again() {

@@ -35,7 +35,7 @@ impl Made {
 
     /// Whether `set` is the same revision, as far as can be told without the values of variables.
     pub fn is(&self, set: &Set) -> bool {
-        self.set == blank(set)
+        self.set.same_revision(&blank(set))
     }
 
     /// The ports by name, `PORT` not among them.

@@ -17,14 +17,10 @@ use supervisor::ports::{EVENT_REFUSED, Events, Held, Place, SendError, Unavailab
 
 use super::connect::chain;
 use super::names::one_line;
-use super::outbox::{EVENTS, REASON, StreamOutbox, WHY, WHY_MAX_BYTES, written};
+use super::outbox::{BYTES, DIGEST, EVENTS, REASON, StreamOutbox, WHY, WHY_MAX_BYTES, written};
 use super::publish::{Fault, publish};
 use super::scan::Scan;
 
-/// Header of a dead letter of which only the head is kept: how long the whole was, in bytes.
-const BYTES: &str = "Skald-Bytes";
-/// Header of such a letter: the digest of the whole.
-const DIGEST: &str = "Skald-Digest";
 /// How much is kept of an event that is too large to be a dead letter either.
 const HEAD_BYTES: usize = 16 * 1024;
 /// Room for the headers of a dead letter.

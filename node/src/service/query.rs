@@ -21,6 +21,7 @@ use super::gather;
 use crate::node::SystemClock;
 
 use crate::nats::Bus;
+use crate::telemetry::Troubles;
 
 /// How long the other nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,6 +36,8 @@ pub struct About {
     pub server: String,
     /// When the server fsyncs, in words; filled in by a check that goes on in the background.
     pub sync: std::sync::Mutex<String>,
+    /// What the servers say of themselves that is wrong: a disk that was full, say.
+    pub server_says: std::sync::Mutex<Vec<String>>,
     /// Replicas of the journal.
     pub replicas: u32,
     /// What of its settings is worth a look.
@@ -61,6 +64,8 @@ pub struct QueryService {
     pub engine: Arc<Engine>,
     /// What this node counts on that one message takes.
     pub message_bytes: usize,
+    /// What is wrong with the journals of this node's shards.
+    pub troubles: Arc<Troubles>,
     /// Facts of this node.
     pub about: About,
 }
@@ -164,6 +169,17 @@ impl QueryService {
                 self.message_bytes
             ));
         }
+        let stopped: Vec<_> =
+            self.places.stopped().into_iter().map(|(shard, why)| format!("shard {shard} is stopped: {why}")).collect();
+        let blind = self.places.trouble().map(|why| format!("this node cannot take its part in the cluster: {why}"));
+        let journals = self.troubles.shown();
+        let stuck = blind.is_some() || !journals.is_empty() || !stopped.is_empty();
+        let lost: Vec<_> = stopped.into_iter().chain(self.bus.ground.troubles()).collect();
+        troubles.extend(lost.iter().cloned().chain(blind).chain(journals));
+        let said = self.about.server_says.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        // One of several servers may be full while the others go on; a journal that stands still says so.
+        let stuck = stuck || (!said.is_empty() && self.about.replicas == 1);
+        troubles.extend(said);
         let sync = self.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         if sync.starts_with("every") {
             troubles.push(format!("the server fsyncs {sync}"));
@@ -175,11 +191,12 @@ impl QueryService {
                  dead letters event-refused"
             ));
         }
+        warnings.extend(self.bus.ground.past());
         if sync.starts_with("unknown") {
             warnings.push(format!("when the server writes through to the disk is {sync}"));
         }
         HealthView {
-            ready: connected && unowned.is_empty(),
+            ready: connected && unowned.is_empty() && !stuck,
             version: env!("CARGO_PKG_VERSION").into(),
             server: self.about.server.clone(),
             sync,
@@ -187,6 +204,7 @@ impl QueryService {
             members: self.places.live().iter().map(ToString::to_string).collect(),
             shards: self.places.all_local().iter().map(|(shard, _)| shard.0).collect(),
             troubles,
+            lost,
             warnings,
             since: self.about.since,
         }

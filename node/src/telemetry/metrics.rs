@@ -47,6 +47,7 @@ pub struct Metrics {
     activity_seconds: Family<Named, Histogram, fn() -> Histogram>,
     events: Counter,
     dead_letters: Family<Named, Counter>,
+    letters_counted: CountGauge,
     mailbox: Family<Kind, CountGauge>,
     actors: Family<Kind, CountGauge>,
     restarts: Family<Kind, CountGauge>,
@@ -59,6 +60,8 @@ pub struct Metrics {
     asleep: Family<Shard, CountGauge>,
     ready: CountGauge,
     troubles: CountGauge,
+    lost: CountGauge,
+    stores_lost: Family<Named, Counter>,
     members: CountGauge,
 }
 
@@ -85,6 +88,7 @@ impl Metrics {
             activity_seconds: Family::new_with_constructor(seconds),
             events: Counter::<u64, AtomicU64>::default(),
             dead_letters: Family::default(),
+            letters_counted: Gauge::default(),
             mailbox: Family::default(),
             actors: Family::default(),
             restarts: Family::default(),
@@ -97,6 +101,8 @@ impl Metrics {
             asleep: Family::default(),
             ready: Gauge::default(),
             troubles: Gauge::default(),
+            lost: Gauge::default(),
+            stores_lost: Family::default(),
             members: Gauge::default(),
         };
         metrics.register();
@@ -112,6 +118,8 @@ impl Metrics {
         registry.register("activity_seconds", "Time of one attempt of an activity", self.activity_seconds.clone());
         registry.register("events", "Events published", self.events.clone());
         registry.register("dead_letters", "Messages that could not be understood", self.dead_letters.clone());
+        let counted = "Dead letters beyond a tenant's limits, which were not kept";
+        registry.register("dead_letters_not_kept", counted, self.letters_counted.clone());
         registry.register("mailbox_messages", "Messages waiting, by kind of actor", self.mailbox.clone());
         registry.register("actors", "Actors in memory, by kind", self.actors.clone());
         registry.register("restarts", "Restarts of actors that now live, by kind", self.restarts.clone());
@@ -126,6 +134,12 @@ impl Metrics {
         registry.register("sagas_asleep", "Sagas that sleep", self.asleep.clone());
         registry.register("ready", "1 when the node serves", self.ready.clone());
         registry.register("troubles", "Troubles the node reports about itself", self.troubles.clone());
+        registry.register("lost", "What was lost and waits for an operator: shards, streams", self.lost.clone());
+        registry.register(
+            "stores_lost",
+            "Streams that were found gone, altered or made anew",
+            self.stores_lost.clone(),
+        );
         registry.register("members", "Nodes alive", self.members.clone());
     }
 
@@ -154,6 +168,16 @@ impl Metrics {
     /// Something was kept as a dead letter.
     pub fn buried(&self, reason: &str) {
         self.dead_letters.get_or_create(&Named { name: reason.to_owned() }).inc();
+    }
+
+    /// Takes over how many dead letters were counted and not kept.
+    pub fn observe_letters(&self, counted: u64) {
+        self.letters_counted.set(counted.cast_signed());
+    }
+
+    /// A stream was not what was left.
+    pub fn store_lost(&self, stream: &str) {
+        self.stores_lost.get_or_create(&Named { name: stream.to_owned() }).inc();
     }
 
     /// Takes over what the tree says now.
@@ -203,6 +227,7 @@ impl Metrics {
     pub fn observe_health(&self, health: &HealthView) {
         self.ready.set(i64::from(health.ready));
         self.troubles.set(health.troubles.len() as i64);
+        self.lost.set(health.lost.len() as i64);
         self.members.set(health.members.len() as i64);
     }
 

@@ -108,6 +108,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
             | Effect::StopActivity(_)
             | Effect::SetTimer { .. }
             | Effect::ClearTimer { .. }
+            | Effect::Continue
             | Effect::StartChild { .. }
             | Effect::CancelChild { .. }
             | Effect::Ended { .. } => None,
@@ -124,6 +125,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
                 }
                 Effect::StopActivity(_)
                 | Effect::ClearTimer { .. }
+                | Effect::Continue
                 | Effect::Publish(_)
                 | Effect::StartChild { .. }
                 | Effect::CancelChild { .. }

@@ -105,7 +105,9 @@ fn journal(left: &mut Left, item: Item) -> anyhow::Result<()> {
     let number = item.subject.rsplit('.').next().and_then(|text| text.parse().ok());
     let shard = ShardId(number.with_context(|| format!("{} is no journal subject", item.subject))?);
     // A frame that cannot be read is the checker's to tell.
-    if let Ok(Frame { header: Header { node, epoch, nonce, counter: _ }, records }) = Frame::read(&item.payload) {
+    if let Ok(Frame { header: Header { node, epoch, nonce, counter: _, after: _ }, records }) =
+        Frame::read(&item.payload)
+    {
         left.frames.push(Seen { shard, at: item.at, node, ownership: (epoch, nonce), records: records.len() });
     }
     left.history.journal.entry(shard).or_default().push((item.sequence, item.payload));

@@ -80,10 +80,14 @@ pub enum Kind {
     ClockJump,
     /// The server is away for longer than it knows ids again, and the nodes die meanwhile.
     Blackout,
+    /// A shard's stream is deleted, and an empty one stands in its place until a copy is brought back.
+    Deleted,
+    /// An older copy of a shard's stream stands in its place, until the last one is brought back.
+    OlderCopy,
 }
 
 /// Every kind of fault.
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 13] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::CrashOnAppend,
@@ -95,6 +99,8 @@ pub const KINDS: [Kind; 11] = [
     Kind::Leaderless,
     Kind::ClockJump,
     Kind::Blackout,
+    Kind::Deleted,
+    Kind::OlderCopy,
 ];
 
 impl Plan {

@@ -11,11 +11,13 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, SagaId, ShardId, Tenant, Time, Value};
 use supervisor::activity::{Attempt, Failure};
+use supervisor::journal::anchor::Accepted;
 use supervisor::journal::frame::Frame;
+use supervisor::journal::{Anchor, Stream};
 use supervisor::machine::Definition;
 use supervisor::ports::{
-    AppendError, Beat, Clock, Cluster, Definitions, Events, Held, Journal, Lease, Outbox, Parcel, Peers, Place,
-    Position, PutError, RemoteActivities, RemoteAnswer, SendError, Snapshot, Snapshots, Unavailable,
+    AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Events, Held, Journal, Lease, Outbox, Parcel, Peers,
+    Place, Position, PutError, RemoteActivities, RemoteAnswer, SendError, Snapshot, Snapshots, Unavailable,
 };
 
 use super::link::{Link, NoAnswer};
@@ -150,6 +152,28 @@ impl Journal for Ports {
         });
         chunks.try_flatten().boxed()
     }
+
+    async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable> {
+        self.ask(move |inner| Some(inner.stream(shard))).await
+    }
+
+    async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable> {
+        self.ask(move |inner| inner.anchor(shard)).await
+    }
+
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+        let anchor = *anchor;
+        self.ask(move |inner| inner.keep(shard, anchor)).await
+    }
+
+    /// Nobody accepts a loss here: what was lost is brought back.
+    async fn accepted(&self, _: ShardId) -> Result<Option<Accepted>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn renew(&self, shard: ShardId, _: Position) -> Result<(), Unavailable> {
+        Err(Unavailable(format!("nobody accepted a loss of shard {shard}")))
+    }
 }
 
 #[async_trait]
@@ -190,9 +214,9 @@ impl Snapshots for Ports {
 
 #[async_trait]
 impl Cluster for Ports {
-    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), Unavailable> {
+    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), AnnounceError> {
         let node = node.clone();
-        self.ask(move |inner| inner.beat(&node, info)).await
+        Ok(self.ask(move |inner| inner.beat(&node, info)).await?)
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), Unavailable> {

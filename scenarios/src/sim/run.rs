@@ -8,11 +8,11 @@ use protocol::view::Status;
 use protocol::{NodeId, SagaId, SagaKey, Tenant};
 use supervisor::activity::Activity;
 use supervisor::journal::frame::Frame;
-use supervisor::machine::{Definition, FactKind};
+use supervisor::machine::{Definition, FactKind, child_key};
 use supervisor::ports::Lease;
 
 use super::activities::Work;
-use super::client::User;
+use super::client::{Stranger, User};
 use super::definitions::{Drawn, child, draw};
 use super::faults;
 use super::link::{Link, Weather};
@@ -26,6 +26,9 @@ use crate::dice::Dice;
 /// How long, in simulated time, relays and children may take after the last saga that somebody waits
 /// for has ended.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// The last step whose child's key a stranger may take: few sagas have more.
+const STRANGERS_STEP_MAX: u64 = 8;
 
 /// What a run came to.
 pub struct Outcome {
@@ -107,12 +110,30 @@ async fn play(plan: Plan) -> Outcome {
             (user.saga.clone(), user.play().await)
         });
     }
+    // Dice of their own, so that the sagas above are drawn as they would be without them.
+    let mut dice = Dice::new(plan.seed.rotate_left(31) ^ 0x57a4_6e72);
+    let mut strangers = tokio::task::JoinSet::new();
+    for _ in 0..plan.sagas.div_ceil(2) {
+        let robbed = SagaKey::new(format!("saga-{}", dice.roll(plan.sagas as u64))).expect("a key");
+        let stranger = Stranger {
+            bus: bus.clone(),
+            link: Link::new(&world, Weather { delay: Duration::from_millis(20), ..Weather::FAIR }),
+            saga: SagaId::new(tenant(), child_key(&robbed, 1 + dice.roll(STRANGERS_STEP_MAX), 1)),
+            definition: parsed.last().expect("the child is there").clone(),
+        };
+        let begin = Duration::from_millis(dice.roll(8_000));
+        strangers.spawn(async move {
+            tokio::time::sleep(begin).await;
+            stranger.play().await;
+        });
+    }
     faults::trouble(&bus, &plan).await;
     let mut shown = BTreeMap::new();
     while let Some(user) = users.join_next().await {
         let (saga, end) = user.expect("a user does not panic");
         shown.insert(saga, end);
     }
+    while strangers.join_next().await.is_some() {}
     tokio::time::sleep(SETTLE).await;
     alive.abort();
     finish(plan, &bus, &shown)

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::{Envelope, Epoch, EventId, NodeId, ShardId};
+use protocol::{Envelope, Epoch, EventId, NodeId, ShardId, Time};
+use supervisor::journal::{Anchor, Stream};
 use supervisor::ports::{AppendError, Beat, Held, Lease, Place, Position, Snapshot};
 
 use crate::check::Said;
@@ -61,6 +62,20 @@ pub struct Inner {
     buried: Vec<Said>,
     /// Appends that a fence refused.
     pub fenced: u64,
+    anchors: BTreeMap<ShardId, Anchor>,
+    /// How often each shard's stream was made anew.
+    births: BTreeMap<ShardId, i64>,
+    /// What was taken away, until somebody brings it back.
+    copies: BTreeMap<ShardId, Vec<(Position, Bytes)>>,
+}
+
+/// How a journal is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// The stream was deleted, and an empty one stands in its place.
+    Deleted,
+    /// An older copy stands in its place.
+    Cut,
 }
 
 impl Server {
@@ -96,6 +111,48 @@ impl Inner {
     /// All frames, and an empty list for shards that have none.
     pub fn journal(&self, shards: u16) -> BTreeMap<ShardId, Vec<(Position, Bytes)>> {
         (0..shards).map(ShardId).map(|shard| (shard, self.frames(shard).to_vec())).collect()
+    }
+
+    /// A shard's stream.
+    pub fn stream(&self, shard: ShardId) -> Stream {
+        let born = Time::from_micros(self.births.get(&shard).copied().unwrap_or(0));
+        let last = self.frames(shard).last().map_or(0, |(position, _)| *position);
+        Stream { name: format!("J{shard}"), born, first: 1, last, kept_for: None }
+    }
+
+    /// What is kept of a shard's journal beside its lease.
+    pub fn anchor(&self, shard: ShardId) -> Option<Anchor> {
+        self.anchors.get(&shard).copied()
+    }
+
+    /// Keeps it, unless a later owner did.
+    pub fn keep(&mut self, shard: ShardId, anchor: Anchor) {
+        if self.anchors.get(&shard).is_none_or(|kept| kept.epoch <= anchor.epoch) {
+            self.anchors.insert(shard, anchor);
+        }
+    }
+
+    /// Takes a shard's journal away, or its end with all that is known of outside. Nothing happens to
+    /// one that nobody ever looked after.
+    pub fn lose(&mut self, shard: ShardId, how: Loss) {
+        let (Some(anchor), false) = (self.anchor(shard), self.copies.contains_key(&shard)) else { return };
+        let Some(frames) = self.frames.get_mut(&shard) else { return };
+        self.copies.insert(shard, frames.clone());
+        match how {
+            Loss::Deleted => {
+                frames.clear();
+                *self.births.entry(shard).or_default() += 1;
+            }
+            Loss::Cut => frames.retain(|(position, _)| *position < anchor.position),
+        }
+    }
+
+    /// Brings a shard's journal back, as it was when it was lost.
+    pub fn bring_back(&mut self, shard: ShardId) {
+        if let Some(copy) = self.copies.remove(&shard) {
+            self.frames.insert(shard, copy);
+            self.births.remove(&shard);
+        }
     }
 
     /// Writes a value over revision `expected`; `None` removes. A value may follow the note of a

@@ -154,16 +154,7 @@ async fn whoever_may_do_nothing_is_told_so_and_does_not_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_speaks_as_its_credentials_say() {
     let house = House::build(1, &[]).await;
-    let skald = async |user: &str, args: &[&str]| {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
-        command.args(["--json", "--server", &house.server.url(), "--creds"]).arg(house.file(user)).args(args);
-        for name in ["SKALD_TENANT", "SKALD_AS"] {
-            command.env_remove(name);
-        }
-        let output = command.output().await.unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        (output.status.code(), said)
-    };
+    let skald = async |user: &str, args: &[&str]| house.skald(user, args).await;
     let (code, started) = skald("evil.eve", &["start", "telling", "--key", "mine", "--input", "{\"title\": 1}"]).await;
     assert_eq!((code, &started["saga"]), (Some(0), &json!("evil/mine")), "{started}");
     let (code, refused) = skald("evil.eve", &["--tenant", "acme", "list"]).await;

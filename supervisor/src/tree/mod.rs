@@ -9,10 +9,13 @@
 //! ```
 
 pub mod card;
+pub mod census;
 pub mod engine;
+pub mod ground;
 pub mod journal;
 pub mod ledger;
 pub mod load;
+pub mod own;
 pub mod progress;
 pub mod pulse;
 pub mod recovery;
@@ -29,4 +32,5 @@ pub mod slot;
 pub mod step;
 pub mod sweep;
 pub mod timers;
+pub mod turns;
 pub mod workers;

@@ -17,8 +17,9 @@ use super::engine::{Engine, Limits};
 use super::journal::Meters;
 use super::ledger::Ledger;
 use super::progress::{Progress, Relayed};
+use super::saga;
 use super::say;
-use super::shell::{Behaviour, Fault, Me};
+use super::shell::{Behaviour, Fault, Handle, Me};
 use crate::journal::frame::Sending;
 use crate::machine::{Effect, Record};
 use crate::ports::{Parcel, Place, Position, Unavailable};
@@ -44,6 +45,8 @@ pub enum Message {
     /// The first of what this saga sends was sent. An event stands in the event stream at the sequence
     /// that is told, if it is there.
     Sent(SagaId, Option<u64>),
+    /// Tell this saga when all that it sent so far is gone.
+    Await(Arc<SagaId>, Handle<saga::Message>),
 }
 
 /// What a frame says is to be sent.
@@ -111,7 +114,8 @@ impl Way {
             | Effect::StartActivity(_)
             | Effect::StopActivity(_)
             | Effect::SetTimer { .. }
-            | Effect::ClearTimer { .. } => Self::Event,
+            | Effect::ClearTimer { .. }
+            | Effect::Continue => Self::Event,
         }
     }
 
@@ -125,8 +129,8 @@ impl Way {
 
 /// What changes.
 pub struct State {
-    /// What each saga sends, in order; the first of each is on its way, or ready.
-    lanes: HashMap<SagaId, VecDeque<Item>>,
+    /// What each saga sends, in order.
+    lanes: HashMap<SagaId, Lane>,
     /// Sagas whose first may go as soon as there is room on its way.
     ready: [VecDeque<SagaId>; Way::ALL.len()],
     in_flight: [usize; Way::ALL.len()],
@@ -134,6 +138,27 @@ pub struct State {
     ledger: Arc<Ledger>,
     /// When this relay began: what the stream holds of a former owner's was in it by then.
     began: Instant,
+    /// Sagas that go on once what they sent is gone: one that sends much does not fill the lanes.
+    awaited: HashMap<SagaId, Handle<saga::Message>>,
+}
+
+/// What one saga sends. It stands among the ready ones exactly once, unless its first is on its way.
+#[derive(Default)]
+struct Lane {
+    queue: VecDeque<Item>,
+    flying: bool,
+}
+
+impl Lane {
+    /// Takes back the start of the child `key`, if it is not on its way yet and no former owner may have
+    /// sent it, as the child may be born already. `of` is the frame that cancels it: what one frame starts
+    /// and cancels no owner has sent.
+    fn take_back(&mut self, key: &SagaKey, of: Option<Position>) -> Option<Item> {
+        let starts = |item: &Item| matches!(&item.sending.effect, Effect::StartChild { key: born, .. } if born == key);
+        let index = self.queue.iter().skip(usize::from(self.flying)).position(starts)? + usize::from(self.flying);
+        let unsent = self.queue.get(index).is_some_and(|start| !start.again || start.of == of);
+        if unsent { self.queue.remove(index) } else { None }
+    }
 }
 
 impl Behaviour for RelayActor {
@@ -149,6 +174,7 @@ impl Behaviour for RelayActor {
             progress: Progress::new(sent),
             ledger: Arc::new(Ledger::new(self.shard, sent.stream)),
             began: Instant::now(),
+            awaited: HashMap::new(),
         })
     }
 
@@ -167,17 +193,22 @@ impl Behaviour for RelayActor {
             }
             Message::Repeat(outbox) => {
                 for sending in outbox {
-                    state.take(Item { sending, of: None, number: 0, again: false }, &self.meters);
+                    state.take(Item { sending, of: None, number: 0, again: true }, &self.meters);
                 }
             }
             Message::Sent(saga, sequence) => state.sent(saga, sequence, &self.meters),
+            Message::Await(saga, handle) if state.lanes.contains_key(&*saga) => {
+                state.awaited.insert((*saga).clone(), handle);
+            }
+            Message::Await(_, handle) => {
+                handle.tell(saga::Message::Relayed);
+            }
         }
-        for way in Way::ALL {
+        // Twice, because a saga whose first was taken back may be ready for the other way.
+        for way in Way::ALL.into_iter().chain(Way::ALL) {
             while state.in_flight[way as usize] < way.room(&self.engine.limits)
-                && let Some(saga) = state.ready[way as usize].pop_front()
+                && let Some(item) = state.next(way)
             {
-                let Some(item) = state.lanes.get(&saga).and_then(VecDeque::front).cloned() else { continue };
-                state.in_flight[way as usize] += 1;
                 self.send(me, item, state);
             }
         }
@@ -212,30 +243,67 @@ impl State {
         skip(&mut self.progress, &mut index);
     }
 
-    /// Something is to be sent.
+    /// Something is to be sent. A child that is cancelled before its start is on its way is not born:
+    /// neither is sent.
     fn take(&mut self, item: Item, meters: &Meters) {
         meters.unsent.fetch_add(1, Relaxed);
-        let (saga, way) = (item.sending.saga.clone(), Way::of(&item.sending.effect));
-        match self.lanes.get_mut(&saga) {
-            Some(lane) => lane.push_back(item),
-            None => {
-                self.ready[way as usize].push_back(saga.clone());
-                self.lanes.insert(saga, VecDeque::from([item]));
-            }
+        let known = self.lanes.get_mut(&item.sending.saga);
+        if let Effect::CancelChild { key, .. } = &item.sending.effect
+            && let Some(start) = known.and_then(|lane| lane.take_back(key, item.of))
+        {
+            self.done(start.of, meters);
+            self.done(item.of, meters);
+            return;
         }
+        let lane = self.lanes.entry(item.sending.saga.clone()).or_insert_with(|| {
+            self.ready[Way::of(&item.sending.effect) as usize].push_back(item.sending.saga.clone());
+            Lane::default()
+        });
+        lane.queue.push_back(item);
+    }
+
+    /// What goes next that way.
+    fn next(&mut self, way: Way) -> Option<Item> {
+        while let Some(saga) = self.ready[way as usize].pop_front() {
+            let Some(lane) = self.lanes.get_mut(&saga) else { continue };
+            let Some(item) = lane.queue.front() else {
+                // All it had was taken back.
+                self.empty(&saga);
+                continue;
+            };
+            let other = Way::of(&item.sending.effect);
+            if other as usize != way as usize {
+                self.ready[other as usize].push_back(saga);
+                continue;
+            }
+            let next = item.clone();
+            lane.flying = true;
+            self.in_flight[way as usize] += 1;
+            return Some(next);
+        }
+        None
     }
 
     /// The first of what `saga` sends was sent: the next one is ready.
     fn sent(&mut self, saga: SagaId, sequence: Option<u64>, meters: &Meters) {
         let Some(lane) = self.lanes.get_mut(&saga) else { return };
-        let Some(item) = lane.pop_front() else { return };
+        let Some(item) = lane.queue.pop_front() else { return };
+        lane.flying = false;
         self.in_flight[Way::of(&item.sending.effect) as usize] -= 1;
-        match lane.front() {
+        match lane.queue.front() {
             Some(next) => self.ready[Way::of(&next.sending.effect) as usize].push_back(saga),
-            None => drop(self.lanes.remove(&saga)),
+            None => self.empty(&saga),
         }
         sequence.into_iter().for_each(|sequence| self.progress.holds(sequence));
         self.done(item.of, meters);
+    }
+
+    /// Nothing of `saga` is to be sent any more.
+    fn empty(&mut self, saga: &SagaId) {
+        self.lanes.remove(saga);
+        if let Some(handle) = self.awaited.remove(saga) {
+            handle.tell(saga::Message::Relayed);
+        }
     }
 
     /// One thing less is open.
@@ -255,7 +323,8 @@ fn event(sending: &Sending) -> Option<&protocol::Envelope> {
         | Effect::StartActivity(_)
         | Effect::StopActivity(_)
         | Effect::SetTimer { .. }
-        | Effect::ClearTimer { .. } => None,
+        | Effect::ClearTimer { .. }
+        | Effect::Continue => None,
     }
 }
 
@@ -303,7 +372,7 @@ impl RelayActor {
 async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
     let peer = |key: &SagaKey| SagaId::new(sending.saga.tenant.clone(), key.clone());
     match &sending.effect {
-        Effect::StartChild { step, key, definition, input } => {
+        Effect::StartChild { step, key, definition, pinned, input } => {
             let parcel = Parcel::Child {
                 definition: definition.clone(),
                 input: input.clone(),
@@ -311,11 +380,14 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
                 by: sending.by.clone(),
                 trace: sending.trace.clone(),
                 causes: sending.causes,
+                family: sending.family.below(&sending.saga.key),
+                pinned: pinned.clone().map(Box::new),
             };
             engine.peers.deliver(&peer(key), &parcel).await
         }
-        Effect::CancelChild { key } => {
-            engine.peers.deliver(&peer(key), &Parcel::Cancel { by: sending.saga.key.to_string() }).await
+        Effect::CancelChild { step, key } => {
+            let parcel = Parcel::Cancel { by: sending.saga.key.clone(), step: *step };
+            engine.peers.deliver(&peer(key), &parcel).await
         }
         Effect::Ended { outcome, parent: Some((key, step)) } => {
             let child = Some(sending.saga.key.clone());
@@ -327,6 +399,7 @@ async fn send(engine: &Engine, sending: &Sending) -> Result<(), Unavailable> {
         | Effect::StartActivity(_)
         | Effect::StopActivity(_)
         | Effect::SetTimer { .. }
-        | Effect::ClearTimer { .. } => Ok(()),
+        | Effect::ClearTimer { .. }
+        | Effect::Continue => Ok(()),
     }
 }

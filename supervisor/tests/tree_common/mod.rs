@@ -16,14 +16,17 @@ use protocol::view::SagaView;
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value};
 use supervisor::activities::Activities;
 use supervisor::activity::{Activity, Attempt, Failure};
+use supervisor::journal::anchor::{Accepted, Anchor, Stream};
 use supervisor::machine::definition::Definition;
 use supervisor::machine::{FactKind, Start};
 use supervisor::ports::*;
 use supervisor::tree::card::Card;
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
 use supervisor::tree::reply::{Answer, Reply};
+use supervisor::tree::root::NotStarted;
 use supervisor::tree::shard::{Message, Right, ShardActor};
 use supervisor::tree::shell::{self, Handle};
+use supervisor::tree::turns::Turns;
 
 pub const SHARD: ShardId = ShardId(0);
 /// Noon of an ordinary day.
@@ -48,6 +51,14 @@ pub struct Outside {
     pub frames: Mutex<BTreeMap<Position, Bytes>>,
     pub values: Mutex<BTreeMap<String, (u64, Bytes)>>,
     revisions: AtomicUsize,
+    /// When the journal's stream was made, in microseconds; 0: there is none.
+    pub born: Mutex<i64>,
+    /// The last sequence that it gave out.
+    pub last: AtomicUsize,
+    /// The first sequence that it may still hold.
+    pub first: AtomicUsize,
+    pub anchor: Mutex<Option<Anchor>>,
+    pub accepted: Mutex<Option<Accepted>>,
     /// Appends wait while this is set.
     pub journal_held: AtomicBool,
     /// Parcels are not taken while this is set.
@@ -80,6 +91,11 @@ impl Outside {
             frames: Mutex::default(),
             values: Mutex::default(),
             revisions: AtomicUsize::new(0),
+            born: Mutex::new(NOON),
+            last: AtomicUsize::new(0),
+            first: AtomicUsize::new(1),
+            anchor: Mutex::default(),
+            accepted: Mutex::default(),
             journal_held: AtomicBool::new(false),
             peers_away: AtomicBool::new(false),
             refused: Mutex::default(),
@@ -99,6 +115,12 @@ impl Outside {
     /// Names in the snapshot store that begin with `prefix`.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         self.values.lock().unwrap().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Frames up to `position` grow too old and are cut from the journal.
+    pub fn cut(&self, position: Position) {
+        self.frames.lock().unwrap().retain(|at, _| *at > position);
+        self.first.store(position as usize + 1, SeqCst);
     }
 
     fn is_listed(list: &Mutex<Vec<String>>, name: &str) -> bool {
@@ -124,8 +146,9 @@ impl Journal for Outside {
         if last != expected {
             return Err(AppendError::Conflict);
         }
-        frames.insert(last + 1, frame);
-        Ok(last + 1)
+        let next = last.max(self.last.load(SeqCst) as u64) + 1;
+        frames.insert(next, frame);
+        Ok(next)
     }
 
     async fn last(&self, _: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable> {
@@ -141,6 +164,39 @@ impl Journal for Outside {
         let frames = self.frames.lock().unwrap();
         let found: Vec<_> = frames.range(from..=to).map(|(at, frame)| Ok((*at, frame.clone()))).collect();
         stream::iter(found).boxed()
+    }
+
+    async fn stream(&self, _: ShardId) -> Result<Option<Stream>, Unavailable> {
+        let last = self.frames.lock().unwrap().last_key_value().map_or(0, |(position, _)| *position);
+        let born = Time::from_micros(*self.born.lock().unwrap());
+        let last = last.max(self.last.load(SeqCst) as u64);
+        self.last.store(last as usize, SeqCst);
+        let first = self.first.load(SeqCst) as u64;
+        // What was cut was old enough to be cut.
+        let kept_for = (first > 1).then_some(Duration::ZERO);
+        Ok((born.as_micros() > 0).then(|| Stream { name: "J".into(), born, first, last, kept_for }))
+    }
+
+    async fn anchor(&self, _: ShardId) -> Result<Option<Anchor>, Unavailable> {
+        Ok(*self.anchor.lock().unwrap())
+    }
+
+    async fn keep(&self, _: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+        let mut kept = self.anchor.lock().unwrap();
+        if kept.is_none_or(|kept| kept.epoch <= anchor.epoch) {
+            *kept = Some(*anchor);
+        }
+        Ok(())
+    }
+
+    async fn accepted(&self, _: ShardId) -> Result<Option<Accepted>, Unavailable> {
+        Ok(self.accepted.lock().unwrap().clone())
+    }
+
+    async fn renew(&self, _: ShardId, beyond: Position) -> Result<(), Unavailable> {
+        *self.born.lock().unwrap() += 1;
+        self.last.store(beyond as usize, SeqCst);
+        Ok(())
     }
 }
 
@@ -294,11 +350,17 @@ pub struct World {
 impl World {
     /// A node takes the shard over under `epoch`.
     pub async fn take_over(outside: &Arc<Outside>, epoch: u64, limits: Limits) -> Self {
+        Self::try_take_over(outside, epoch, limits).await.unwrap()
+    }
+
+    /// The same, where it may be refused.
+    pub async fn try_take_over(outside: &Arc<Outside>, epoch: u64, limits: Limits) -> Result<Self, NotStarted> {
         let mut activities = Activities::new();
         activities.add(Arc::new(Echo), 10_000).unwrap();
         let engine = Arc::new(Engine {
             node: NodeId::new(format!("n{epoch}")).unwrap(),
             shards: 1,
+            turns: Turns::new(limits.decision_threads.unwrap_or(1)),
             limits,
             clock: outside.clone(),
             journal: outside.clone(),
@@ -315,8 +377,8 @@ impl World {
         });
         let card = Card::new("shard 0", "shard", engine.now());
         let actor = ShardActor { engine: engine.clone(), shard: SHARD, epoch: Epoch(epoch) };
-        let shard = shell::start(actor, card, None).await.unwrap();
-        Self { outside: outside.clone(), shard, engine }
+        let shard = shell::start(actor, card, None).await?;
+        Ok(Self { outside: outside.clone(), shard, engine })
     }
 
     /// Asks the shard; the answer within a minute.
@@ -358,6 +420,7 @@ impl World {
             cause: "cmd-1".into(),
             causes: 0,
             parent,
+            family: Default::default(),
             secret: None,
         });
         (start, definition)

@@ -22,11 +22,12 @@ use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
 use super::slot::{EndedEntry, Life};
+use crate::journal::Digest;
 use crate::machine::definition::Definition;
 use crate::ports::{Position, PutError};
 pub use page::{Page, Span};
 pub use write::Swept;
-use write::{Gone, SnapshotPut, Work, write};
+use write::{Gone, MarkLost, SnapshotPut, Work, write};
 
 /// Ended sagas per page, so that forgetting goes in small steps.
 const PAGE_ENTRIES_MAX: usize = 1_000;
@@ -51,6 +52,8 @@ pub struct Sweeper {
 
 struct UnderWay {
     at: Position,
+    /// Of the frame there.
+    digest: Digest,
     failed: bool,
 }
 
@@ -72,6 +75,11 @@ impl Sweeper {
     /// The mark as last written.
     pub const fn mark(&self) -> Mark {
         self.mark.0
+    }
+
+    /// The same with its revision.
+    pub const fn marked(&self) -> (Mark, u64) {
+        self.mark
     }
 
     /// Whether a sweep waits for this saga's state.
@@ -114,7 +122,7 @@ impl ShardActor {
             self.go_on_sweeping(me, state);
             return;
         }
-        let at = state.meters.position.load(Relaxed);
+        let (at, digest) = state.meters.last();
         if at == state.sweeper.mark.0.low_water && state.relayed.get().position == state.sweeper.mark.0.relayed {
             if state.is_settled() {
                 me.stop();
@@ -145,7 +153,7 @@ impl ShardActor {
             // One that died a moment ago is found by its slot: nobody knows its state until then.
             failed |= !handle.tell(saga::Message::Snapshot);
         }
-        state.sweeper.under_way = Some(UnderWay { at, failed });
+        state.sweeper.under_way = Some(UnderWay { at, digest, failed });
         self.go_on_sweeping(me, state);
     }
 
@@ -196,8 +204,8 @@ impl ShardActor {
             .map(|(saga, (bytes, records, revision))| (saga, bytes, records, revision))
             .collect();
         let (mut pages, mut remove, mut mark) = (Vec::new(), Vec::new(), None);
-        let under_way = state.sweeper.under_way.as_ref().map(|under_way| (under_way.at, under_way.failed));
-        if last && let Some((at, failed)) = under_way {
+        let under_way = state.sweeper.under_way.as_ref().map(|it| (it.at, it.digest, it.failed));
+        if last && let Some((at, digest, failed)) = under_way {
             let ended = std::mem::take(&mut state.sweeper.ended);
             pages = self.new_pages(&ended, state);
             for saga in &ended {
@@ -212,7 +220,15 @@ impl ShardActor {
                 let Sent { position: relayed, events, stream } = state.relayed.get();
                 // The relay reads its frames again from the journal, so the replay starts no later.
                 let low_water = at.min(relayed);
-                mark = Some((Mark { low_water, relayed, events, stream }, state.sweeper.mark.1));
+                let (former, revision) = state.sweeper.mark;
+                let digest = match low_water {
+                    _ if low_water == at => Some(digest),
+                    _ if low_water == former.low_water => former.digest,
+                    _ => None,
+                };
+                let anchor =
+                    state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&former, revision));
+                mark = Some((Mark { low_water, relayed, events, stream, digest, anchor }, revision));
             }
         }
         Work { snapshots, pages, remove, mark }
@@ -276,7 +292,10 @@ impl ShardActor {
                 state.sweeper.mark = mark;
                 state.sweeper.under_way = None;
             }
-            Some(Err(error)) => {
+            Some(Err(MarkLost::Gone)) => {
+                me.tell(Message::Lost("the snapshots are gone or older than what was written".into()));
+            }
+            Some(Err(MarkLost::Not(error))) => {
                 warn!(shard = %self.shard, %error, "the low-water mark was not moved");
                 state.sweeper.under_way = None;
             }
