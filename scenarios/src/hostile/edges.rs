@@ -137,7 +137,8 @@ fn calls(driver: &Driver) -> Vec<ActivityCall> {
         | Effect::Publish(_)
         | Effect::StartChild { .. }
         | Effect::CancelChild { .. }
-        | Effect::Ended { .. } => None,
+        | Effect::Ended { .. }
+        | Effect::Continue => None,
     };
     driver.resume().into_iter().filter_map(call).collect()
 }
