@@ -135,8 +135,8 @@ impl Node {
             activities.add(activity, config.limits.attempts_per_activity)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let letters = Arc::new(outbox);
-        let outbox: Arc<dyn Outbox> = letters.clone();
+        let streams = Arc::new(outbox);
+        let outbox: Arc<dyn Outbox> = streams.clone();
         let deployers = config.definitions.deployers.clone();
         let bounds = fitting(config.definition_limits(), frame_max_bytes);
         let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
@@ -163,12 +163,14 @@ impl Node {
             journal: Arc::new(journal),
             snapshots: Arc::new(snapshots),
             outbox: outbox.clone(),
+            events: streams.clone(),
             peers: peers.clone(),
             definitions: library.clone(),
             activities,
             remote: remote.clone(),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
             observer: Arc::new(Observed(metrics.clone(), troubles.clone())),
+            pulses: Arc::default(),
         });
         let places = Arc::new(Shards::default());
         let sagas = Arc::new(OwnSagas { dispatcher: OnceLock::new(), clock: clock.clone() });
@@ -198,6 +200,8 @@ impl Node {
             root: OnceLock::new(),
             workers: workers.clone(),
             bus: bus.clone(),
+            engine: engine.clone(),
+            message_bytes: frame_max_bytes,
             troubles,
             about,
         });
@@ -250,7 +254,8 @@ impl Node {
             door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
         });
-        let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics, letters });
+        let source = Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics, letters: streams };
+        let source = Arc::new(source);
         let debug_address = Arc::new(OnceLock::new());
         let mut services = services(
             &config,
@@ -386,6 +391,8 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
         sagas_per_tenant: config.limits.sagas_per_tenant,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
+        refused_for: Duration::from_millis(config.events.refused_for_ms),
+        still_after: Duration::from_millis(config.events.still_after_ms),
         ..Limits::default()
     };
     limits.writer.batch_max_bytes = frame_max_bytes;
@@ -633,6 +640,7 @@ impl DebugSource for Source {
                 Body::Sagas(_) | Body::Workers(_) | Body::Nothing => {}
             }
         }
+        self.metrics.observe_pulses(&self.queries.pulses());
         self.metrics.observe_letters(self.letters.letters_counted());
         self.metrics.encode()
     }

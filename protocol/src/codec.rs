@@ -111,6 +111,17 @@ impl Format {
     }
 }
 
+/// Reads a MessagePack body that a node of the same cluster wrote: no larger than the bus carries, and
+/// as deep as what is stored.
+pub fn read_own<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    reader.set_max_depth(STORED_DEPTH_MAX);
+    T::deserialize(&mut reader).map_err(|error| {
+        let why = error.to_string();
+        Problem::new(Code::Internal, format!("what a node sent cannot be read: {}", shortened(&why, WHY_MAX_BYTES)))
+    })
+}
+
 /// How deep a JSON text nests, without building it.
 fn json_depth(body: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);

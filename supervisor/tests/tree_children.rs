@@ -3,6 +3,7 @@
 mod tree_common;
 
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use protocol::{Code, SagaKey};
 use serde_json::json;
@@ -149,6 +150,38 @@ async fn a_child_that_is_cancelled_as_it_is_started_is_not_born() {
     let (first, last) = (&parcels[0], &parcels[1]);
     assert!(matches!(first.1, Parcel::Child { .. }) && matches!(last.1, Parcel::Cancel { .. }), "{parcels:?}");
     assert_eq!((first.0.key.as_str(), &last.0, parcels.len()), ("a~2", &first.0, 2), "of b nothing is heard");
+}
+
+/// The former owner sent both children and did not write that down.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_a_former_owner_may_have_sent_is_cancelled() {
+    let limits = || Limits { parcels_in_flight: 1, sweep_every: Duration::from_secs(3_600), ..Limits::default() };
+    let outside = Outside::new(&[LEG, TRIP, TORN]);
+    let former = World::take_over(&outside, 1, limits()).await;
+    former.start("torn", "torn", json!({})).await.unwrap();
+    for trip in ["a", "b"] {
+        former.start(trip, "trip", json!({})).await.unwrap();
+        former.signal(trip, "go", json!({}), "s-1").await.unwrap();
+    }
+    former.until("both children", || outside.parcels.lock().unwrap().len() == 2).await;
+    former.shard.kill();
+    outside.peers_away.store(true, SeqCst);
+    outside.parcels.lock().unwrap().clear();
+
+    // The successor's first parcel holds up the others, and b is cancelled meanwhile.
+    let world = World::take_over(&outside, 2, limits()).await;
+    let cancel = FactKind::CancelRequested { by: "ada".into(), reason: String::new(), parent: None };
+    world.fact("b", cancel, Right::Cancel).await.unwrap();
+    outside.peers_away.store(false, SeqCst);
+    let to_b = || {
+        let parcels = outside.parcels.lock().unwrap();
+        parcels.iter().filter(|(to, _)| *to == saga("b~2")).map(|(_, parcel)| parcel.clone()).collect::<Vec<_>>()
+    };
+    world.until("b's child is cancelled", || matches!(to_b().last(), Some(Parcel::Cancel { .. }))).await;
+    world.pass(20).await;
+    assert!(matches!(to_b().last(), Some(Parcel::Cancel { .. })), "nothing comes after it: {:?}", to_b());
+    let heard = outside.parcels.lock().unwrap().iter().any(|(to, _)| to.key.as_str().starts_with("torn"));
+    assert!(!heard, "what one record starts and cancels nobody sends");
 }
 
 #[tokio::test(start_paused = true)]

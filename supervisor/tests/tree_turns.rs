@@ -48,7 +48,7 @@ definition:
 "#;
 
 fn cancel() -> FactKind {
-    FactKind::CancelRequested { by: "ada".into(), reason: "enough".into() }
+    FactKind::CancelRequested { by: "ada".into(), reason: "enough".into(), parent: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

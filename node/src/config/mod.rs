@@ -161,9 +161,15 @@ settings! {
         kept_hours: u64 = 336,
         /// How long dead letters are kept, in hours: as long as the journal that explains them.
         dead_kept_hours: u64 = 720,
-        /// How long the server remembers an event's id, in milliseconds; longer than any takeover,
-        /// after which the last events go out again.
+        /// How long the server remembers an event's id, in milliseconds: a repetition within it costs
+        /// nothing. What may have been sent longer ago is looked for in the stream first.
         dedupe_window_ms: u64 = 120_000,
+        /// How long an event that the servers refuse for good (too large, no permission, a sealed
+        /// stream) is tried again, in milliseconds, before it becomes a dead letter and the others go on.
+        refused_for_ms: u64 = 5_000,
+        /// How long the oldest unsent event of a shard, or a timer that is due, may wait before the
+        /// node says that the shard stands still, in milliseconds.
+        still_after_ms: u64 = 30_000,
         /// Dead letters of one tenant that each node keeps in a second, over a minute; more are only counted.
         dead_per_second: NonZeroU32 = const { NonZeroU32::new(20).unwrap() },
         /// Bytes of them in a second, over a minute; beyond it only the head and a digest are kept.

@@ -164,7 +164,7 @@ impl Bucket {
                         self.unknown().remove(key);
                         return Ok(ack.sequence);
                     }
-                    Err(Fault::Refused(why)) => return Err(WriteError::Refused(why)),
+                    Err(Fault::Refused(why) | Fault::Never(why)) => return Err(WriteError::Refused(why)),
                     Err(fault @ (Fault::WrongLast | Fault::Undecided(_))) => fault,
                 };
             let there = match self.get(key).await {

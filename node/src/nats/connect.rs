@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::denied::Denied;
 use super::ground::Ground;
+use super::hello;
 use super::login::{self, About, Auth, INBOX, Tls};
 use crate::permissions::OBSERVER_INBOX;
 use crate::secret;
@@ -134,11 +135,19 @@ pub struct Bus {
     /// Changes whenever the connection is lost.
     lost: watch::Receiver<()>,
     inbox: String,
+    /// The least that any server of the cluster carried in one message when this connection was made.
+    least_payload: usize,
     /// What of the streams is known to all who share the connection.
     pub(crate) ground: Arc<Ground>,
 }
 
 impl Bus {
+    /// What every server of the cluster carries in one message, as far as is known: any of them may be
+    /// the next that this connection leads to, or that a message goes through.
+    pub fn max_payload(&self) -> usize {
+        self.least_payload.min(self.client.max_payload())
+    }
+
     /// Ends when the connection that there is now is lost: an answer that was on its way will not
     /// come any more.
     pub(super) async fn lost(&self) {
@@ -240,8 +249,19 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    let bus =
-        Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox, ground: Arc::default() };
+    let info = client.server_info();
+    let others = config.urls.iter().chain(&info.connect_urls);
+    let least_payload = hello::least_payload(others).await.map_or(info.max_payload, |it| it.min(info.max_payload));
+    let bus = Bus {
+        client,
+        jetstream,
+        request_within: config.request_within,
+        denied,
+        lost,
+        inbox,
+        least_payload,
+        ground: Arc::default(),
+    };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)
 }

@@ -69,7 +69,7 @@ impl JetStreamJournal {
 
     /// The largest frame the server takes, in bytes; headers count as well and are under 1 KiB.
     pub fn frame_max_bytes(&self) -> usize {
-        self.bus.client.max_payload().saturating_sub(1024)
+        self.bus.max_payload().saturating_sub(1024)
     }
 }
 
@@ -96,7 +96,7 @@ impl Journal for JetStreamJournal {
                 }
             }
             Err(Fault::Undecided(why)) => Err(AppendError::Undecided(why)),
-            Err(Fault::Refused(why)) => Err(AppendError::Refused(why)),
+            Err(Fault::Refused(why) | Fault::Never(why)) => Err(AppendError::Refused(why)),
         }
     }
 

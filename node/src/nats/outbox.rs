@@ -32,7 +32,7 @@ pub const BYTES: &str = "Skald-Bytes";
 /// Header of such a letter: the digest of the whole.
 pub const DIGEST: &str = "Skald-Digest";
 /// The longest reason for a person, in bytes: a header is read by eye.
-const WHY_MAX_BYTES: usize = 1_024;
+pub(super) const WHY_MAX_BYTES: usize = 1_024;
 /// The longest header that names something, in bytes: longer ones end with a digest of the whole, which
 /// stands in the body.
 const NAMED_MAX_BYTES: usize = 1_024;
@@ -40,8 +40,8 @@ const NAMED_MAX_BYTES: usize = 1_024;
 const EVENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long dead letters are kept: as long as the journal that explains them.
 const DEAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long the server remembers an event's id; longer than any takeover, after which the last
-/// events go out again.
+/// How long the server remembers an event's id. What may be in the stream for longer is looked for
+/// before it is sent again, so this need not outlive an outage.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(120);
 
 /// The settings of the event and dead letter streams.
@@ -87,7 +87,8 @@ impl Default for OutboxConfig {
 /// and those of many calls are on their way together.
 #[derive(Debug)]
 pub struct StreamOutbox {
-    bus: Bus,
+    pub(super) bus: Bus,
+    pub(super) window: Duration,
     letters: Letters,
 }
 
@@ -113,7 +114,7 @@ impl StreamOutbox {
             ..dead
         };
         ensure(bus, dead).await?;
-        Ok(Self { bus: bus.clone(), letters: Letters::new(config.letters) })
+        Ok(Self { bus: bus.clone(), window: config.dedupe_window, letters: Letters::new(config.letters) })
     }
 
     async fn send(&self, subject: String, headers: HeaderMap, body: Bytes) -> Result<(), Unavailable> {
@@ -122,17 +123,23 @@ impl StreamOutbox {
     }
 }
 
+/// An event as it travels: subject, headers and body.
+pub(super) fn written(event: &Envelope) -> (String, HeaderMap, Bytes) {
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.headers() {
+        headers.insert(name, one_line(&identity(&value, NAMED_MAX_BYTES)));
+    }
+    headers.insert(NATS_MESSAGE_ID, event.event_id.as_str());
+    headers.insert(CONTENT_TYPE, Format::Json.content_type());
+    let subject = subjects::event(&event.tenant_id, &encode(&event.event_type));
+    (subject, headers, Format::Json.write(event).into())
+}
+
 #[async_trait]
 impl Outbox for StreamOutbox {
     async fn publish(&self, event: &Envelope) -> Result<(), Unavailable> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in event.headers() {
-            headers.insert(name, one_line(&identity(&value, NAMED_MAX_BYTES)));
-        }
-        headers.insert(NATS_MESSAGE_ID, event.event_id.as_str());
-        headers.insert(CONTENT_TYPE, Format::Json.content_type());
-        let subject = subjects::event(&event.tenant_id, &encode(&event.event_type));
-        self.send(subject, headers, Format::Json.write(event).into()).await
+        let (subject, headers, body) = written(event);
+        self.send(subject, headers, body).await
     }
 
     async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::codec::Format;
+use protocol::codec::{self, Format};
 use protocol::command::{
     ActivityAnswer, Cancel, Decide, Deploy, List, ListWorkers, Of, ReadEvents, Release, ReleaseDecision, Routed,
     RunWorker, ShowDefinition, Signal, Start, Wait, name,
@@ -347,7 +347,7 @@ impl Dispatcher {
     }
 
     async fn parcel(&self, routed: Routed) -> Answer {
-        let (to, parcel): (SagaId, Parcel) = self.read(Format::MessagePack, &routed)?;
+        let (to, parcel): (SagaId, Parcel) = codec::read_own(&routed.body)?;
         let shard = match self.router.place(&to) {
             Place::Here(shard) => shard,
             Place::Elsewhere => return self.router.forward(&to, routed, Duration::ZERO).await,

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod dispatch;
+mod fitting;
 mod gather;
 mod query;
 mod room;

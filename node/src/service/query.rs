@@ -10,6 +10,8 @@ use protocol::query::{Answer, Body, HealthView, Query};
 use protocol::{Code, NodeId, Principal, Problem, Tenant, Time, Value, subjects};
 use supervisor::ports::Clock as _;
 use supervisor::tree::card::Card;
+use supervisor::tree::engine::Engine;
+use supervisor::tree::pulse::Pulse;
 use supervisor::tree::root::Shards;
 use supervisor::tree::shard::Message;
 use supervisor::tree::workers::Local;
@@ -58,6 +60,10 @@ pub struct QueryService {
     pub workers: Arc<Local>,
     /// The bus.
     pub bus: Bus,
+    /// The engine, for how its shards move.
+    pub engine: Arc<Engine>,
+    /// What this node counts on that one message takes.
+    pub message_bytes: usize,
     /// What is wrong with the journals of this node's shards.
     pub troubles: Arc<Troubles>,
     /// Facts of this node.
@@ -154,6 +160,15 @@ impl QueryService {
         if !connected {
             troubles.push("NATS cannot be reached".into());
         }
+        let (pulses, carries) = (self.pulses(), self.bus.client.server_info().max_payload);
+        troubles.extend(pulses.iter().flat_map(|pulse| pulse.troubles(self.engine.limits.still_after)));
+        if connected && carries < self.message_bytes {
+            troubles.push(format!(
+                "the server carries {carries} bytes in one message, and this node counts on {}: \
+                 raise max_payload of every server, or restart the node",
+                self.message_bytes
+            ));
+        }
         let stopped: Vec<_> =
             self.places.stopped().into_iter().map(|(shard, why)| format!("shard {shard} is stopped: {why}")).collect();
         let blind = self.places.trouble().map(|why| format!("this node cannot take its part in the cluster: {why}"));
@@ -170,6 +185,12 @@ impl QueryService {
             troubles.push(format!("the server fsyncs {sync}"));
         }
         let mut warnings = self.about.warnings.clone();
+        for Pulse { shard, buried, .. } in pulses.iter().filter(|pulse| pulse.buried > 0) {
+            warnings.push(format!(
+                "{buried} events of shard {shard} were refused for good since it was taken over; they are in the \
+                 dead letters event-refused"
+            ));
+        }
         warnings.extend(self.bus.ground.past());
         if sync.starts_with("unknown") {
             warnings.push(format!("when the server writes through to the disk is {sync}"));
@@ -189,9 +210,14 @@ impl QueryService {
         }
     }
 
+    /// How the shards of this node move.
+    pub fn pulses(&self) -> Vec<Pulse> {
+        self.engine.pulses.all(self.engine.now())
+    }
+
     /// What the bus carries in one message.
     fn max_payload(&self) -> usize {
-        self.bus.client.server_info().max_payload
+        self.bus.max_payload()
     }
 
     /// An answer as it is sent: never larger than the bus carries, which would be silence.

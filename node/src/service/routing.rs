@@ -17,6 +17,7 @@ use supervisor::tree::shard::Message;
 use supervisor::tree::shell::Handle;
 
 use super::dispatch::{Dispatcher, PARCEL};
+use super::fitting::{answer_fits, command_too_large};
 
 /// How often a command is passed on. The node it came to holds it and asks again; one that is asked
 /// and does not own the shard says so at once.
@@ -107,6 +108,9 @@ impl Router {
                     Ok(Passed::Refused(problem)) => return Err(problem),
                     Err(error) => return Err(Problem::new(Code::Internal, format!("a node's answer: {error}"))),
                 },
+                Err(error) if error.kind() == async_nats::client::RequestErrorKind::MaxPayloadExceeded => {
+                    return Err(command_too_large(body.len(), self.client.max_payload()));
+                }
                 Err(error) => {
                     last = Problem::new(Code::Unavailable, format!("the owner of shard {shard}: {error}"))
                         .retry_after_ms(200);
@@ -140,8 +144,12 @@ pub async fn serve_peers(
                 },
                 Err(error) => Passed::Refused(Problem::new(Code::Internal, format!("a node's command: {error}"))),
             };
+            let mut answer = codec::store(&passed);
+            if let Err(problem) = answer_fits(answer.len(), client.max_payload()) {
+                answer = codec::store(&Passed::Refused(problem));
+            }
             // The asker tries again when it hears nothing.
-            let _ = client.publish(reply, codec::store(&passed).into()).await;
+            let _ = client.publish(reply, answer.into()).await;
         });
     }
     Ok(())

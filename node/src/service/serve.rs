@@ -19,6 +19,7 @@ use tracing::{Instrument, debug, warn};
 
 use super::AUDIT;
 use super::dispatch::{Dispatcher, PARCEL, waits};
+use super::fitting::answer_fits;
 use super::room::{Place, Room, Size};
 use crate::nats::Bus;
 use crate::telemetry::{Metrics, set_parent};
@@ -271,26 +272,34 @@ impl CommandService {
     }
 
     async fn answer(&self, request: &Request, format: Format, answer: Result<Value, Problem>) {
-        let mut headers = HeaderMap::new();
-        let body = match answer {
-            Ok(value) => {
-                if format == Format::MessagePack {
-                    headers.insert(CONTENT_TYPE, format.content_type());
-                }
-                format.write(&value)
-            }
-            Err(problem) => {
-                headers.insert(CONTENT_TYPE, format.content_type());
-                headers.insert(NATS_SERVICE_ERROR, one_line(&problem.message).as_str());
-                headers.insert(NATS_SERVICE_ERROR_CODE, problem.code.number().to_string().as_str());
-                format.write(&Refused { error: problem })
-            }
-        };
+        let (mut headers, mut body) = written(format, answer);
+        if let Err(problem) = answer_fits(body.len(), self.bus.max_payload()) {
+            (headers, body) = written(format, Err(problem));
+        }
         if request.message.reply.as_ref().is_some_and(|reply| !self.may_answer(&request.message, reply)) {
             return;
         }
         // Whoever asked may be gone; a plain publish has nobody to answer.
         let _ = request.respond_with_headers(Ok(body.into()), headers).await;
+    }
+}
+
+/// An answer as it travels.
+fn written(format: Format, answer: Result<Value, Problem>) -> (HeaderMap, Vec<u8>) {
+    let mut headers = HeaderMap::new();
+    match answer {
+        Ok(value) => {
+            if format == Format::MessagePack {
+                headers.insert(CONTENT_TYPE, format.content_type());
+            }
+            (headers, format.write(&value))
+        }
+        Err(problem) => {
+            headers.insert(CONTENT_TYPE, format.content_type());
+            headers.insert(NATS_SERVICE_ERROR, one_line(&problem.message).as_str());
+            headers.insert(NATS_SERVICE_ERROR_CODE, problem.code.number().to_string().as_str());
+            (headers, format.write(&Refused { error: problem }))
+        }
     }
 }
 

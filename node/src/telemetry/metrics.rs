@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use protocol::query::{ActorView, HealthView, ShardView};
+use supervisor::tree::pulse::Pulse;
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
 struct Command {
@@ -52,6 +53,9 @@ pub struct Metrics {
     restarts: Family<Kind, CountGauge>,
     position: Family<Shard, CountGauge>,
     unrelayed: Family<Shard, CountGauge>,
+    unsent: Family<Shard, CountGauge>,
+    unsent_seconds: Family<Shard, CountGauge>,
+    timer_late_seconds: Family<Shard, CountGauge>,
     awake: Family<Shard, CountGauge>,
     asleep: Family<Shard, CountGauge>,
     ready: CountGauge,
@@ -90,6 +94,9 @@ impl Metrics {
             restarts: Family::default(),
             position: Family::default(),
             unrelayed: Family::default(),
+            unsent: Family::default(),
+            unsent_seconds: Family::default(),
+            timer_late_seconds: Family::default(),
             awake: Family::default(),
             asleep: Family::default(),
             ready: Gauge::default(),
@@ -118,6 +125,11 @@ impl Metrics {
         registry.register("restarts", "Restarts of actors that now live, by kind", self.restarts.clone());
         registry.register("shard_position", "Journal position of the last frame", self.position.clone());
         registry.register("shard_unrelayed_frames", "Frames whose events are not out yet", self.unrelayed.clone());
+        registry.register("shard_unsent", "Events and parcels that are not sent yet", self.unsent.clone());
+        let about = "How long the oldest frame has waited for what it says to be sent";
+        registry.register("shard_unsent_seconds", about, self.unsent_seconds.clone());
+        let about = "How late the earliest timer is that was not fired";
+        registry.register("shard_timer_late_seconds", about, self.timer_late_seconds.clone());
         registry.register("sagas_awake", "Sagas with an actor", self.awake.clone());
         registry.register("sagas_asleep", "Sagas that sleep", self.asleep.clone());
         registry.register("ready", "1 when the node serves", self.ready.clone());
@@ -195,6 +207,19 @@ impl Metrics {
             self.unrelayed.get_or_create(&shard).set(behind.cast_signed());
             self.awake.get_or_create(&shard).set(view.awake.cast_signed());
             self.asleep.get_or_create(&shard).set(view.asleep.cast_signed());
+        }
+    }
+
+    /// Takes over how the owned shards move.
+    pub fn observe_pulses(&self, pulses: &[Pulse]) {
+        for family in [&self.unsent, &self.unsent_seconds, &self.timer_late_seconds] {
+            family.clear();
+        }
+        for pulse in pulses {
+            let shard = Shard { shard: pulse.shard.to_string() };
+            self.unsent.get_or_create(&shard).set(pulse.unsent.cast_signed());
+            self.unsent_seconds.get_or_create(&shard).set(pulse.unsent_for.as_secs().cast_signed());
+            self.timer_late_seconds.get_or_create(&shard).set(pulse.late_by.as_secs().cast_signed());
         }
     }
 

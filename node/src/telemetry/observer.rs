@@ -42,6 +42,10 @@ impl Observer for Observed {
         self.0.published();
     }
 
+    fn buried(&self, reason: &str) {
+        self.0.buried(reason);
+    }
+
     fn trouble(&self, shard: ShardId, why: Option<&str>) {
         match why {
             Some(why) => self.1.0.entry(shard).or_insert_with(|| (Instant::now(), String::new())).1 = why.to_owned(),

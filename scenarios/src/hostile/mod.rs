@@ -10,6 +10,7 @@ mod answer;
 mod archive;
 mod command;
 mod definition;
+mod edges;
 mod envelope;
 mod expression;
 mod frame;
@@ -31,6 +32,7 @@ pub use answer::answer;
 pub use archive::archive;
 pub use command::command;
 pub use definition::definition;
+pub use edges::edges;
 pub use envelope::envelope;
 pub use expression::expression;
 pub use frame::frame;
@@ -54,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("archive", archive),
     ("command", command),
     ("definition", definition),
+    ("edges", edges),
     ("envelope", envelope),
     ("expression", expression),
     ("frame", frame),

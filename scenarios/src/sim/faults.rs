@@ -85,6 +85,12 @@ async fn happen(bus: &Arc<Bus>, fault: Fault) {
         Kind::Away => at_server(bus, Trouble::Away, long).await,
         Kind::Full => at_server(bus, Trouble::Full, long).await,
         Kind::Leaderless => at_server(bus, Trouble::Leaderless, long).await,
+        Kind::Blackout => {
+            bus.server.inner().trouble = Trouble::Away;
+            sleep(long / 2).await;
+            (0..bus.nodes()).for_each(|node| bus.kill(node));
+            at_server(bus, Trouble::Away, long / 2).await;
+        }
         Kind::Deleted => lose(bus, Loss::Deleted, long).await,
         Kind::OlderCopy => lose(bus, Loss::Cut, long).await,
         Kind::ClockJump => {

@@ -127,6 +127,7 @@ impl Bus {
             sweep_every: Duration::from_millis(500 + self.world.roll(4_000)),
             snapshot_every_records: 2 + self.world.roll(12),
             sleep_horizon: Duration::from_millis(self.world.roll(800)),
+            refused_for: Duration::from_millis(500),
             decision_threads: None,
             ..Limits::default()
         };
@@ -138,12 +139,14 @@ impl Bus {
             journal: ports.clone(),
             snapshots: ports.clone(),
             outbox: ports.clone(),
+            events: ports.clone(),
             peers: ports.clone(),
             definitions: self.library.clone(),
             activities,
             remote: ports.clone(),
             seeds: Seeds::new(self.world.roll(u64::MAX)),
             observer: Arc::new(Unobserved),
+            pulses: Arc::default(),
             turns: Turns::new(1),
         });
         let shards = Arc::new(Shards::default());

@@ -16,8 +16,8 @@ use supervisor::journal::frame::Frame;
 use supervisor::journal::{Anchor, Stream};
 use supervisor::machine::Definition;
 use supervisor::ports::{
-    AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Journal, Lease, Outbox, Parcel, Peers, Position,
-    PutError, RemoteActivities, RemoteAnswer, Snapshot, Snapshots, Unavailable,
+    AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Events, Held, Journal, Lease, Outbox, Parcel, Peers,
+    Place, Position, PutError, RemoteActivities, RemoteAnswer, SendError, Snapshot, Snapshots, Unavailable,
 };
 
 use super::link::{Link, NoAnswer};
@@ -247,11 +247,41 @@ impl Outbox for Ports {
     async fn publish(&self, event: &Envelope) -> Result<(), Unavailable> {
         let event = event.clone();
         let full = || Unavailable("no space left".into());
-        self.ask(move |inner| (inner.trouble == Trouble::None).then(|| inner.publish(event))).await?.ok_or_else(full)
+        let said = self.ask(move |inner| {
+            (inner.trouble == Trouble::None).then(|| {
+                inner.publish(event, None);
+            })
+        });
+        said.await?.ok_or_else(full)
     }
 
     async fn bury(&self, _: &str, _: &str, _: &str, _: Bytes) -> Result<(), Unavailable> {
         self.ask(|_| ()).await
+    }
+}
+
+#[async_trait]
+impl Events for Ports {
+    async fn say(&self, event: &Envelope, place: &Place) -> Result<u64, SendError> {
+        let (event, place) = (event.clone(), *place);
+        let said =
+            self.ask(move |inner| (inner.trouble == Trouble::None).then(|| inner.publish(event, Some(place)))).await?;
+        let said = said.ok_or_else(|| Unavailable("no space left".into()))?;
+        said.ok_or_else(|| SendError::Refused("the simulated server does not like its id".into()))
+    }
+
+    fn window(&self) -> Duration {
+        self.server.inner().window
+    }
+
+    async fn held(&self, shard: ShardId, after: u64, _since: Time) -> Result<Held, Unavailable> {
+        self.ask(move |inner| inner.held(shard, after)).await
+    }
+
+    async fn bury(&self, event: &Envelope, place: &Place, _why: &str) -> Result<(), SendError> {
+        let (event, place) = (event.clone(), *place);
+        let buried = self.ask(move |inner| (inner.trouble == Trouble::None).then(|| inner.bury(event, place))).await?;
+        Ok(buried.ok_or_else(|| Unavailable("no space left".into()))?)
     }
 }
 

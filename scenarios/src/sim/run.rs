@@ -66,7 +66,7 @@ pub fn run(plan: &Plan) -> Outcome {
 async fn play(plan: Plan) -> Outcome {
     let mut dice = Dice::new(plan.seed.rotate_left(17) ^ 0x5ca1_d000);
     let world = World::new(dice.clone());
-    let mut drawn: Vec<Drawn> = (0..plan.definitions).map(|number| draw(&mut dice, number)).collect();
+    let mut drawn: Vec<Drawn> = (0..plan.definitions).map(|number| draw(&mut dice, number, plan.long_names)).collect();
     drawn.push(child(&mut dice));
     let parsed: Vec<Arc<Definition>> = drawn
         .iter()
@@ -83,6 +83,10 @@ async fn play(plan: Plan) -> Outcome {
         vec![Arc::new(Work { world: outside.clone(), link: link.clone(), node: node.to_owned() })]
     };
     let bus = Bus::new(world.clone(), library, (plan.nodes, plan.shards), Box::new(offer));
+    {
+        let mut server = bus.server.inner();
+        (server.window, server.refuses) = (plan.window, plan.refuses);
+    }
     for node in 0..plan.nodes {
         bus.start(node).await;
     }
@@ -93,7 +97,7 @@ async fn play(plan: Plan) -> Outcome {
         let user = User {
             bus: bus.clone(),
             link: Link::new(&world, Weather { delay: Duration::from_millis(20), ..Weather::FAIR }),
-            saga: SagaId::new(tenant(), SagaKey::new(format!("saga-{number}")).expect("letters and digits are a key")),
+            saga: SagaId::new(tenant(), key(number, plan.long_names)),
             definition: parsed[which].clone(),
             signals: drawn[which].signals.clone(),
             noise: plan.noise,
@@ -143,6 +147,7 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
         ledger: inner.ledger.clone(),
         journal: server.journal(plan.shards),
         events: server.events(),
+        buried: server.buried(),
         definitions: bus.library.by_reference.clone(),
         clocks_true: !plan.skewed,
         lateness_max: (!plan.skewed).then(|| plan.lateness_max()),
@@ -232,10 +237,16 @@ fn digest(history: &History) -> u64 {
     for entry in &history.ledger {
         (&entry.key, entry.attempt, entry.at.as_micros(), &entry.node).hash(&mut hasher);
     }
-    for event in &history.events {
-        event.event_id.hash(&mut hasher);
+    for said in &history.events {
+        said.event.event_id.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// The key of a saga; a long one leaves room for those of its children.
+fn key(number: usize, long: bool) -> SagaKey {
+    let fill = if long { "-".repeat(90) } else { String::new() };
+    SagaKey::new(format!("saga{fill}-{number}")).expect("letters, digits and hyphens are a key")
 }
 
 fn tenant() -> Tenant {

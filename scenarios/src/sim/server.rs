@@ -1,13 +1,19 @@
 //! The simulated server: what it acknowledged is kept, whatever happens. It numbers as JetStream
 //! does: the journal's frames of all shards share one sequence, so do the values of the snapshots.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::{Envelope, Epoch, NodeId, ShardId, Time};
+use protocol::{Envelope, Epoch, EventId, NodeId, ShardId, Time};
 use supervisor::journal::{Anchor, Stream};
-use supervisor::ports::{AppendError, Beat, Lease, Position, Snapshot};
+use supervisor::ports::{AppendError, Beat, Held, Lease, Place, Position, Snapshot};
+
+use crate::check::Said;
+
+/// How ids end of events that a server refuses for good, where it refuses any: one in sixteen.
+const REFUSED_END: char = '7';
 
 /// The server of one run.
 #[derive(Default)]
@@ -46,8 +52,14 @@ pub struct Inner {
     beats: BTreeMap<NodeId, Beat>,
     leases: BTreeMap<ShardId, Lease>,
     epoch: u64,
-    events: Vec<Envelope>,
-    event_ids: HashSet<String>,
+    events: Vec<Said>,
+    /// Where and when the last message of an id was kept.
+    event_ids: HashMap<EventId, (u64, tokio::time::Instant)>,
+    /// How long the event stream knows an id again.
+    pub window: Duration,
+    /// Whether the event stream refuses some events for good, by their ids.
+    pub refuses: bool,
+    buried: Vec<Said>,
     /// Appends that a fence refused.
     pub fenced: u64,
     anchors: BTreeMap<ShardId, Anchor>,
@@ -222,15 +234,46 @@ impl Inner {
         Some(epoch)
     }
 
-    /// Keeps an event unless its id is known.
-    pub fn publish(&mut self, event: Envelope) {
-        if self.event_ids.insert(event.event_id.to_string()) {
-            self.events.push(event);
+    /// Keeps an event unless its id came within the window. Answers its sequence; none where it is
+    /// refused for good.
+    pub fn publish(&mut self, event: Envelope, place: Option<Place>) -> Option<u64> {
+        if self.refuses && event.event_id.as_str().ends_with(REFUSED_END) {
+            return None;
+        }
+        let now = tokio::time::Instant::now();
+        let known = self.event_ids.get(&event.event_id).filter(|(_, at)| now - *at < self.window);
+        if let Some((sequence, _)) = known {
+            return Some(*sequence);
+        }
+        let sequence = self.events.len() as u64 + 1;
+        self.event_ids.insert(event.event_id.clone(), (sequence, now));
+        self.events.push(Said { event, place });
+        Some(sequence)
+    }
+
+    /// Keeps what the event stream refuses.
+    pub fn bury(&mut self, event: Envelope, place: Place) {
+        // The dead letters know an id again for good: nobody reads them as a sequence.
+        if self.buried.iter().all(|said| said.event.event_id != event.event_id) {
+            self.buried.push(Said { event, place: Some(place) });
         }
     }
 
+    /// What the event stream holds of a shard behind a sequence.
+    pub fn held(&self, shard: ShardId, after: u64) -> Held {
+        let behind = self.events.get(usize::try_from(after).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let ours = behind.iter().zip(after + 1..).filter(|(said, _)| said.place.is_some_and(|it| it.shard == shard));
+        let events = ours.map(|(said, sequence)| (said.event.event_id.clone(), sequence)).collect();
+        Held { events, read_to: self.events.len() as u64 }
+    }
+
     /// The event stream.
-    pub fn events(&self) -> Vec<Envelope> {
+    pub fn events(&self) -> Vec<Said> {
         self.events.clone()
+    }
+
+    /// What the event stream refused.
+    pub fn buried(&self) -> Vec<Said> {
+        self.buried.clone()
     }
 }

@@ -43,6 +43,13 @@ pub struct Anchor {
     pub low_water: Position,
     /// Up to where everything was sent.
     pub relayed: Position,
+    /// Events of the shard up to there, so that their numbers go on where the mark is lost.
+    #[serde(default)]
+    pub events: u64,
+    /// A sequence of the event stream behind which everything else of the shard stands; 0 where nobody
+    /// knows one.
+    #[serde(default)]
+    pub stream: u64,
     /// The revision of the shard's mark in the snapshot store: what is found there may not be older.
     pub mark: u64,
     /// Who wrote it, by epoch: a former owner's word does not replace a later one's.
@@ -183,6 +190,8 @@ mod tests {
             at: noon,
             low_water: 8,
             relayed: 8,
+            events: 20,
+            stream: 90,
             mark: 5,
             epoch: Epoch(4),
         };

@@ -24,6 +24,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// How many events it says are to be published.
+    pub fn events(&self) -> usize {
+        self.changes.iter().filter(|change| matches!(change, Change::Published { .. })).count()
+    }
+
     /// Whether it starts the child `key`.
     pub(super) fn bears(&self, key: &SagaKey) -> bool {
         let starts = |change: &Change| matches!(change, Change::Awaits { what: Awaited::Child { key: born, .. }, .. } if born == key);

@@ -83,10 +83,17 @@ impl Ground {
         self.anchor.is_some_and(|anchor| revision < anchor.mark)
     }
 
-    /// Where a replay had to start, and up to where everything was sent, when the snapshots were last
-    /// seen whole.
-    pub fn marked(&self) -> (Position, Position) {
-        self.anchor.map_or((0, 0), |anchor| (anchor.low_water, anchor.relayed))
+    /// The mark as it was when the snapshots were last seen whole: where a replay had to start, and what
+    /// was sent.
+    pub fn marked(&self) -> Mark {
+        self.anchor.map_or_else(Mark::default, |anchor| Mark {
+            low_water: anchor.low_water,
+            relayed: anchor.relayed,
+            events: anchor.events,
+            stream: anchor.stream,
+            digest: None,
+            anchor: None,
+        })
     }
 
     /// The digest of the last frame that was left.
@@ -111,6 +118,8 @@ impl Ground {
             at,
             low_water: mark.low_water,
             relayed: mark.relayed,
+            events: mark.events,
+            stream: mark.stream,
             mark: revision,
             epoch,
         })

@@ -2,14 +2,15 @@
 //! Fenced, it ends itself, and the shard with it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use protocol::ShardId;
+use protocol::{ShardId, Time};
 use tracing::{error, info, warn};
 
 use super::engine::Engine;
+use super::pulse::NEVER;
 use super::relay;
 use super::saga;
 use super::shard;
@@ -61,7 +62,7 @@ const GATHER_QUIET_ROUNDS: u32 = 3;
 const GATHER_ROUNDS_MAX: u32 = 32;
 
 /// Counters shown by the shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meters {
     /// Frames made durable since the takeover.
     pub frames: AtomicU64,
@@ -75,6 +76,28 @@ pub struct Meters {
     pub backlog: AtomicU64,
     /// Events and parcels that are durable and not sent yet.
     pub unsent: AtomicU64,
+    /// Events that were refused for good and buried.
+    pub buried: AtomicU64,
+    /// Since when the oldest frame waits of which something is unsent, in microseconds; [`NEVER`].
+    pub(super) waits_since: AtomicI64,
+    /// When the earliest timer is due; [`NEVER`].
+    pub(super) due: AtomicI64,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            frames: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            position: AtomicU64::new(0),
+            last: Mutex::default(),
+            backlog: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+            buried: AtomicU64::new(0),
+            waits_since: AtomicI64::new(NEVER),
+            due: AtomicI64::new(NEVER),
+        }
+    }
 }
 
 impl Meters {
@@ -86,6 +109,16 @@ impl Meters {
     /// The last frame's position and its digest.
     pub fn last(&self) -> (Position, Digest) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the oldest unsent frame waits.
+    pub(super) fn wait_since(&self, since: Option<Time>) {
+        self.waits_since.store(since.map_or(NEVER, Time::as_micros), Relaxed);
+    }
+
+    /// When the earliest timer is due.
+    pub(super) fn set_due(&self, due: Option<Time>) {
+        self.due.store(due.map_or(NEVER, Time::as_micros), Relaxed);
     }
 }
 

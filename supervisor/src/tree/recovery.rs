@@ -13,6 +13,8 @@ use tracing::{info, warn};
 
 use super::engine::Engine;
 use super::ground::{Ground, Stopped};
+use super::progress::Sent;
+use super::relay::Unsent;
 use super::shell::Fault;
 use super::slot::EndedEntry;
 use crate::journal::Digest;
@@ -33,6 +35,13 @@ pub struct Mark {
     pub low_water: Position,
     /// Everything up to here was sent.
     pub relayed: Position,
+    /// Events of the shard up to there; older releases did not count them.
+    #[serde(default)]
+    pub events: u64,
+    /// A sequence of the event stream behind which everything else of the shard stands; 0 where
+    /// nobody knows one.
+    #[serde(default)]
+    pub stream: u64,
     /// The digest of the frame at `low_water`, when it is known: the first frame of a replay follows
     /// it. Absent from marks of former releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +49,13 @@ pub struct Mark {
     /// Where the journal stood when the mark was written: the copy of what stands beside the lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Anchor>,
+}
+
+impl Mark {
+    /// What was sent.
+    pub const fn sent(&self) -> Sent {
+        Sent { position: self.relayed, events: self.events, stream: self.stream }
+    }
 }
 
 /// The snapshot store's name of the mark.
@@ -63,8 +79,8 @@ pub struct Recovered {
     pub ended: Vec<(EndedEntry, u64)>,
     /// Pages of ended sagas: name, revision, entries.
     pub pages: Vec<(String, u64, Vec<EndedEntry>)>,
-    /// What is to be sent again.
-    pub outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    /// What may not be sent yet.
+    pub outbox: Vec<Unsent>,
     /// The mark found, and its revision.
     pub mark: (Mark, u64),
     /// Snapshots left behind by sagas that are in a page: to be removed.
@@ -173,7 +189,7 @@ struct Recovery {
     in_pages: HashMap<SagaId, (Position, Option<ByteBuf>)>,
     pages: Vec<(String, u64, Vec<EndedEntry>)>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
-    outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    outbox: Vec<Unsent>,
     mark: (Mark, u64),
     orphans: HashMap<SagaId, u64>,
     replayed: u64,
@@ -247,7 +263,7 @@ impl Recovery {
     fn check(&mut self, shard: ShardId, until: Position, ground: &mut Ground) -> Result<(), Stopped> {
         if ground.outlives(self.mark.1) {
             warn!(%shard, found = self.mark.1, "the snapshots are older than what was left; the whole journal is read instead");
-            let mark = Mark { relayed: ground.marked().1, ..Mark::default() };
+            let mark = Mark { low_water: 0, ..ground.marked() };
             *self = Self { from_the_beginning: true, mark: (mark, self.mark.1), ..Self::default() };
             return Ok(());
         }
@@ -282,20 +298,21 @@ impl Recovery {
                     shard,
                     match begun {
                         true => Loss::Altered { position },
-                        false if self.from_the_beginning => Loss::Snapshots { low_water: ground.marked().0 },
+                        false if self.from_the_beginning => Loss::Snapshots { low_water: ground.marked().low_water },
                         false => Loss::Cut { low_water },
                     },
                 )?;
             }
             (before, begun) = (Some(Digest::of(&bytes)), true);
             let records = frame.decode().map_err(|error| damaged(&error))?;
-            let mut sendings = Vec::new();
+            let mut unsent = Unsent { position, outbox: Vec::new(), lost: Vec::new() };
+            let mut events = 0;
             for record in records {
                 self.replayed += 1;
                 if self.in_pages.get(&record.saga).is_some_and(|(ended, _)| position <= *ended) {
                     // It ended and its page is written, but what it said may not be sent.
                     if position > relayed {
-                        sendings.extend(self.send_again(engine, &record).await?);
+                        unsent.say(self.send_again(engine, &record).await?, &record, &mut events);
                     }
                     continue;
                 }
@@ -312,17 +329,18 @@ impl Recovery {
                 }
                 let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
+                    unsent.say(Vec::new(), &record, &mut events);
                     continue;
                 };
                 let fresh = record.number > driver.execution().records();
                 let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
                 *clean &= !fresh;
                 if position > relayed {
-                    sendings.extend(Sending::of(driver, effects));
+                    unsent.say(Sending::of(driver, effects), &record, &mut events);
                 }
             }
-            if !sendings.is_empty() {
-                self.outbox.push((position, sendings));
+            if position > relayed && !(unsent.outbox.is_empty() && unsent.lost.is_empty()) {
+                self.outbox.push(unsent);
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use protocol::{SagaId, Tenant, Time};
 
 use super::engine::Engine;
+use super::journal::Meters;
 use super::shard;
 use super::shell::{Behaviour, Fault, Handle, Me};
 
@@ -60,6 +61,8 @@ pub struct TimersActor {
     pub engine: Arc<Engine>,
     /// Who is told what is due.
     pub owner: Handle<shard::Message>,
+    /// Counters.
+    pub meters: Arc<Meters>,
 }
 
 /// What changes.
@@ -101,6 +104,7 @@ impl Behaviour for TimersActor {
         }
         self.fire(state);
         self.feed(me, state);
+        self.meters.set_due(state.oldest());
         self.set_alarm(me, state);
         Ok(())
     }
@@ -113,6 +117,14 @@ impl Behaviour for TimersActor {
 }
 
 impl State {
+    /// When the oldest timer was due, or the earliest is, of which the shard was not told.
+    fn oldest(&self) -> Option<Time> {
+        let wanted =
+            |(at, saga, timer): &&(Time, Arc<SagaId>, u64)| self.times.get(&(saga.clone(), *timer)) == Some(at);
+        let ready = self.ready.values().filter_map(|ready| ready.iter().find(wanted));
+        ready.chain(self.due.first()).map(|(at, _, _)| *at).min()
+    }
+
     fn taken_in(&mut self, tenant: &Tenant) {
         if let Some(count) = self.under_way.get_mut(tenant) {
             *count -= 1;

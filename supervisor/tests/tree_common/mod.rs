@@ -67,6 +67,16 @@ pub struct Outside {
     pub refused: Mutex<Vec<String>>,
     pub unremovable: Mutex<Vec<String>>,
     pub events: Mutex<Vec<Envelope>>,
+    /// The place of each event, and when it was kept.
+    pub places: Mutex<Vec<(Place, tokio::time::Instant)>>,
+    /// How long the event stream knows an id again.
+    pub window: Mutex<Duration>,
+    /// Acknowledgements of the event stream do not come while this is set.
+    pub events_deaf: AtomicBool,
+    /// Types of events that the stream refuses for good.
+    pub refused_events: Mutex<Vec<String>>,
+    /// Events that were buried, with the reason.
+    pub buried: Mutex<Vec<(Envelope, Place, String)>>,
     /// Dead letters: tenant, reason, why, and the whole.
     pub dead: Mutex<Vec<(String, String, String, Bytes)>>,
     pub parcels: Mutex<Vec<(SagaId, Parcel)>>,
@@ -91,6 +101,11 @@ impl Outside {
             refused: Mutex::default(),
             unremovable: Mutex::default(),
             events: Mutex::default(),
+            places: Mutex::default(),
+            window: Mutex::new(Duration::from_secs(120)),
+            events_deaf: AtomicBool::new(false),
+            refused_events: Mutex::default(),
+            buried: Mutex::default(),
             dead: Mutex::default(),
             parcels: Mutex::default(),
             definitions: definitions.iter().map(|source| define(source)).collect(),
@@ -241,6 +256,52 @@ impl Outbox for Outside {
 }
 
 #[async_trait]
+impl Events for Outside {
+    async fn say(&self, event: &Envelope, place: &Place) -> Result<u64, SendError> {
+        if Self::is_listed(&self.refused_events, &event.event_type) {
+            return Err(SendError::Refused("the stream is sealed".into()));
+        }
+        let sequence = {
+            let (mut events, mut places) = (self.events.lock().unwrap(), self.places.lock().unwrap());
+            let (now, window) = (tokio::time::Instant::now(), *self.window.lock().unwrap());
+            let known = events
+                .iter()
+                .zip(&*places)
+                .rposition(|(kept, (_, at))| kept.event_id == event.event_id && now.duration_since(*at) < window);
+            known.unwrap_or_else(|| {
+                events.push(event.clone());
+                places.push((*place, now));
+                events.len() - 1
+            })
+        };
+        if self.events_deaf.load(SeqCst) {
+            return Err(Unavailable("no acknowledgement".into()).into());
+        }
+        Ok(sequence as u64 + 1)
+    }
+
+    fn window(&self) -> Duration {
+        *self.window.lock().unwrap()
+    }
+
+    async fn held(&self, shard: ShardId, after: u64, _: Time) -> Result<Held, Unavailable> {
+        if self.events_deaf.load(SeqCst) {
+            return Err(Unavailable("no answer".into()));
+        }
+        let (events, places) = (self.events.lock().unwrap(), self.places.lock().unwrap());
+        let behind =
+            events.iter().zip(&*places).zip(1..).filter(|((_, (place, _)), at)| place.shard == shard && *at > after);
+        let found = behind.map(|((event, _), at)| (event.event_id.clone(), at)).collect();
+        Ok(Held { events: found, read_to: events.len() as u64 })
+    }
+
+    async fn bury(&self, event: &Envelope, place: &Place, why: &str) -> Result<(), SendError> {
+        self.buried.lock().unwrap().push((event.clone(), *place, why.into()));
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl Peers for Outside {
     async fn deliver(&self, to: &SagaId, parcel: &Parcel) -> Result<(), Unavailable> {
         if self.peers_away.load(SeqCst) {
@@ -305,12 +366,14 @@ impl World {
             journal: outside.clone(),
             snapshots: outside.clone(),
             outbox: outside.clone(),
+            events: outside.clone(),
             peers: outside.clone(),
             definitions: outside.clone(),
             activities,
             remote: outside.clone(),
             seeds: Seeds::new(epoch),
             observer: Arc::new(Unobserved),
+            pulses: Arc::default(),
         });
         let card = Card::new("shard 0", "shard", engine.now());
         let actor = ShardActor { engine: engine.clone(), shard: SHARD, epoch: Epoch(epoch) };

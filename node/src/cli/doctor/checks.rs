@@ -247,6 +247,8 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
         for warning in &view.warnings {
             let mend = if warning.contains("the disk is unknown") {
                 "set monitors, so that nodes can ask; see that the server has sync_interval: always"
+            } else if warning.contains("refused for good") {
+                "read them and what the server says of them: nats stream view SKALD_DEAD"
             } else if warning.starts_with("services: ") {
                 "run the node as root on Linux, with control groups of version 2; the README says under \"What services may do\" what follows"
             } else {

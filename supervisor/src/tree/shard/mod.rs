@@ -11,7 +11,7 @@ mod shown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use protocol::command::List;
@@ -28,6 +28,7 @@ use crate::tree::census::Census;
 use crate::tree::engine::Engine;
 use crate::tree::ground::Ground;
 use crate::tree::journal::{self, JournalActor, Meters};
+use crate::tree::progress::Relayed;
 use crate::tree::recovery;
 use crate::tree::relay::{self, RelayActor};
 use crate::tree::reply::Reply;
@@ -220,7 +221,7 @@ pub struct State {
     timers: Handle<timers::Message>,
     relay: Handle<relay::Message>,
     pub(super) meters: Arc<Meters>,
-    pub(super) relayed: Arc<AtomicU64>,
+    pub(super) relayed: Arc<Relayed>,
     pub(super) sweeper: Sweeper,
     /// What the shard stands on.
     pub(super) ground: Ground,
@@ -257,7 +258,7 @@ impl Behaviour for ShardActor {
     async fn start(&self, me: &Me<Message>) -> Result<State, Fault> {
         me.card().doing(format!("taking over under epoch {}", self.epoch.0));
         let mut recovered = recovery::take_over(&self.engine, self.shard, self.epoch).await?;
-        let (meters, relayed) = (Arc::new(Meters::default()), Arc::new(AtomicU64::new(recovered.mark.0.relayed)));
+        let (meters, relayed) = (Arc::new(Meters::default()), Arc::new(Relayed::new(recovered.mark.0.sent())));
         let now = self.engine.now();
         let cell = Some(me.cell());
 
@@ -287,7 +288,7 @@ impl Behaviour for ShardActor {
 
         let card = Card::new("timers", "timers", now);
         me.card().adopt(card.clone());
-        let timers = TimersActor { engine: self.engine.clone(), owner: me.clone() };
+        let timers = TimersActor { engine: self.engine.clone(), owner: me.clone(), meters: meters.clone() };
         let timers = shell::start(timers, card, cell).await?;
 
         let (every, alarm) = (self.engine.limits.sweep_every, me.clone());
@@ -320,6 +321,7 @@ impl Behaviour for ShardActor {
             sweep_alarm,
         };
         self.settle_in(me, recovered, &mut state).await?;
+        self.engine.pulses.begin(self.shard, state.meters.clone());
         me.card().doing(format!("owned under epoch {}", self.epoch.0));
         Ok(state)
     }
@@ -486,6 +488,7 @@ impl Behaviour for ShardActor {
 
     async fn stopped(&self, state: &mut State) {
         state.sweep_alarm.abort();
+        self.engine.pulses.end(self.shard, &state.meters);
         // An orderly end leaves the very last frame beside the lease.
         let (mark, revision) = state.sweeper.marked();
         let anchor = state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&mark, revision));

@@ -23,9 +23,7 @@ impl ShardActor {
         recovered: Recovered,
         state: &mut State,
     ) -> Result<(), Fault> {
-        for (position, outbox) in recovered.outbox {
-            state.relay.tell(relay::Message::Committed { position, outbox });
-        }
+        state.relay.tell(relay::Message::Recovered(recovered.outbox));
         state.relay.tell(relay::Message::Committed { position: recovered.position, outbox: Vec::new() });
         let remember = |entry: crate::tree::slot::EndedEntry, revision: u64, state: &mut State| {
             let definition = recovered.definitions.get(&entry.definition)?;
@@ -81,7 +79,7 @@ impl ShardActor {
         // A child's start may have been on its way; starting it twice is starting it once.
         let children = driver.resume().into_iter().filter(|effect| matches!(effect, Effect::StartChild { .. }));
         let outbox = Sending::of(&driver, children);
-        state.relay.tell(relay::Message::Committed { position: execution.position(), outbox });
+        state.relay.tell(relay::Message::Repeat(outbox));
         let digest = start_digest(&execution.definition().name, execution.input().unwrap_or(&protocol::Value::Null));
         let definition = driver.definition().clone();
         let seat = state.census.seat(&saga, &execution.family());

@@ -200,7 +200,7 @@ impl ShardActor {
             epoch: self.epoch.0,
             position: state.meters.position.load(Relaxed),
             low_water: state.sweeper.mark().low_water,
-            relayed: state.relayed.load(Relaxed),
+            relayed: state.relayed.get().position,
             awake: state.awake,
             asleep: state.asleep,
             frames: state.meters.frames.load(Relaxed),

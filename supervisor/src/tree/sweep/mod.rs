@@ -16,6 +16,7 @@ use bytes::Bytes;
 use protocol::SagaId;
 use tracing::{debug, warn};
 
+use super::progress::Sent;
 use super::recovery::{Mark, PAGE_PREFIX};
 use super::saga;
 use super::shard::{Message, ShardActor, State};
@@ -122,7 +123,7 @@ impl ShardActor {
             return;
         }
         let (at, digest) = state.meters.last();
-        if at == state.sweeper.mark.0.low_water && state.relayed.load(Relaxed) == state.sweeper.mark.0.relayed {
+        if at == state.sweeper.mark.0.low_water && state.relayed.get().position == state.sweeper.mark.0.relayed {
             if state.is_settled() {
                 me.stop();
             }
@@ -216,7 +217,7 @@ impl ShardActor {
             }
             self.old_pages(state, &mut remove);
             if !failed {
-                let relayed = state.relayed.load(Relaxed);
+                let Sent { position: relayed, events, stream } = state.relayed.get();
                 // The relay reads its frames again from the journal, so the replay starts no later.
                 let low_water = at.min(relayed);
                 let (former, revision) = state.sweeper.mark;
@@ -227,7 +228,7 @@ impl ShardActor {
                 };
                 let anchor =
                     state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&former, revision));
-                mark = Some((Mark { low_water, relayed, digest, anchor }, revision));
+                mark = Some((Mark { low_water, relayed, events, stream, digest, anchor }, revision));
             }
         }
         Work { snapshots, pages, remove, mark }

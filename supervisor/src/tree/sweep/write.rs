@@ -144,7 +144,14 @@ async fn put_mark(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) ->
         other => other.map_err(MarkLost::Not)?,
     };
     if let Some(anchor) = mark.anchor {
-        let anchor = Anchor { low_water: mark.low_water, relayed: mark.relayed, mark: revision, ..anchor };
+        let anchor = Anchor {
+            low_water: mark.low_water,
+            relayed: mark.relayed,
+            events: mark.events,
+            stream: mark.stream,
+            mark: revision,
+            ..anchor
+        };
         if let Err(error) = engine.journal.keep(shard, &anchor).await {
             warn!(%shard, %error, "where the journal stands could not be written down beside the lease");
         }
