@@ -35,7 +35,8 @@ definition:
 "#;
 
 fn outcome(source: &str, input: Value) -> String {
-    let world = World::begin(source, input);
+    let mut world = World::begin(source, input);
+    world.go_on();
     world.check_replay();
     let outcome = world.driver.execution().outcome().cloned().expect("it ends");
     outcome.error.unwrap_or_else(|| outcome.status.word().to_owned())
