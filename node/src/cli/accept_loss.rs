@@ -20,7 +20,6 @@ this writes down who accepts the loss and why, and the shard goes on with what s
 and answers of the last seconds before the loss are then gone. It needs the nodes' own credentials.
 
 Example:
-  skald doctor                                  # names what is lost, and the command
   skald accept-loss --config skald.toml --shard 2 --loss 3fa9c1d2e4b5 --reason 'no backup, ticket 7'
   skald accept-loss --config skald.toml --stream KV_skald_runtime --reason 'a new beginning'
 

@@ -199,7 +199,10 @@ impl Config {
                 bytes_per_second: self.events.dead_bytes_per_second,
                 whole_bytes: self.events.dead_letter_bytes,
                 per_reason: self.events.dead_per_reason.into(),
-                stream_bytes: i64::try_from(self.events.dead_bytes).unwrap_or(i64::MAX),
+                stream_bytes: match self.events.dead_bytes {
+                    0 => -1,
+                    bytes => i64::try_from(bytes).unwrap_or(i64::MAX),
+                },
             },
         }
     }

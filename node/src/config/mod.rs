@@ -174,12 +174,13 @@ settings! {
         dead_per_second: NonZeroU32 = const { NonZeroU32::new(20).unwrap() },
         /// Bytes of them in a second, over a minute; beyond it only the head and a digest are kept.
         dead_bytes_per_second: NonZeroU32 = const { NonZeroU32::new(65_536).unwrap() },
-        /// The largest dead letter that is kept whole, in bytes: the largest command is.
-        dead_letter_bytes: usize = 524_288,
+        /// The largest dead letter that is kept whole, in bytes: the largest command fits.
+        dead_letter_bytes: usize = 1_048_576,
         /// Dead letters of one tenant and reason; beyond it the oldest go.
-        dead_per_reason: u32 = 10_000,
-        /// Bytes of all dead letters together; beyond it the oldest go.
-        dead_bytes: u64 = 4_294_967_296,
+        dead_per_reason: u32 = 1_000,
+        /// Bytes of all dead letters together; beyond it the oldest go. 0 is no limit: a server sets aside
+        /// as much as is named here.
+        dead_bytes: u64 = 0,
         /// Whether an event is on the disk before it counts as published. Without it one server
         /// publishes ten times as many, and a power cut can take the last moments' events.
         synced: bool = true,

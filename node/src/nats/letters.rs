@@ -30,7 +30,7 @@ pub struct LetterLimits {
     pub whole_bytes: usize,
     /// Letters of one reason in the stream; the oldest go first.
     pub per_reason: i64,
-    /// Bytes of all letters in the stream; the oldest go first.
+    /// Bytes of all letters in the stream, -1 for no limit; the oldest go first.
     pub stream_bytes: i64,
 }
 

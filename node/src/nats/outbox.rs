@@ -75,9 +75,9 @@ impl Default for OutboxConfig {
             letters: LetterLimits {
                 per_second: const { NonZeroU32::new(20).unwrap() },
                 bytes_per_second: const { NonZeroU32::new(65_536).unwrap() },
-                whole_bytes: 524_288,
-                per_reason: 10_000,
-                stream_bytes: 4 << 30,
+                whole_bytes: 1_048_576,
+                per_reason: 1_000,
+                stream_bytes: -1,
             },
         }
     }

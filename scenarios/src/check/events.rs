@@ -9,6 +9,9 @@ use supervisor::ports::{Place, Position};
 use super::invariant::{EVENTS, ONCE, ORDER, PLACE};
 use super::{History, Said, Told, Verdict};
 
+/// The tenant of what the cluster says of itself.
+const CLUSTER: &str = "skald";
+
 pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &mut Verdict) {
     let mut first: HashMap<&str, usize> = HashMap::new();
     let recorded: HashMap<&str, &Envelope> =
@@ -18,6 +21,10 @@ pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &
         let before = *first.entry(id).or_insert(place);
         let twice = (before < place).then(|| format!("{} {id} came as message {before} and {place}", event.event_type));
         verdict.look(ONCE, &event.correlation_id, twice);
+        // What the cluster says of itself is no saga's.
+        if event.tenant_id.as_str() == CLUSTER {
+            continue;
+        }
         let wrong = match recorded.get(id) {
             None => Some(format!("{} {id} is in the stream and not in the journal", event.event_type)),
             Some(known) => (**known != *event).then(|| format!("{id} says something else than its record")),

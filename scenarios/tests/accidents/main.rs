@@ -4,6 +4,5 @@
 mod deployment_kills;
 mod full_disk;
 mod kills;
-mod lost;
 mod real_faults;
 mod takeover;

@@ -2,7 +2,6 @@
 //! in the world and back.
 
 mod children;
-mod edges;
 mod events;
 mod forks;
 mod plain;

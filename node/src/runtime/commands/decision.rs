@@ -101,6 +101,10 @@ impl RuntimeDesk {
                     findings::policy(&*self.store, &routed.tenant, &own.environment_id).await.map_err(problem)?;
                 let known = known.unwrap_or_default();
                 let Ok(next) = super::drift::policy_of(&set, &known) else { return Ok(None) };
+                // What makes no sense is refused as such.
+                if next.check(own.stage).is_err() {
+                    return Ok(None);
+                }
                 match own.stage {
                     Stage::Prod if next.lets_more_than(&known, own.stage) => weakened(set.environment),
                     Stage::Dev | Stage::Test | Stage::Staging | Stage::Prod => Ok(None),
