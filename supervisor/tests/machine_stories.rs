@@ -212,7 +212,7 @@ fn a_person_a_signal_a_child_and_time_each_move_a_saga_on() {
     assert!(world.driver.execution().view().signals.is_empty(), "it was taken");
     assert!(world.timers.is_empty(), "the task's time-out is cleared");
     let (step, key, input) = world.children[0].clone();
-    assert_eq!((key.as_str(), input), (format!("install-7.{step}").as_str(), json!({"n": 1})));
+    assert_eq!((key.as_str(), input), (format!("install-7~{step}").as_str(), json!({"n": 1})));
     let outcome =
         Outcome { status: Status::Succeeded, state: "End".into(), output: Some(json!(7)), error: None, cause: None };
     world.fact(FactKind::ChildEnded { step, child: None, outcome: Box::new(outcome) });
