@@ -355,6 +355,8 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
         facts_per_saga: config.limits.facts_per_saga,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
+        ended_per_shard: config.sagas.ended_per_shard,
+        ended_for: Duration::from_secs(config.sagas.ended_kept_hours.saturating_mul(3_600)),
         ..Limits::default()
     };
     limits.writer.batch_max_bytes = frame_max_bytes;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory, Replicas};
 use protocol::{Environment, Epoch, NodeId, ShardId, Tenant, WorkerId, WorkerKind};
-use supervisor::ports::{Beat, Cluster, Kept, Lease, PutError, Snapshots, WorkerMemory};
+use supervisor::ports::{Beat, Cluster, Kept, Lease, PutError, Shelf, Snapshots, WorkerMemory};
 
 const SHARD: ShardId = ShardId(2);
 
@@ -20,7 +20,7 @@ fn id(name: &str) -> NodeId {
 }
 
 async fn names(snapshots: &KvSnapshots, shard: ShardId) -> BTreeMap<String, Bytes> {
-    snapshots.all(shard).map_ok(|it| (it.name, it.bytes)).try_collect().await.unwrap()
+    snapshots.all(shard, Shelf::States).map_ok(|it| (it.name, it.bytes)).try_collect().await.unwrap()
 }
 
 #[tokio::test]

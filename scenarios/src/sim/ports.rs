@@ -15,7 +15,7 @@ use supervisor::journal::frame::Frame;
 use supervisor::machine::Definition;
 use supervisor::ports::{
     AppendError, Beat, Clock, Cluster, Definitions, Journal, Lease, Outbox, Parcel, Peers, Position, PutError,
-    RemoteActivities, RemoteAnswer, Snapshot, Snapshots, Unavailable,
+    RemoteActivities, RemoteAnswer, Shelf, Snapshot, Snapshots, Unavailable,
 };
 
 use super::link::{Link, NoAnswer};
@@ -167,11 +167,11 @@ impl Snapshots for Ports {
         self.ask(move |inner| inner.value(shard, &name)).await
     }
 
-    fn all(&self, shard: ShardId) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
+    fn all(&self, shard: ShardId, shelf: Shelf) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
         let gather = async move {
             let (mut found, mut seen) = (BTreeMap::new(), 0);
             loop {
-                let some = self.ask(move |inner| inner.values_after(shard, seen, CHUNK)).await?;
+                let some = self.ask(move |inner| inner.values_after(shard, shelf, seen, CHUNK)).await?;
                 let Some((_, last, _)) = some.last() else { break };
                 seen = *last;
                 for (name, revision, bytes) in some {
@@ -181,7 +181,9 @@ impl Snapshots for Ports {
                     }
                 }
             }
-            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, seen);
+            if shelf == Shelf::States {
+                self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, seen);
+            }
             Ok(stream::iter(found.into_values().map(Ok)))
         };
         stream::once(gather).try_flatten().boxed()

@@ -12,6 +12,7 @@ pub mod card;
 pub mod engine;
 pub mod journal;
 pub mod load;
+pub mod pages;
 pub mod recovery;
 pub mod relay;
 pub mod reply;

@@ -5,19 +5,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use protocol::{DefinitionRef, Epoch, SagaId, ShardId, codec};
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 use tracing::{info, warn};
 
 use super::engine::Engine;
+use super::pages::{self, Page, Pages};
 use super::slot::EndedEntry;
 use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, FactKind, Record, Remains};
-use crate::ports::{AppendError, Position};
+use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot, Unavailable};
 
 /// Tries of the takeover frame before the shard is given up for now.
 const TRIES_MAX: u32 = 20;
@@ -33,8 +33,6 @@ pub struct Mark {
 
 /// The snapshot store's name of the mark.
 pub const MARK: &str = "mark";
-/// What the names of pages of ended sagas begin with.
-pub const PAGE_PREFIX: &str = "ended/";
 
 /// A shard, recovered.
 pub struct Recovered {
@@ -46,14 +44,14 @@ pub struct Recovered {
     pub live: Vec<(Driver, u64, bool)>,
     /// Ended sagas that are not in a page yet, with the revision of a snapshot left behind.
     pub ended: Vec<(EndedEntry, u64)>,
-    /// Pages of ended sagas: name, revision, entries.
-    pub pages: Vec<(String, u64, Vec<EndedEntry>)>,
+    /// Pages of ended sagas, of which only the indexes were read.
+    pub pages: Pages,
     /// What is to be sent again.
     pub outbox: Vec<(Position, Vec<Arc<Sending>>)>,
     /// The mark found, and its revision.
     pub mark: (Mark, u64),
-    /// Snapshots left behind by sagas that are in a page: to be removed.
-    pub orphans: HashMap<SagaId, u64>,
+    /// Sagas that are in a page and left a snapshot behind, with its revision: it is to be removed.
+    pub orphans: Vec<(EndedEntry, u64)>,
     /// Every definition that any of them runs.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
     /// Records replayed.
@@ -116,64 +114,93 @@ async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Re
 struct Recovery {
     /// In the order of their names: what follows from it is done in this order.
     drivers: BTreeMap<SagaId, (Driver, u64, bool)>,
-    /// Where each saga that is in a page ended, and its remains. What is later is another run of the
+    pages: Pages,
+    /// Pages that had to be read: where each of their sagas ended. What is later is another run of the
     /// key.
-    in_pages: HashMap<SagaId, (Position, Option<ByteBuf>)>,
-    pages: Vec<(String, u64, Vec<EndedEntry>)>,
+    read: HashMap<Arc<str>, HashMap<SagaId, EndedEntry>>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
     outbox: Vec<(Position, Vec<Arc<Sending>>)>,
     mark: (Mark, u64),
-    orphans: HashMap<SagaId, u64>,
+    orphans: Vec<(EndedEntry, u64)>,
     replayed: u64,
 }
 
 impl Recovery {
     async fn read(engine: &Engine, shard: ShardId) -> Result<Self, NotTaken> {
         let mut recovery = Self::default();
+        let (states, indexes) =
+            futures::try_join!(shelf(engine, shard, Shelf::States), shelf(engine, shard, Shelf::Indexes))
+                .map_err(|error| NotTaken(error.to_string()))?;
+        let mut pages = Vec::new();
+        for found in indexes {
+            let page = Page::load(&found.name, found.revision, &found.bytes);
+            pages.push(page.map_err(|error| NotTaken(format!("index {}: {error}", found.name)))?);
+        }
         let mut executions = Vec::new();
-        let mut all = engine.snapshots.all(shard);
-        while let Some(found) = all.next().await {
-            let found = found.map_err(|error| NotTaken(error.to_string()))?;
+        for found in states {
             let damaged = |error| NotTaken(format!("snapshot {}: {error}", found.name));
             if found.name == MARK {
                 recovery.mark = (codec::load(&found.bytes).map_err(damaged)?, found.revision);
-            } else if found.name.starts_with(PAGE_PREFIX) {
-                let mut entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
-                for entry in &mut entries {
-                    let remains = entry.remains.take();
-                    let ended = recovery.in_pages.entry(entry.saga.clone()).or_default();
-                    if entry.position > ended.0 || (entry.position == ended.0 && ended.1.is_none()) {
-                        *ended = (entry.position, remains);
-                    }
-                }
-                recovery.pages.push((found.name, found.revision, entries));
+            } else if found.name.starts_with(OLD_PAGE_PREFIX) {
+                let entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
+                pages.push(recovery.old_page(engine, &found, &entries).await?);
             } else {
                 let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
                 executions.push((execution, found.revision));
             }
         }
-        // Of two runs of a key the later one counts; a page's name begins with its position.
-        recovery.pages.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let mut ran: Vec<DefinitionRef> = Vec::new();
-        for entry in recovery.pages.iter().flat_map(|(_, _, entries)| entries) {
-            if ran.last() != Some(&entry.definition) {
-                ran.push(entry.definition.clone());
-            }
-        }
-        for which in ran {
-            recovery.definition(engine, &which).await?;
-        }
+        recovery.pages = Pages::new(pages);
         for (execution, revision) in executions {
-            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|(ended, _)| execution.position() <= *ended);
-            if gone {
-                recovery.orphans.insert(execution.saga().clone(), revision);
-            } else {
-                let definition = recovery.definition(engine, execution.definition()).await?;
-                let saga = execution.saga().clone();
-                recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
+            let ended = recovery.in_a_page(engine, shard, execution.saga()).await?;
+            match ended.filter(|ended| execution.position() <= ended.position).cloned() {
+                Some(ended) => {
+                    recovery.definition(engine, &ended.definition).await?;
+                    recovery.orphans.push((ended, revision));
+                }
+                None => {
+                    let definition = recovery.definition(engine, execution.definition()).await?;
+                    let saga = execution.saga().clone();
+                    recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
+                }
             }
         }
         Ok(recovery)
+    }
+
+    /// A page of a release whose pages had no index: one is made of its entries. The sweep writes it
+    /// down, so that the next takeover need not read the page.
+    async fn old_page(&mut self, engine: &Engine, found: &Snapshot, entries: &[EndedEntry]) -> Result<Page, NotTaken> {
+        for entry in entries {
+            self.definition(engine, &entry.definition).await?;
+        }
+        let entries = entries.iter().map(|entry| (entry, self.definitions.get(&entry.definition).map(|it| &**it)));
+        Ok(Page::of(found.name.as_str().into(), entries).seen((found.revision, 0)))
+    }
+
+    /// What a page has of `saga`, if one has it. Nearly always memory says that none has.
+    async fn in_a_page(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        saga: &SagaId,
+    ) -> Result<Option<&EndedEntry>, NotTaken> {
+        let names = self.pages.of(saga);
+        for name in &names {
+            if !self.read.contains_key(name) {
+                let entries = pages::entries(engine, shard, name).await;
+                let entries = entries.map_err(|problem| NotTaken(problem.to_string()))?.unwrap_or_default();
+                let mut by_saga: HashMap<SagaId, EndedEntry> = HashMap::new();
+                for entry in entries {
+                    let earlier = by_saga.get(&entry.saga).is_none_or(|other| other.position <= entry.position);
+                    if earlier {
+                        by_saga.insert(entry.saga.clone(), entry);
+                    }
+                }
+                self.read.insert(name.clone(), by_saga);
+            }
+        }
+        let found = names.iter().filter_map(|name| self.read.get(name)?.get(saga));
+        Ok(found.max_by_key(|entry| (entry.position, entry.remains.is_some())))
     }
 
     async fn definition(&mut self, engine: &Engine, which: &DefinitionRef) -> Result<Arc<Definition>, NotTaken> {
@@ -197,10 +224,11 @@ impl Recovery {
             let mut sendings = Vec::new();
             for record in records {
                 self.replayed += 1;
-                if self.in_pages.get(&record.saga).is_some_and(|(ended, _)| position <= *ended) {
+                let ended = self.in_a_page(engine, shard, &record.saga).await?;
+                if let Some(ended) = ended.filter(|ended| position <= ended.position).cloned() {
                     // It ended and its page is written, but what it said may not be sent.
                     if position > relayed {
-                        sendings.extend(self.send_again(engine, &record).await?);
+                        sendings.extend(self.send_again(engine, &record, ended).await?);
                     }
                     continue;
                 }
@@ -234,11 +262,15 @@ impl Recovery {
     }
 
     /// What this record of a saga that ended and is in a page says is to be sent.
-    async fn send_again(&mut self, engine: &Engine, record: &Record) -> Result<Vec<Arc<Sending>>, NotTaken> {
+    async fn send_again(
+        &mut self,
+        engine: &Engine,
+        record: &Record,
+        ended: EndedEntry,
+    ) -> Result<Vec<Arc<Sending>>, NotTaken> {
         let damaged = |why: String| NotTaken(format!("the page entry of {}: {why}", record.saga));
-        let remains = self.in_pages.get(&record.saga).and_then(|(_, remains)| remains.as_ref());
-        let bytes = remains.ok_or_else(|| damaged("nothing remains of it".into()))?;
-        let remains: Remains = codec::load(bytes).map_err(|error| damaged(error.to_string()))?;
+        let bytes = ended.remains.ok_or_else(|| damaged("nothing remains of it".into()))?;
+        let remains: Remains = codec::load(&bytes).map_err(|error| damaged(error.to_string()))?;
         let words = remains.last_words(record);
         let definition = self.definition(engine, remains.execution.definition()).await?;
         Ok(Sending::of(&Driver::restore(definition, remains.execution), words))
@@ -267,6 +299,11 @@ impl Recovery {
             replayed: self.replayed,
         }
     }
+}
+
+/// Every value on a shelf.
+async fn shelf(engine: &Engine, shard: ShardId, shelf: Shelf) -> Result<Vec<Snapshot>, Unavailable> {
+    engine.snapshots.all(shard, shelf).try_collect().await
 }
 
 /// What is kept of an execution that ended.

@@ -9,13 +9,13 @@ use protocol::view::SagaRow;
 use protocol::{Code, Principal, Problem, SagaId, Tenant};
 use tracing::warn;
 
-use super::{LIST_DEFAULT, LIST_MAX, ShardActor, Shown, State};
+use super::{LIST_DEFAULT, LIST_MAX, Listed, ShardActor, Shown, State};
 use crate::machine::definition::Access;
 use crate::machine::{Fact, FactKind, Offer};
 use crate::ports::Parcel;
-use crate::tree::load;
 use crate::tree::reply::Reply;
 use crate::tree::slot::Life;
+use crate::tree::{load, pages};
 
 impl ShardActor {
     pub(super) fn located(&self, awake: bool, reply: Reply) -> Reply {
@@ -41,7 +41,7 @@ impl ShardActor {
         };
         let (bytes, remains) = match &slot.life {
             Life::Asleep(asleep) => (asleep.bytes.clone(), None),
-            Life::Ended(ended) => (None, Some((ended.remains.clone(), state.sweeper.pages_at(ended.position)))),
+            Life::Ended(ended) => (None, Some((ended.remains.clone(), state.sweeper.pages.of(saga)))),
             Life::Awake { .. } | Life::Loading { .. } => (None, None),
         };
         let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
@@ -116,14 +116,22 @@ impl ShardActor {
         });
     }
 
-    pub(super) fn list(&self, tenant: &Tenant, by: Option<&Principal>, list: &List, state: &State) -> Vec<SagaRow> {
+    /// Lists what is here at once, and what is in pages in a task of its own.
+    pub(super) fn list(
+        &self,
+        tenant: Tenant,
+        by: Option<Principal>,
+        list: List,
+        tell: tokio::sync::oneshot::Sender<Listed>,
+        state: &State,
+    ) {
         let limit = list.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
         let mut rows: Vec<SagaRow> = Vec::new();
         for (saga, slot) in &state.slots {
-            if saga.tenant != *tenant {
+            if saga.tenant != tenant {
                 continue;
             }
-            if by.is_some_and(|by| !Access::allows(&slot.definition.header().access.view, by.as_str())) {
+            if by.as_ref().is_some_and(|by| !Access::allows(&slot.definition.header().access.view, by.as_str())) {
                 continue;
             }
             let reference = slot.definition.reference();
@@ -143,9 +151,14 @@ impl ShardActor {
                 node: self.engine.node.to_string(),
             });
         }
-        rows.sort_by(|a, b| b.changed_at.cmp(&a.changed_at).then_with(|| a.saga.cmp(&b.saga)));
-        rows.truncate(limit);
-        rows
+        let pages = state.sweeper.pages.to_show(&tenant, &list);
+        let (engine, shard) = (self.engine.clone(), self.shard);
+        tokio::spawn(async move {
+            let (rows, missing) =
+                pages::rows(&engine, shard, pages, (&tenant, by.as_ref(), &list), (rows, limit)).await;
+            // Whoever asked may be gone.
+            let _ = tell.send(Listed { rows, missing });
+        });
     }
 
     pub(super) fn view(&self, state: &State) -> ShardView {
