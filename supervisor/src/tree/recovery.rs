@@ -17,7 +17,7 @@ use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, FactKind, Record, Remains};
-use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot, Unavailable};
+use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot};
 
 /// Tries of the takeover frame before the shard is given up for now.
 const TRIES_MAX: u32 = 20;
@@ -128,9 +128,10 @@ struct Recovery {
 impl Recovery {
     async fn read(engine: &Engine, shard: ShardId) -> Result<Self, NotTaken> {
         let mut recovery = Self::default();
-        let (states, indexes) =
-            futures::try_join!(shelf(engine, shard, Shelf::States), shelf(engine, shard, Shelf::Indexes))
-                .map_err(|error| NotTaken(error.to_string()))?;
+        // Indexes after states: whoever removes a snapshot, or moves a page, writes the index first. What
+        // is gone from the one is then found by the other, also while a former owner is still busy.
+        let states = shelf(engine, shard, Shelf::States).await?;
+        let indexes = shelf(engine, shard, Shelf::Indexes).await?;
         let mut pages = Vec::new();
         for found in indexes {
             let page = Page::load(&found.name, found.revision, &found.bytes);
@@ -302,8 +303,8 @@ impl Recovery {
 }
 
 /// Every value on a shelf.
-async fn shelf(engine: &Engine, shard: ShardId, shelf: Shelf) -> Result<Vec<Snapshot>, Unavailable> {
-    engine.snapshots.all(shard, shelf).try_collect().await
+async fn shelf(engine: &Engine, shard: ShardId, shelf: Shelf) -> Result<Vec<Snapshot>, NotTaken> {
+    engine.snapshots.all(shard, shelf).try_collect().await.map_err(|error| NotTaken(error.to_string()))
 }
 
 /// What is kept of an execution that ended.

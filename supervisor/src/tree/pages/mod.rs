@@ -1,6 +1,6 @@
 //! Ended sagas, as their shard knows them: not one by one, but as pages in the snapshot store, each
 //! with an index that says what may be in it. The indexes are read at a takeover and held in memory,
-//! some five bytes for each saga; a page is read when somebody asks for one of its sagas.
+//! some seven bytes for each saga; a page is read when somebody asks for one of its sagas.
 //!
 //! The index of a page is written before it and removed after it. What is in no index is in no page;
 //! what is in an index may be in its page, and only reading it tells.
@@ -278,11 +278,6 @@ impl Pages {
     /// The oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Page> {
         self.pages.iter()
-    }
-
-    /// The page of this name.
-    pub fn get(&self, name: &str) -> Option<&Page> {
-        self.pages.iter().find(|page| *page.name == *name)
     }
 
     /// Pages that may have `saga`, the newest first. For nearly every saga that is in none this costs

@@ -82,7 +82,8 @@ impl ShardActor {
             };
             for (saga, filed) in ended {
                 let bytes = codec::stored_len(&filed.0);
-                if page.open.entries.len() == PAGE_ENTRIES_MAX || page.open.bytes + bytes > PAGE_BYTES_MAX {
+                let full = page.open.entries.len() == PAGE_ENTRIES_MAX || page.open.bytes + bytes > PAGE_BYTES_MAX;
+                if full && !page.open.entries.is_empty() {
                     let next = self.draft(at, &mut state.sweeper);
                     new.push(std::mem::replace(&mut page, next).finish(kept_for));
                 }
