@@ -23,8 +23,7 @@ use supervisor::activity::{Attempt, Failure};
 use supervisor::machine::Start;
 use supervisor::machine::definition::Definition;
 use supervisor::ports::{
-    Clock as _, Definitions, Outbox, PAGE_PREFIX, Parcel, Peers, RemoteActivities, RemoteAnswer, Shelf, Snapshots,
-    Unavailable,
+    Definitions, Outbox, PAGE_PREFIX, Parcel, Peers, RemoteActivities, RemoteAnswer, Shelf, Snapshots, Unavailable,
 };
 use supervisor::tree::card::Card;
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};

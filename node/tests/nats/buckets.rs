@@ -85,7 +85,7 @@ async fn pages_and_indexes_are_on_shelves_of_their_own() {
     let index = format!("{INDEX_PREFIX}00000000000000000007.1.1");
     let old = format!("{OLD_PAGE_PREFIX}00000000000000000003.0");
     let mut revision = 0;
-    for name in [&page, &index, &old, "mark", "saga/acme/page/x.1"] {
+    for name in [page.as_str(), &index, &old, "mark", "saga/acme/page/x.1"] {
         revision = snapshots.put(SHARD, name, bytes(name), 0).await.unwrap();
         assert_eq!(snapshots.get(SHARD, name).await.unwrap().unwrap().bytes, bytes(name));
         // Of another shard of a like number.
@@ -93,7 +93,7 @@ async fn pages_and_indexes_are_on_shelves_of_their_own() {
     }
     assert_eq!(shelf(Shelf::Pages).await, [page.clone()]);
     assert_eq!(shelf(Shelf::Indexes).await, [index]);
-    assert_eq!(shelf(Shelf::States).await, [&old, "mark", "saga/acme/page/x.1"]);
+    assert_eq!(shelf(Shelf::States).await, [old.as_str(), "mark", "saga/acme/page/x.1"]);
     assert!(matches!(snapshots.remove(SHARD, &page, revision).await, Err(PutError::Stale)));
     let there = snapshots.get(SHARD, &page).await.unwrap().unwrap();
     snapshots.remove(SHARD, &page, there.revision).await.unwrap();
