@@ -13,11 +13,16 @@ const SALT: [u32; 8] =
 type Block = [u32; 8];
 
 /// What was put in is there; of what was not, nearly all is not.
-#[derive(Default)]
 pub struct Filter {
     blocks: Vec<Block>,
     room: usize,
     count: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self::with_room(0)
+    }
 }
 
 impl Filter {
@@ -35,7 +40,7 @@ impl Filter {
 
     /// Puts one in.
     pub fn put(&mut self, print: u32) {
-        let Some((at, mask)) = self.place(print) else { return };
+        let (at, mask) = self.place(print);
         for (word, bit) in self.blocks[at].iter_mut().zip(mask) {
             *word |= bit;
         }
@@ -44,16 +49,16 @@ impl Filter {
 
     /// Whether one may be there.
     pub fn may_have(&self, print: u32) -> bool {
-        let Some((at, mask)) = self.place(print) else { return false };
+        let (at, mask) = self.place(print);
         self.blocks[at].iter().zip(mask).all(|(word, bit)| word & bit == bit)
     }
 
-    fn place(&self, print: u32) -> Option<(usize, Block)> {
+    fn place(&self, print: u32) -> (usize, Block) {
         // Another hash than the print's own order, so that block and bits do not hang together.
         let spread = u64::from(print).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let (high, low) = ((spread >> 32) as u32, spread as u32);
         let at = (u64::from(high) * self.blocks.len() as u64) >> 32;
-        (!self.blocks.is_empty()).then(|| (at as usize, SALT.map(|salt| 1 << (low.wrapping_mul(salt) >> 27))))
+        (at as usize, SALT.map(|salt| 1 << (low.wrapping_mul(salt) >> 27)))
     }
 }
 

@@ -24,7 +24,7 @@ use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
 use super::slot::{Life, Slot};
 use crate::ports::{Position, PutError};
-use page::{NewPage, Open, to_move};
+use page::{Open, to_move};
 pub use write::Swept;
 use write::{Gone, SnapshotPut, Work, write};
 
