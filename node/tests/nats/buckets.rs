@@ -91,7 +91,7 @@ async fn pages_and_indexes_are_on_shelves_of_their_own() {
         // Of another shard of a like number.
         snapshots.put(ShardId(22), name, bytes("other"), 0).await.unwrap();
     }
-    assert_eq!(shelf(Shelf::Pages).await, [page.clone()]);
+    assert_eq!(shelf(Shelf::Pages).await, [page.as_str()]);
     assert_eq!(shelf(Shelf::Indexes).await, [index]);
     assert_eq!(shelf(Shelf::States).await, [old.as_str(), "mark", "saga/acme/page/x.1"]);
     assert!(matches!(snapshots.remove(SHARD, &page, revision).await, Err(PutError::Stale)));
