@@ -1,5 +1,6 @@
 //! The work: activities, built-in definitions and the ports they need.
 
+pub mod listener;
 pub mod marketplace;
 pub mod runtime;
 

@@ -1,12 +1,14 @@
 //! The embedded compute adapter: the contract, and what only it can show.
 #![cfg(target_os = "linux")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::compute::confine::Launcher;
 use actors::runtime::compute::observed::{ObservedReplica, ObservedSet};
 use actors::runtime::compute::process::proc::{MARKER, Marker, kill_family, marked};
 use actors::runtime::compute::process::steps::{Step, Steps};
@@ -21,11 +23,13 @@ use protocol::Time;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use supervisor::ports::Clock;
 
+#[path = "compute_confined/mod.rs"]
+mod compute_confined;
 #[macro_use]
 mod compute_contract;
 
 use compute_contract::{
-    ENVIRONMENT, Place, gateway, gateway_listens, get, observe, run, set, set_when, settled, until, with,
+    ENVIRONMENT, Place, gateway, gateway_listens, get, observe, python, run, set, set_when, settled, until, with,
 };
 
 struct Now;
@@ -46,26 +50,57 @@ fn pids(replicas: &[ObservedReplica]) -> Vec<u32> {
 
 /// A state directory with its keeper. Whatever a test left running ends with it.
 struct World {
-    dir: tempfile::TempDir,
-    artifacts: DirectoryArtifacts,
+    // Dropped in this order: nobody starts anew what is ended, and the directory goes last.
     processes: Processes,
+    _left: Left,
+    artifacts: DirectoryArtifacts,
+    dir: tempfile::TempDir,
 }
+
+/// Ends what runs from a state directory.
+struct Left(PathBuf);
 
 fn settings(dir: &Path) -> Settings {
     let mut settings = Settings::new(dir.join("state"));
     settings.restart_pause = Duration::from_millis(50);
     settings.stop_time = Duration::from_secs(2);
     settings.ready_probe_pause = Duration::from_millis(200);
+    settings.launcher = Some(launcher());
+    // Where Python is one person's, its libraries are there too.
     settings
+        .visible
+        .extend(Path::new(python()).ancestors().nth(2).map(Path::to_owned).filter(|dir| dir != Path::new("/")));
+    settings
+}
+
+fn launcher() -> Launcher {
+    let beside = std::env::current_exe().unwrap().with_file_name("skald-confine");
+    Launcher::at(if beside.exists() { beside } else { env!("CARGO_BIN_EXE_skald-confine").into() })
+}
+
+/// The numbers of the tenant's processes, or of their keepers.
+fn running(instance: &str, keepers: bool) -> Vec<u32> {
+    let mut pids: Vec<u32> =
+        marked(instance).unwrap().iter().filter(|found| found.keeper == keepers).map(|found| found.pid).collect();
+    pids.sort_unstable();
+    pids
 }
 
 impl World {
     async fn open() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // Where no mounts hide the way, users of services have to be let through.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let artifacts = DirectoryArtifacts::open(dir.path().join("published")).unwrap();
-        let processes =
-            Processes::open(settings(dir.path()), Arc::new(artifacts.clone()), Arc::new(Now)).await.unwrap();
-        Self { dir, artifacts, processes }
+        let mut settings = settings(dir.path());
+        change(&mut settings);
+        let processes = Processes::open(settings, Arc::new(artifacts.clone()), Arc::new(Now)).await.unwrap();
+        let left = Left(dir.path().join("state"));
+        Self { processes, _left: left, artifacts, dir }
     }
 
     fn state(&self) -> PathBuf {
@@ -94,9 +129,10 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Left {
     fn drop(&mut self) {
-        for left in marked(&self.instance()).unwrap_or_default() {
+        let Ok(instance) = std::fs::read_to_string(self.0.join("instance")) else { return };
+        for left in marked(&instance).unwrap_or_default() {
             while kill_family(&left.marker, None).is_ok_and(|killed| killed > 0) {}
         }
     }
@@ -114,6 +150,12 @@ impl Place for World {
 
     fn publish_as(&self, bytes: &[u8], digest: &str) {
         std::fs::write(self.artifacts.dir().join(digest), bytes).unwrap();
+    }
+
+    fn holds_processors(&self) -> bool {
+        // Where they are, every child of the root may be held to a share.
+        let root = rustix::process::geteuid().is_root();
+        root && std::fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").is_ok_and(|all| all.contains("cpu"))
     }
 
     async fn reborn(&mut self) {
@@ -142,7 +184,7 @@ cases!(contract with artifacts);
 async fn children_end_with_their_replica() {
     let world = World::open().await;
     let instance = world.instance();
-    let children = || marked(&instance).unwrap().len();
+    let children = || running(&instance, false).len();
     let set = with(set(&world, "web", "r1", 1), "BROOD", "yes");
     let before = run(&world, &set).await;
     assert_eq!(children(), 2, "the process and its child, which has a session of its own");
@@ -260,7 +302,7 @@ async fn a_number_that_is_used_again_is_not_taken_for_the_process() {
     let after = settled(&world, &set).await;
     assert!(after[0].incarnation == 2 && after[0].pid != Some(other.id()), "{after:?}");
     assert!(other.try_wait().unwrap().is_none(), "the other one was left alone");
-    assert_eq!(marked(&world.instance()).unwrap().len(), 1, "and the former one is no orphan");
+    assert_eq!(running(&world.instance(), false).len(), 1, "and the former one is no orphan");
     other.kill().unwrap();
     other.wait().unwrap();
     world.end().await;
@@ -341,11 +383,11 @@ async fn a_crash_in_the_middle_of_a_start_leaves_no_orphan() {
         let mut keeper = keeper_of_its_own(world.dir.path(), name);
         let status = tokio::task::spawn_blocking(move || keeper.wait()).await.unwrap().unwrap();
         assert!(!status.success(), "{name}: it was killed");
-        let orphans: Vec<u32> = marked(&world.instance()).unwrap().iter().map(|found| found.pid).collect();
+        let orphans = running(&world.instance(), true);
         assert_eq!(orphans.len(), started, "{name}");
         world.reborn().await;
         let replicas = settled(&world, &set).await;
-        let running: Vec<u32> = marked(&world.instance()).unwrap().iter().map(|found| found.pid).collect();
+        let running = running(&world.instance(), true);
         assert_eq!(running, pids(&replicas), "{name}: one runs, and it is known");
         if started == 1 {
             assert_eq!(running, orphans, "{name}: it was taken over");
@@ -373,9 +415,8 @@ async fn a_keeper_that_is_killed_takes_nothing_with_it() {
         get(at, "/web/").await.0.is_success().then_some(())
     })
     .await;
-    until("both run", async || (marked(&world.instance()).unwrap().len() == 2).then_some(())).await;
-    let mut before: Vec<u32> = marked(&world.instance()).unwrap().iter().map(|found| found.pid).collect();
-    before.sort_unstable();
+    until("both run", async || (running(&world.instance(), true).len() == 2).then_some(())).await;
+    let before = running(&world.instance(), true);
     keeper.kill().unwrap();
     keeper.wait().unwrap();
     world.reborn().await;

@@ -17,13 +17,16 @@ use node::nats::{Bus, ConnectConfig, JetStreamJournal, JournalConfig, KvSnapshot
 use node::node::SystemClock;
 use node::server::{Finder, Server, ServerConfig};
 use protocol::command::List;
-use protocol::{DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, TraceId, Value, codec};
+use protocol::{
+    DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value, codec,
+};
 use supervisor::activities::Activities;
 use supervisor::activity::{Attempt, Failure};
-use supervisor::machine::Start;
 use supervisor::machine::definition::Definition;
+use supervisor::machine::{Family, Start};
 use supervisor::ports::{
-    Definitions, Outbox, PAGE_PREFIX, Parcel, Peers, RemoteActivities, RemoteAnswer, Shelf, Snapshots, Unavailable,
+    Definitions, Events, Held, Outbox, PAGE_PREFIX, Parcel, Peers, Place, RemoteActivities, RemoteAnswer, SendError,
+    Shelf, Unavailable,
 };
 use supervisor::tree::card::Card;
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
@@ -32,6 +35,7 @@ use supervisor::tree::reply::{Answer, Reply};
 use supervisor::tree::shard::{Message, ShardActor};
 use supervisor::tree::shell::{self, Handle};
 use supervisor::tree::slot::EndedEntry;
+use supervisor::tree::turns::Turns;
 
 const SHARD: ShardId = ShardId(0);
 /// Entries of a full page.
@@ -55,6 +59,22 @@ impl Outbox for Nobody {
         Ok(())
     }
     async fn bury(&self, _: &str, _: &str, _: &str, _: Bytes) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Events for Nobody {
+    async fn say(&self, _: &Envelope, place: &Place) -> Result<u64, SendError> {
+        Ok(place.number)
+    }
+    fn window(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+    async fn held(&self, _: ShardId, after: u64, _: Time) -> Result<Held, Unavailable> {
+        Ok(Held { events: Default::default(), read_to: after })
+    }
+    async fn bury(&self, _: &Envelope, _: &Place, _: &str) -> Result<(), SendError> {
         Ok(())
     }
 }
@@ -98,24 +118,25 @@ impl Bench {
         self.epoch += 1;
         let nobody = Arc::new(Nobody(self.definition.clone()));
         let config = JournalConfig { shards: Some(1), ..JournalConfig::default() };
+        let limits =
+            Limits { ended_per_shard: usize::MAX, sweep_every: Duration::from_millis(200), ..Limits::default() };
         let engine = Arc::new(Engine {
             node: NodeId::new(format!("n{}", self.epoch))?,
             shards: 1,
-            limits: Limits {
-                ended_per_shard: usize::MAX,
-                sweep_every: Duration::from_millis(200),
-                ..Limits::default()
-            },
+            turns: Turns::new(limits.decision_threads.unwrap_or(1)),
+            limits,
             clock: Arc::new(SystemClock),
             journal: Arc::new(JetStreamJournal::open(&self.bus, &config).await?),
             snapshots: Arc::new(KvSnapshots::open(&self.bus, Replicas::One).await?),
             outbox: nobody.clone(),
+            events: nobody.clone(),
             peers: nobody.clone(),
             definitions: nobody.clone(),
             activities: Activities::new(),
             remote: nobody,
             seeds: Seeds::new(self.epoch),
             observer: Arc::new(Unobserved),
+            pulses: Arc::default(),
         });
         let card = Card::new("shard 0", "shard", engine.now());
         let actor = ShardActor { engine: engine.clone(), shard: SHARD, epoch: Epoch(self.epoch) };
@@ -154,6 +175,7 @@ impl Owner {
             cause: "bench".into(),
             causes: 0,
             parent: None,
+            family: Family::default(),
             secret: None,
         });
         let saga = saga(key);

@@ -15,3 +15,4 @@ pub mod secret;
 pub mod server;
 pub mod service;
 pub mod telemetry;
+pub mod terminal;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
+use actors::runtime::compute::process;
 use actors::runtime::control;
 use actors::runtime::environments::Environments as OwnEnvironments;
 use actors::runtime::ports::desired::DesiredState;
@@ -12,7 +13,6 @@ use actors::runtime::ports::desired::git::Repository;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::FutureExt;
 use protocol::command::{Of, Routed, name};
 use protocol::query::{Answer, Body, Query};
@@ -24,18 +24,21 @@ use supervisor::activity::Activity;
 use supervisor::machine::restart::Intensity;
 use supervisor::ports::{Clock, Cluster, Environments, Outbox};
 use supervisor::tree::engine::{Engine, Limits, Seeds};
+use supervisor::tree::own::own_event;
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Service, Shards};
+use supervisor::tree::shard::Message;
 use supervisor::tree::shell::Handle;
+use supervisor::tree::turns::Turns;
 use supervisor::tree::workers::{Local, WorkersActor};
 use supervisor::worker::Worker;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::debug::{self, DebugSource, Scope};
 use crate::http;
 use crate::nats::{
-    BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
+    self, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
     KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
 use crate::runtime::keeper::FarKeeper;
@@ -44,7 +47,7 @@ use crate::service::{
     CommandService, DefinitionLibrary, DefinitionLimits, Dispatcher, Door, NatsPeers, QueryService, Router, Triggers,
     serve_peers,
 };
-use crate::telemetry::{Metrics, Observed};
+use crate::telemetry::{Metrics, Observed, Troubles};
 
 /// The principal under which a node looks at its own sagas for the debug endpoint.
 const OPERATOR: &str = "skald";
@@ -101,6 +104,8 @@ impl Node {
     /// Starts a node and returns once it has joined its cluster and owns what it should own.
     pub async fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
         let id = config.node_id().context("the node's name")?;
+        let descriptors = actors::listener::raise_descriptors();
+        info!(descriptors, "files and connections that this process may have open");
         let bus = connect(config.connect_config()).await?;
         let journal_config = config.journal_config();
         let replicas = journal_config.replicas;
@@ -114,6 +119,8 @@ impl Node {
              a saga's event with such a value could never be sent; lower it, or raise max_payload of every server"
         );
         let outbox_config = config.outbox_config();
+        // From here on everything that is opened is looked at, and what is lost is told.
+        let lost = nats::watch(&bus, vec![shape.known()]);
         let (snapshots, cluster, outbox, definitions, runtime_store) = futures::try_join!(
             KvSnapshots::open(&bus, replicas),
             KvCluster::open(&bus, replicas),
@@ -121,12 +128,15 @@ impl Node {
             KvDefinitions::open(&bus, replicas),
             KvRuntime::open(&bus, replicas),
         )?;
+        let restarts = cluster_limits(&config);
+        cluster.enter(&id, restarts.dead_after).await?;
         let mut activities = Activities::new();
         for activity in parts.activities {
             activities.add(activity, config.limits.attempts_per_activity)?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let outbox: Arc<dyn Outbox> = Arc::new(outbox);
+        let streams = Arc::new(outbox);
+        let outbox: Arc<dyn Outbox> = streams.clone();
         let deployers = config.definitions.deployers.clone();
         let bounds = fitting(config.definition_limits(), frame_max_bytes);
         let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
@@ -137,6 +147,7 @@ impl Node {
         }
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
+        let troubles = Arc::new(Troubles::default());
         let remote = Arc::new(BusActivities::new(&bus).taking(config.limits.body_bytes));
         let runtime_store: Arc<dyn RuntimeStore> = Arc::new(runtime_store);
         let on_disk = match &config.runtime.dir {
@@ -146,17 +157,20 @@ impl Node {
         let engine = Arc::new(Engine {
             node: id.clone(),
             shards: shape.shards,
+            turns: Turns::new(config.decision_threads()),
             limits: limits(&config, frame_max_bytes),
             clock: clock.clone(),
             journal: Arc::new(journal),
             snapshots: Arc::new(snapshots),
             outbox: outbox.clone(),
+            events: streams.clone(),
             peers: peers.clone(),
             definitions: library.clone(),
             activities,
             remote: remote.clone(),
             seeds: Seeds::new(uuid::Uuid::new_v4().as_u64_pair().0),
-            observer: Arc::new(Observed(metrics.clone())),
+            observer: Arc::new(Observed(metrics.clone(), troubles.clone())),
+            pulses: Arc::default(),
         });
         let places = Arc::new(Shards::default());
         let sagas = Arc::new(OwnSagas { dispatcher: OnceLock::new(), clock: clock.clone() });
@@ -174,8 +188,9 @@ impl Node {
         let about = crate::service::About {
             server: bus.server(),
             sync: std::sync::Mutex::new("unknown: not asked yet".into()),
+            server_says: std::sync::Mutex::default(),
             replicas: config.journal.replicas,
-            warnings: warnings(&config),
+            warnings: warnings(&config).await?,
             since: clock.now(),
         };
         let queries = Arc::new(QueryService {
@@ -185,8 +200,13 @@ impl Node {
             root: OnceLock::new(),
             workers: workers.clone(),
             bus: bus.clone(),
+            engine: engine.clone(),
+            message_bytes: frame_max_bytes,
+            troubles,
             about,
         });
+        let around = (outbox.clone(), clock.clone(), metrics.clone());
+        tokio::spawn(tell_losses(lost, library.clone(), id.clone(), around, (shape, places.clone())));
         let router = Arc::new(Router {
             node: id.clone(),
             shards: shape.shards,
@@ -207,7 +227,8 @@ impl Node {
                 remote,
                 keeper.clone(),
                 keeper,
-            ),
+            )
+            .with_environments(config.limits.environments_per_tenant),
             workers: workers.clone(),
             body_bytes: config.limits.body_bytes,
         });
@@ -233,7 +254,8 @@ impl Node {
             door: Door::new(config.service_limits()),
             metrics: metrics.clone(),
         });
-        let source = Arc::new(Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics });
+        let source = Source { queries: queries.clone(), dispatcher: dispatcher.clone(), metrics, letters: streams };
+        let source = Arc::new(source);
         let debug_address = Arc::new(OnceLock::new());
         let mut services = services(
             &config,
@@ -258,12 +280,11 @@ impl Node {
         }
         let (last_word, last_words) = mpsc::unbounded_channel();
         let cluster: Arc<dyn Cluster> = Arc::new(cluster);
-        let info = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
         let root = root::start(RootActor {
             engine,
             cluster,
-            limits: cluster_limits(&config),
-            info: Bytes::from(info.to_string()),
+            limits: restarts,
+            info: nats::process::info(),
             shards: places,
             services,
             last_word,
@@ -272,6 +293,7 @@ impl Node {
         // Set once, right here.
         let _ = queries.root.set(root.card().clone());
         watch_sync(config.monitors.clone(), Arc::downgrade(&queries));
+        watch_servers(config.monitors.clone(), Arc::downgrade(&queries));
         let (debug, http) = (debug_address, http_address);
         let node = Self { root, last_word: last_words, debug, http, dispatcher, commands, workers, id };
         node.joined(&queries, config.debug.enabled, config.http.bind.is_some()).await?;
@@ -288,7 +310,18 @@ impl Node {
                 info!(node = %self.id, shards = ?health.shards, members = ?health.members, "joined");
                 return Ok(());
             }
+            // A shard that may not go on is no reason to stay away: the others serve, and this node tells.
+            let others =
+                health.lost.len() == health.troubles.len().saturating_sub(usize::from(!health.lost.is_empty()));
+            if listens && !health.lost.is_empty() && others {
+                warn!(node = %self.id, lost = health.lost.join("; "), "joined, but not everything is there");
+                return Ok(());
+            }
             if tokio::time::Instant::now() > until {
+                if listens && health.members.iter().any(|member| *member == *self.id.as_str()) {
+                    warn!(node = %self.id, troubles = health.troubles.join("; "), "joined, but not ready");
+                    return Ok(());
+                }
                 anyhow::bail!("the node did not become ready within 30 s: {}", health.troubles.join("; "));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -353,10 +386,15 @@ fn fitting(mut bounds: DefinitionLimits, message_bytes: usize) -> DefinitionLimi
 fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
     let mut limits = Limits {
         facts_per_saga: config.limits.facts_per_saga,
+        decision_threads: Some(config.decision_threads()),
+        descendants: config.limits.descendants,
+        sagas_per_tenant: config.limits.sagas_per_tenant,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
         ended_per_shard: config.sagas.ended_per_shard,
         ended_for: Duration::from_secs(config.sagas.ended_kept_hours.saturating_mul(3_600)),
+        refused_for: Duration::from_millis(config.events.refused_for_ms),
+        still_after: Duration::from_millis(config.events.still_after_ms),
         ..Limits::default()
     };
     limits.writer.batch_max_bytes = frame_max_bytes;
@@ -366,7 +404,7 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
 
 /// What of the settings suits one machine of one person only, said once in the log and again to
 /// whoever asks.
-fn warnings(config: &Config) -> Vec<String> {
+async fn warnings(config: &Config) -> anyhow::Result<Vec<String>> {
     let mut warnings = Vec::new();
     if config.targets() == Targets::Anywhere {
         warnings.push("installations may go to any directory this node can write; set catalog.target_roots".to_owned());
@@ -374,7 +412,15 @@ fn warnings(config: &Config) -> Vec<String> {
     for warning in &warnings {
         warn!(warning, "settings for one person");
     }
-    warnings
+    if let Some(settings) = config.process_settings().filter(|_| config.kubernetes_settings().is_none()) {
+        let found = tokio::task::spawn_blocking(move || process::confinement(&settings)).await?;
+        info!(users = found.users, space = ?found.space, filter = found.filter, "how services are held in");
+        for missing in &found.missing {
+            warn!(missing, "services are not held in as they could be");
+        }
+        warnings.extend(found.missing.into_iter().map(|missing| format!("services: {missing}")));
+    }
+    Ok(warnings)
 }
 
 fn cluster_limits(config: &Config) -> ClusterLimits {
@@ -409,8 +455,9 @@ fn services(
     ];
     if config.debug.enabled {
         let (bind, token) = (config.debug.bind, config.debug.token.clone());
-        let limits = config.http_limits();
+        let (limits, connections) = (config.http_limits(), config.debug_connections());
         services.push(Service::new("debug", move |card| {
+            let connections = connections.clone();
             let (source, token, address) = (source.clone(), token.clone(), address.clone());
             // A restart listens where it listened before.
             let bind = address.get().copied().unwrap_or(bind);
@@ -418,11 +465,11 @@ fn services(
                 // The listener stops with this service: whichever way it ends, `_alive` is dropped.
                 let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
                 let stop = async move { drop(ended.await) };
-                let (at, served) = debug::serve(bind, token, limits, source, stop).await?;
+                let (at, served) = debug::serve(bind, token, limits, connections, source, stop).await?;
                 // The same address at every restart.
                 let _ = address.set(at);
                 card.doing(format!("http://{at}"));
-                Ok(served.await??)
+                Ok(served.await?)
             }
             .boxed()
         }));
@@ -438,19 +485,19 @@ fn serves_http(
     address: Arc<OnceLock<SocketAddr>>,
 ) -> Option<Service> {
     let bind = config.http.bind?;
-    let (file, limits) = (config.http_tokens(), config.http_door_limits());
+    let (file, limits, connections) = (config.http_tokens(), config.http_door_limits(), config.http_connections());
     Some(Service::new("http", move |card| {
         let door = http::Door::new(dispatcher.clone(), http::token::Tokens::new(&file), clock.clone(), limits);
-        let address = address.clone();
+        let (address, connections) = (address.clone(), connections.clone());
         // A restart listens where it listened before.
         let bind = address.get().copied().unwrap_or(bind);
         async move {
             // The listener stops with this service: whichever way it ends, `_alive` is dropped.
             let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
-            let (at, served) = http::serve(bind, door, async move { drop(ended.await) }).await?;
+            let (at, served) = http::serve(bind, door, connections, async move { drop(ended.await) }).await?;
             let _ = address.set(at);
             card.doing(format!("http://{at}"));
-            Ok(served.await??)
+            Ok(served.await?)
         }
         .boxed()
     }))
@@ -462,6 +509,62 @@ fn keeps_processes(host: RuntimeHost) -> Service {
         let served = host.clone().serve(card);
         async move { Ok(served.await?) }.boxed()
     })
+}
+
+/// Tells what was lost, and puts back what this node knows of it.
+async fn tell_losses(
+    mut lost: mpsc::UnboundedReceiver<nats::Lost>,
+    library: Arc<DefinitionLibrary>,
+    node: NodeId,
+    (outbox, clock, metrics): (Arc<dyn Outbox>, Arc<dyn Clock>, Arc<Metrics>),
+    (shape, places): (nats::Shape, Arc<Shards>),
+) {
+    while let Some(lost) = lost.recv().await {
+        metrics.store_lost(&lost.stream);
+        // A shard that rests would notice with its next record: it begins again now, and decides.
+        for (_, shard) in places.all_local().into_iter().filter(|(shard, _)| shape.holds(&lost.stream, *shard)) {
+            shard.tell(Message::Lost(lost.what.clone()));
+        }
+        let by = Deployer { by: format!("node {node}"), at: clock.now() };
+        if lost.stream == nats::DEFINITIONS {
+            match library.put_back(&by).await {
+                Ok(count) => warn!(count, "definitions that this node knows are put back"),
+                Err(error) => {
+                    warn!(%error, "definitions could not be put back; the next loss or deployment tries again")
+                }
+            }
+        }
+        let random = uuid::Uuid::new_v4().as_u64_pair();
+        let event = own_event("StoreLost", lost.stream.clone(), nats::told(&lost), clock.now(), random);
+        if let Err(error) = outbox.publish(&event).await {
+            warn!(%error, stream = lost.stream, "the event that a store was lost could not be published");
+        }
+    }
+}
+
+/// How often the servers are asked how they do.
+const LOOK_AT_SERVERS: Duration = Duration::from_secs(2);
+
+/// Asks the servers' monitors what is wrong with them.
+fn watch_servers(monitors: Vec<String>, queries: std::sync::Weak<QueryService>) {
+    if monitors.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        // Until the node is gone.
+        while let Some(queries) = queries.upgrade() {
+            let said = nats::complaints(&monitors).await;
+            let before = std::mem::replace(
+                &mut *queries.about.server_says.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+                said.clone(),
+            );
+            for news in said.iter().filter(|said| !before.contains(said)) {
+                error!(news, "a server is in trouble");
+            }
+            drop(queries);
+            tokio::time::sleep(LOOK_AT_SERVERS).await;
+        }
+    });
 }
 
 /// Finds out, in the background and now and then, when the server fsyncs.
@@ -491,6 +594,7 @@ struct Source {
     queries: Arc<QueryService>,
     dispatcher: Arc<Dispatcher>,
     metrics: Arc<Metrics>,
+    letters: Arc<StreamOutbox>,
 }
 
 impl Source {
@@ -538,6 +642,8 @@ impl DebugSource for Source {
                 Body::Sagas(_) | Body::Workers(_) | Body::Nothing => {}
             }
         }
+        self.metrics.observe_pulses(&self.queries.pulses());
+        self.metrics.observe_letters(self.letters.letters_counted());
         self.metrics.encode()
     }
 }

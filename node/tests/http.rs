@@ -270,3 +270,94 @@ async fn production_changes_when_somebody_else_has_decided() {
     assert_eq!(world.get("ann", "/environments/prod/secrets").await.status, StatusCode::OK, "looking changes nothing");
     world.end().await;
 }
+
+/// One approval is one effect: what was approved and made is not made again, whatever was done meanwhile,
+/// and production stays production until somebody else agrees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_is_for_one_change_of_what_was_there() {
+    let world = World::open().await;
+    let operator = node::client::Settings::new(
+        world._server.server.url(),
+        Tenant::new("acme").unwrap(),
+        Principal::new("operator").unwrap(),
+    );
+    let operator = node::client::Client::connect(operator).await.unwrap();
+    let create = json!({ "environment": "prod", "stage": "prod" });
+    operator.create_environment(&serde_json::from_value(create).unwrap()).await.unwrap();
+    let bind = async |replicas: u32, key: &'static str| {
+        let body = json!({ "maxReplicas": replicas });
+        world.named("ann", Method::PUT, "/environments/prod/tenants/acme", Some(body), Some(key)).await
+    };
+    let refused = bind(5, "b-1").await;
+    assert_eq!((refused.status, refused.body["code"].as_str()), (StatusCode::CONFLICT, Some("not_now")));
+    let approve = async |token: &str| {
+        let waiting = world.get(token, "/decisions").await.body["decisions"].clone();
+        let open = waiting.as_array().unwrap().iter().rfind(|row| row["approvedBy"].is_null()).unwrap().clone();
+        let path = format!("/decisions/{}/approve", open["decision"].as_str().unwrap());
+        world.ask(token, Method::POST, &path, None).await.status
+    };
+    assert_eq!(approve("ann").await, StatusCode::FORBIDDEN);
+    assert_eq!(approve("bob").await, StatusCode::OK);
+    assert_eq!(bind(50, "b-1").await.status, StatusCode::CONFLICT, "another number was approved");
+    let first = bind(5, "b-1").await;
+    assert_eq!((first.status, &first.body["maxReplicas"]), (StatusCode::OK, &json!(5)));
+    // A repetition is answered and does nothing.
+    let again = bind(5, "b-1").await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &first.body));
+    // An operator takes it away, and no repetition puts it back.
+    let away = json!({ "environment": "prod", "tenant": "acme", "maxReplicas": 0 });
+    operator.bind_environment(&serde_json::from_value(away).unwrap()).await.unwrap();
+    let late = bind(5, "b-1").await;
+    assert_eq!((late.status, late.body["code"].as_str()), (StatusCode::CONFLICT, Some("conflict")), "{}", late.body);
+    let secrets = world.get("ann", "/environments/prod/secrets").await;
+    assert_eq!(secrets.status, StatusCode::FORBIDDEN, "there is no binding: {}", secrets.body);
+    // Another key is another request, and takes another word.
+    assert_eq!(bind(5, "b-2").await.body["code"], "not_now");
+    // What was approved on one state is not done on another.
+    assert_eq!(approve("bob").await, StatusCode::OK);
+    let other = json!({ "environment": "prod", "tenant": "acme", "maxReplicas": 1 });
+    operator.bind_environment(&serde_json::from_value(other).unwrap()).await.unwrap();
+    let outdated = bind(5, "b-2").await;
+    assert!(outdated.body["detail"].as_str().unwrap().contains("has changed since"), "{}", outdated.body);
+
+    // Production is not made development by a field, nor by leaving one out.
+    for stage in [json!({ "environment": "prod", "stage": "dev" }), json!({ "environment": "prod" })] {
+        let refused = world.ask("ann", Method::POST, "/environments", Some(stage)).await;
+        assert_eq!((refused.status, refused.body["code"].as_str()), (StatusCode::CONFLICT, Some("not_now")));
+    }
+    let listed = world.get("ann", "/environments").await.body;
+    assert_eq!(listed["environments"][0]["stage"], "prod", "{listed}");
+    world.end().await;
+}
+
+/// A guest's own right to an environment is none to what others have in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_is_refused_what_is_anothers_before_anything_is_asked_of_it() {
+    let world = World::open().await;
+    world.well(Method::POST, "/environments", json!({ "environment": "dev" })).await;
+    world.well(Method::PUT, "/environments/dev/tenants/evil", json!({ "maxReplicas": 5 })).await;
+    let web = "/environments/dev/services/web";
+    world.well(Method::POST, &format!("{web}/configurations"), json!({ "COLOUR": "blue" })).await;
+    let artifact = json!({ "artifact": format!("sha256:{}", "ab".repeat(32)) });
+    for (method, path, body) in [
+        (Method::GET, "/configurations".to_owned(), None),
+        (Method::GET, "/configurations/1".to_owned(), None),
+        (Method::POST, "/configurations".to_owned(), Some(json!({ "COLOUR": "red" }))),
+        (Method::POST, "/deployments".to_owned(), Some(artifact)),
+        (Method::POST, "/rollbacks".to_owned(), Some(json!({}))),
+        (Method::POST, "/drain".to_owned(), None),
+        (Method::POST, "/pause".to_owned(), None),
+        (Method::POST, "/resume".to_owned(), None),
+        (Method::POST, "/unhold".to_owned(), None),
+        (Method::PUT, "/replicas".to_owned(), Some(json!({ "replicas": 1 }))),
+        (Method::PUT, "/scaling-policy".to_owned(), Some(json!({}))),
+        (Method::DELETE, "/incident".to_owned(), None),
+        (Method::GET, "/health".to_owned(), None),
+    ] {
+        let refused = world.ask("evil", method.clone(), &format!("{web}{path}"), body).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {path}: {}", refused.body);
+        let text = refused.body.to_string();
+        assert!(text.contains("belongs to another tenant") && !text.contains("blue"), "{text}");
+    }
+    world.end().await;
+}

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::text::shortened;
-use crate::{Code, Problem};
+use crate::{Code, Problem, number};
 
 /// First byte of everything Skald stores in MessagePack with field names.
 pub const FORMAT_MESSAGEPACK: u8 = 1;
@@ -89,7 +89,8 @@ impl Format {
                 if json_depth(body) > DEPTH_MAX {
                     return Err(bad(format!("it nests deeper than {DEPTH_MAX} levels")));
                 }
-                serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
+                let value = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+                number::first_not_kept(body).map_or(Ok(value), |text| Err(bad(number::not_kept(text))))
             }
             Self::MessagePack => {
                 let body = if body.is_empty() { &[0x80] } else { body };
@@ -98,10 +99,27 @@ impl Format {
                 // It counts what stands in the innermost level as a level.
                 reader.set_max_depth(DEPTH_MAX + 1);
                 let value = T::deserialize(&mut reader).map_err(|error| bad(error.to_string()))?;
-                if rest.is_empty() { Ok(value) } else { Err(bad(format!("{} bytes follow its end", rest.len()))) }
+                if !rest.is_empty() {
+                    return Err(bad(format!("{} bytes follow its end", rest.len())));
+                }
+                match number::first_without_end(body) {
+                    None => Ok(value),
+                    Some(number) => Err(bad(format!("the number {number} is none that JSON knows: send it as a text"))),
+                }
             }
         }
     }
+}
+
+/// Reads a MessagePack body that a node of the same cluster wrote: no larger than the bus carries, and
+/// as deep as what is stored.
+pub fn read_own<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    reader.set_max_depth(STORED_DEPTH_MAX);
+    T::deserialize(&mut reader).map_err(|error| {
+        let why = error.to_string();
+        Problem::new(Code::Internal, format!("what a node sent cannot be read: {}", shortened(&why, WHY_MAX_BYTES)))
+    })
 }
 
 /// How deep a JSON text nests, without building it.
@@ -216,6 +234,17 @@ mod tests {
         assert_eq!(Format::Json.read::<Value>(&large).unwrap_err().code, Code::TooLarge);
         assert!(Format::MessagePack.read::<Value>(&[0x80, 0x80]).is_err(), "trailing bytes are refused");
         assert!(Format::of(Some("text/xml")).is_err());
+    }
+
+    #[test]
+    fn a_number_that_would_become_another_is_refused_by_name() {
+        for text in ["12345678901234567890.12", "18446744073709551617", "1e-400"] {
+            let error = Format::Json.read::<Value>(format!("{{\"a\":[{text}]}}").as_bytes()).unwrap_err();
+            assert!(error.message.contains(text) && error.message.contains("as a text"), "{error}");
+        }
+        let body = rmp_serde::to_vec(&[f64::NAN]).unwrap();
+        let error = Format::MessagePack.read::<Value>(&body).unwrap_err();
+        assert!(error.message.contains("NaN"), "{error}");
     }
 
     #[test]

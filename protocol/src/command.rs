@@ -133,7 +133,9 @@ pub struct Start {
     /// A version of it; the latest when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
-    /// Name and idempotency key of the saga; a fresh one is made when absent.
+    /// Name and idempotency key of the saga. When absent, one is made of the message's id (the header
+    /// `Nats-Msg-Id`, or `ce-id` and `ce-source`), so that the same message again is the same saga; a
+    /// message without an id gets a fresh one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SagaKey>,
     /// The execution's input.
@@ -156,7 +158,7 @@ pub struct Signal {
     /// Becomes the waiting state's result.
     #[serde(default)]
     pub payload: Value,
-    /// Identity: the same id again has no second effect. A fresh one is made when absent.
+    /// Identity: the same id again has no second effect. The message's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }

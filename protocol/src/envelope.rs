@@ -63,6 +63,12 @@ pub mod header {
     pub const CAUSATION: &str = "ce-causationid";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
+    /// Which shard published it, and the frame of that shard's journal that holds its record:
+    /// `2/8812`. Later events of a shard have later frames.
+    pub const POSITION: &str = "Skald-Position";
+    /// The event's number among all of its shard, counted from 1 without a gap: two events with the
+    /// same are one, and a number that never comes is a dead letter (`event-refused`).
+    pub const NUMBER: &str = "Skald-Number";
 }
 
 impl Envelope {

@@ -24,6 +24,8 @@ pub enum Code {
     TooLarge,
     /// A limit is reached; try again after `retryAfterMs`.
     Busy,
+    /// The tenant, or a family of sagas, has as many as it may; some must end or be removed first.
+    Quota,
     /// The owner of the shard changed or cannot be reached; nothing is lost, try again.
     Unavailable,
     /// The time the caller gave ran out; what was accepted goes on.
@@ -41,7 +43,7 @@ impl Code {
             Self::NotFound | Self::UnknownCommand => 404,
             Self::Conflict | Self::NotNow => 409,
             Self::TooLarge => 413,
-            Self::Busy => 429,
+            Self::Busy | Self::Quota => 429,
             Self::Internal => 500,
             Self::Unavailable => 503,
             Self::Timeout => 504,

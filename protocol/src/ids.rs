@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub const NAME_MAX_BYTES: usize = 64;
 /// The longest saga key, in bytes.
 pub const KEY_MAX_BYTES: usize = 128;
+/// Stands in the keys of children and in no others: a start from outside is refused with it, so that
+/// nobody takes the key of a child that is yet to be born.
+pub const CHILD_MARK: char = '~';
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,8 @@ fn check(what: &'static str, text: &str, max: usize, also: &str) -> Result<(), B
         return bad(format!("it has {} bytes, the limit is {max}", text.len()));
     }
     if let Some(wrong) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_".contains(*c) && !also.contains(*c)) {
+        // The mark of children can be read, and is not offered.
+        let also = also.trim_end_matches(CHILD_MARK);
         return bad(format!("{wrong:?} is not allowed, use letters, digits and any of \"-_{also}\""));
     }
     if text.starts_with(['.', '/']) || text.ends_with(['.', '/']) || text.contains("..") || text.contains("//") {
@@ -107,8 +112,8 @@ name!(
 );
 name!(
     /// The name of one saga within its tenant, and the idempotency key of its start: the same key
-    /// is the same saga.
-    SagaKey, "saga key", KEY_MAX_BYTES, "./="
+    /// is the same saga. A child's has a [`CHILD_MARK`] in it.
+    SagaKey, "saga key", KEY_MAX_BYTES, "./=~"
 );
 name!(
     /// The identity of one event; the same through every repetition of its publication.
@@ -127,6 +132,13 @@ name!(
     /// One environment of a tenant: what a worker looks after.
     Environment, "environment", NAME_MAX_BYTES, "."
 );
+
+impl SagaKey {
+    /// Whether only a parent gives such a key.
+    pub fn is_a_childs(&self) -> bool {
+        self.as_str().contains(CHILD_MARK)
+    }
+}
 
 /// One saga: a tenant and a key. Written `tenant/key`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -274,7 +286,9 @@ mod tests {
         for bad in ["", ".", "a..b", "/a", "a/", "a b", "a*", "\u{0}"] {
             assert!(SagaKey::new(bad).is_err(), "{bad:?} must be refused");
         }
-        assert!(SagaKey::new("install/acme-7.2=x").is_ok());
+        assert!(SagaKey::new("install/acme-7.2=x").is_ok_and(|key| !key.is_a_childs()));
+        assert!(SagaKey::new("install~3").is_ok_and(|key| key.is_a_childs()));
+        assert!(SagaKey::new("a b").unwrap_err().to_string().ends_with("use letters, digits and any of \"-_./=\""));
         assert_eq!(
             Tenant::new("a b").unwrap_err().to_string(),
             "tenant \"a b\" is not usable: ' ' is not allowed, use letters, digits and any of \"-_\""

@@ -9,6 +9,7 @@ pub mod command;
 pub mod envelope;
 pub mod error;
 pub mod ids;
+pub mod number;
 pub mod query;
 pub mod runtime;
 pub mod subjects;

@@ -167,6 +167,9 @@ pub struct HealthView {
     pub shards: Vec<u16>,
     /// What is wrong, in sentences. Empty when all is well.
     pub troubles: Vec<String>,
+    /// Of these, what was lost and waits until it is brought back or an operator accepts the loss.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
     /// What is worth a look and no trouble, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

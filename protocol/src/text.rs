@@ -36,7 +36,7 @@ pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 /// The longest beginning of `text` that has at most `max` bytes and ends between two letters.
-fn beginning(text: &str, max: usize) -> &str {
+pub fn beginning(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 

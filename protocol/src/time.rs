@@ -34,6 +34,64 @@ impl Time {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// The moment that a text names as RFC 3339 and the States Language say: `T` and `Z` in capitals,
+    /// the zone never left out. A leap second is the first of the next minute, and a fraction of a
+    /// microsecond the next one, so that nobody who waits for it goes on too early.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn rfc_3339(text: &str) -> Result<Self, String> {
+        const SHAPE: &str = "it must look like 2026-01-31T12:00:00Z or 2026-01-31T12:00:00.5+01:00";
+        let field = |from: usize, length: usize| -> Result<i64, String> {
+            let digits = text.get(from..from + length).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| SHAPE.to_owned())
+        };
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+        if !text.is_ascii() || marks.iter().any(|(at, mark)| text.as_bytes().get(*at) != Some(mark)) {
+            return Err(SHAPE.to_owned());
+        }
+        let (year, month, day) = (field(0, 4)?, field(5, 2)?, field(8, 2)?);
+        let (hour, minute, second) = (field(11, 2)?, field(14, 2)?, field(17, 2)?);
+        let small = |number: i64| i8::try_from(number).expect("two digits");
+        let date = jiff::civil::Date::new(i16::try_from(year).expect("four digits"), small(month), small(day))
+            .map_err(|_| format!("there is no day {}", &text[..10]))?;
+        if hour > 23 || minute > 59 || second > 60 {
+            return Err(format!("there is no time {}", &text[11..19]));
+        }
+        let rest = &text[19..];
+        let (fraction, zone) = match rest.strip_prefix('.') {
+            Some(rest) => {
+                let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+                if end == 0 {
+                    return Err(SHAPE.to_owned());
+                }
+                rest.split_at(end)
+            }
+            None => ("", rest),
+        };
+        let offset = match zone.as_bytes() {
+            b"Z" => 0,
+            [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+                let at = text.len() - 5;
+                let (hours, minutes) = (field(at, 2)?, field(at + 3, 2)?);
+                if hours > 23 || minutes > 59 {
+                    return Err(format!("there is no zone {zone}"));
+                }
+                (hours * 60 + minutes) * if *sign == b'-' { -60 } else { 60 }
+            }
+            _ => return Err(SHAPE.to_owned()),
+        };
+        let micros = format!("{fraction:0<6}");
+        let beyond = micros[6..].bytes().any(|digit| digit != b'0');
+        let micros: i64 = micros[..6].parse().expect("six digits");
+        let days = date.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24;
+        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
+        if second == 60 && seconds.rem_euclid(86_400) != 0 {
+            return Err("a leap second stands at the end of a day in UTC, 23:59:60Z".to_owned());
+        }
+        Ok(Self(seconds * 1_000_000 + micros + i64::from(beyond)))
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -44,9 +102,17 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(at) => write!(f, "{at}"),
-            Err(_) => write!(f, "{}us", self.0),
+            Err(_) => match last_day(self.0) {
+                Some(at) => write!(f, "{at}Z"),
+                None => write!(f, "{}us", self.0),
+            },
         }
     }
+}
+
+/// The last day of the year 9999, which a timestamp leaves out so that it has a date in every zone.
+fn last_day(micros: i64) -> Option<jiff::civil::DateTime> {
+    jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0).checked_add(jiff::SignedDuration::from_micros(micros)).ok()
 }
 
 impl fmt::Debug for Time {
@@ -63,7 +129,10 @@ impl std::str::FromStr for Time {
         if let Some(micros) = text.strip_suffix("us").and_then(|count| count.parse().ok()) {
             return Ok(Self(micros));
         }
-        Ok(Self(text.parse::<jiff::Timestamp>()?.as_microsecond()))
+        match text.parse::<jiff::Timestamp>() {
+            Ok(at) => Ok(Self(at.as_microsecond())),
+            Err(error) => Self::rfc_3339(text).map_err(|_| error),
+        }
     }
 }
 
@@ -106,6 +175,53 @@ mod tests {
         let last: Time = "9999-12-30T22:00:00.999999999Z".parse().unwrap();
         assert_eq!(last.to_string().parse::<Time>().unwrap(), last);
         assert!("us".parse::<Time>().is_err() && "1.5us".parse::<Time>().is_err());
+    }
+
+    #[test]
+    fn moments_are_those_of_rfc_3339() {
+        let at = |text: &str| Time::rfc_3339(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        for (text, same) in [
+            ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T13:30:00+01:30", "2026-01-31T12:00:00Z"),
+            ("2026-01-31T00:00:00-23:59", "2026-01-31T23:59:00Z"),
+            ("2026-01-31T12:00:00-00:00", "2026-01-31T12:00:00Z"),
+            ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+            ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
+            ("2026-01-31T12:00:00.5Z", "2026-01-31T12:00:00.5Z"),
+            ("2026-01-31T12:00:00.1234560000Z", "2026-01-31T12:00:00.123456Z"),
+            ("2026-01-31T12:00:00.9999991Z", "2026-01-31T12:00:01Z"),
+            ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            ("1969-12-31T23:59:59.25Z", "1969-12-31T23:59:59.25Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(at(text).to_string(), same, "{text}");
+            assert_eq!(same.parse::<Time>().unwrap(), at(text), "{text}");
+        }
+        for (text, why) in [
+            ("2016-12-05 21:29:29Z", "look like"),
+            ("2016-12-05t21:29:29Z", "look like"),
+            ("2016-12-05T21:29:29z", "look like"),
+            ("2016-12-05T21:29:29", "look like"),
+            ("2016-12-05T21:29Z", "look like"),
+            ("2016-12-05T21:29:29.Z", "look like"),
+            ("2016-12-05T21:29:29+0100", "look like"),
+            ("2016-12-05T21:29:29+01:00[Europe/Berlin]", "look like"),
+            ("20161205T212929Z", "look like"),
+            ("5us", "look like"),
+            ("", "look like"),
+            ("２016-12-05T21:29:29Z", "look like"),
+            ("2016-12-05T21:29:29+é:00", "look like"),
+            ("2026-02-29T00:00:00Z", "no day"),
+            ("2026-13-01T00:00:00Z", "no day"),
+            ("2026-01-01T24:00:00Z", "no time"),
+            ("2026-01-01T12:00:60Z", "leap second"),
+            ("2026-01-01T12:00:00+24:00", "no zone"),
+        ] {
+            let said = Time::rfc_3339(text).expect_err(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
     }
 
     #[test]

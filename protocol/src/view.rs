@@ -14,7 +14,8 @@ pub enum Status {
     Waiting,
     /// What was done is being undone.
     Undoing,
-    /// A compensation failed for good, or the actor failed again and again; an operator decides.
+    /// A compensation failed for good, the actor failed again and again, or it makes no progress; an
+    /// operator decides.
     Stuck,
     /// Ended well.
     Succeeded,
@@ -108,6 +109,26 @@ pub struct Waiting {
     pub last_error: Option<String>,
 }
 
+/// The longest payload of a kept signal that is shown, in bytes of JSON: many may be kept, and a
+/// description has to fit into an answer.
+pub const SIGNAL_SHOWN_MAX_BYTES: usize = 1024;
+
+/// A signal that is kept until something waits for it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignalView {
+    /// Its name.
+    pub name: String,
+    /// When it came, unless an earlier release kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// How large its payload is, in bytes of JSON.
+    pub bytes: usize,
+    /// The payload, when it is no larger than [`SIGNAL_SHOWN_MAX_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+}
+
 /// A saga, described.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,6 +157,9 @@ pub struct SagaView {
     /// What is on the compensation stack, last first.
     #[serde(default)]
     pub compensations: Vec<String>,
+    /// Signals that came before anything waits for them, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SignalView>,
     /// How it ended, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -1,11 +1,13 @@
 //! A cluster that looks after services: real processes behind a real gateway, and a git repository
 //! in which it is written down how they should be.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
+use actors::runtime::compute::process::proc::marked;
 use actors::runtime::deployment::DEFINITION;
 use anyhow::{Context, bail, ensure};
 use node::client::Client;
@@ -90,6 +92,8 @@ impl Platform {
             config.runtime.dir = config.data_dir.parent().map(|dir| dir.join("runtime"));
             (config.runtime.drain_ms, config.runtime.stop_ms) = (1_000, 500);
             config.runtime.desired = Some(address.clone());
+            // Who tests without root is the one tenant whose services may run.
+            config.runtime.operator = "acme".to_owned();
         };
         // Only the deployment; the installation's activities are not offered here.
         let mut cluster = TestCluster::start_with(1, |_| Vec::new(), &definitions[1..], adjust, |_| {}).await?;
@@ -118,6 +122,22 @@ impl Platform {
             }
         }
         Ok(platform)
+    }
+
+    /// The numbers that the processes of a service have on this machine; they themselves see others.
+    pub fn processes(&self, environment: &str, service: &str) -> BTreeSet<i32> {
+        let runtime = self.cluster.dir.path().join("runtime");
+        let instance = std::fs::read_to_string(runtime.join("instance")).unwrap_or_default();
+        let found = marked(&instance).unwrap_or_default().into_iter().filter(|found| {
+            let marker = &found.marker;
+            !found.keeper && marker.environment == environment && marker.replica.starts_with(&format!("{service}-"))
+        });
+        found.filter_map(|found| i32::try_from(found.pid).ok()).collect()
+    }
+
+    /// Where a service may write.
+    pub fn state(&self, environment: &str, service: &str) -> PathBuf {
+        self.cluster.dir.path().join("runtime/state").join(environment).join("of-acme").join(service)
     }
 
     /// The node that keeps the processes dies, and comes back.

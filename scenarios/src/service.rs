@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
-/// Says which version it is, at `/of/NAME` what its variable NAME holds, at `/pid` which process it
-/// is, and at `/metrics` how often it was asked. What is broken answers its probe and fails all else.
+/// Says which version it is, at `/of/NAME` what its variable NAME holds, and at `/metrics` how often it was
+/// asked. What is broken answers its probe and fails all else.
 const SERVER: &str = r#"#!/usr/bin/env python3
 import http.server, itertools, os
 VERSION, BROKEN = "@VERSION@", @BROKEN@
@@ -21,7 +21,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/":
             ASKED[0] = next(COUNT)
         said = {
-            "/pid": str(os.getpid()),
             "/metrics": "http_requests_total %d\n" % ASKED[0],
         }
         body = said.get(self.path, os.environ.get(self.path[4:], "") if self.path.startswith("/of/") else VERSION)

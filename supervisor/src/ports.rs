@@ -2,15 +2,23 @@
 //! a simulator can have others. Each promise stands in the doc comment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use protocol::view::{Outcome, Status};
 use protocol::{
-    DefinitionRef, Envelope, Environment, Epoch, NodeId, ShardId, Tenant, Time, Value, WorkerId, WorkerKind,
+    Code, DefinitionRef, Envelope, Environment, Epoch, EventId, NodeId, Problem, SagaId, SagaKey, ShardId, Tenant,
+    Time, Value, WorkerId, WorkerKind,
 };
 
 use crate::activity::{Attempt, Failure};
+use crate::journal::anchor::{Accepted, Anchor, Stream};
+use crate::machine::FactKind;
+use crate::machine::expression::DATA_LIMIT_EXCEEDED;
+use crate::machine::family::{Family, KEY_TAKEN, LIMIT_EXCEEDED, Parent};
+use crate::machine::retry::TASK_FAILED;
 
 /// A position in a shard's journal: the stream sequence of a frame. Zero means "before the first".
 pub type Position = u64;
@@ -43,6 +51,22 @@ pub trait Journal: Send + Sync + 'static {
         from: Position,
         to: Position,
     ) -> BoxStream<'_, Result<(Position, Bytes), Unavailable>>;
+
+    /// The stream that holds `shard`, as its leader tells it. `None`: there is none.
+    async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable>;
+
+    /// What was last written down of `shard`'s journal, kept beside its lease and not in the journal.
+    async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable>;
+
+    /// Writes it down, unless an owner of a later epoch has.
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable>;
+
+    /// What an operator last said about losses of `shard`.
+    async fn accepted(&self, shard: ShardId) -> Result<Option<Accepted>, Unavailable>;
+
+    /// Makes sure, after an accepted loss, that every later position of `shard` is above `beyond`:
+    /// a missing stream is made anew and begins there. Fails where a stream is in the way.
+    async fn renew(&self, shard: ShardId, beyond: Position) -> Result<(), Unavailable>;
 }
 
 /// Why an append did not answer with a position.
@@ -148,7 +172,7 @@ pub enum PutError {
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
     /// Says that `node` is alive: its beat gets a new number. `info` is shown to the others.
-    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), Unavailable>;
+    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), AnnounceError>;
 
     /// Says that `node` leaves now.
     async fn leave(&self, node: &NodeId) -> Result<(), Unavailable>;
@@ -170,6 +194,18 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Gives the lease back, if its epoch still is `held`.
     async fn release(&self, shard: ShardId, held: Epoch) -> Result<(), Unavailable>;
+}
+
+/// Why a sign of life was not given.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AnnounceError {
+    /// Another process goes by the same name. One of the two must end, or each would take the other's
+    /// shards again and again.
+    #[error("{0}")]
+    Taken(String),
+    /// It cannot be written now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// A node's last sign of life.
@@ -204,6 +240,81 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Keeps what could not be understood, whole.
     async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable>;
+}
+
+/// The event stream, as a shard's relay needs it: what stands in it, and where.
+#[async_trait]
+pub trait Events: Send + Sync + 'static {
+    /// Publishes an event of a shard with its place; answers its sequence in the stream once the stream
+    /// holds it. The same id again within [`Events::window`] is not kept twice, and answers with the
+    /// sequence of the first.
+    async fn say(&self, event: &Envelope, place: &Place) -> Result<u64, SendError>;
+
+    /// How long the stream certainly knows an id again.
+    fn window(&self) -> Duration;
+
+    /// The events of `shard` that the stream holds behind the sequence `after`, and how far it was
+    /// read: everything that was in the stream when this was asked. With `after` 0 only what came since
+    /// `since` counts, and whoever says so allows for clocks that differ.
+    async fn held(&self, shard: ShardId, after: u64, since: Time) -> Result<Held, Unavailable>;
+
+    /// Keeps an event that the stream refuses for good as a dead letter of the reason
+    /// [`EVENT_REFUSED`]: whole, or where even that is too much its beginning and a digest of the whole.
+    /// `why` says where its record stands.
+    async fn bury(&self, event: &Envelope, place: &Place, why: &str) -> Result<(), SendError>;
+}
+
+/// The reason of the dead letter for an event that was refused for good.
+pub const EVENT_REFUSED: &str = "event-refused";
+
+/// Where an event stands among all that its shard has published: by this a reader sees whether one is
+/// missing, and which came before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The frame of the shard's journal that holds its record.
+    pub position: Position,
+    /// Counted from 1 over all events of the shard, without a gap.
+    pub number: u64,
+}
+
+impl Place {
+    /// Shard and frame, as a header has them: `2/8812`.
+    pub fn written(&self) -> String {
+        format!("{}/{}", self.shard, self.position)
+    }
+
+    /// The place behind a header and the number in another.
+    pub fn read(written: &str, number: &str) -> Option<Self> {
+        let (shard, position) = written.split_once('/')?;
+        Some(Self {
+            shard: ShardId(shard.parse().ok()?),
+            position: position.parse().ok()?,
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+/// What an event stream holds of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// Each with its sequence.
+    pub events: Vec<(EventId, u64)>,
+    /// Up to which sequence the stream was read.
+    pub read_to: u64,
+}
+
+/// Why something was not sent, as far as is known.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SendError {
+    /// It was refused and will be refused again whoever sends it: larger than the bus carries, no
+    /// permission, a stream that takes nothing any more. Nothing was written.
+    #[error("refused for good: {0}")]
+    Refused(String),
+    /// Nobody knows, or it may pass by itself.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// Activities that are not in this process.
@@ -274,7 +385,7 @@ pub struct Kept {
 pub trait Peers: Send + Sync + 'static {
     /// Delivers `parcel` to the shard of `to`; returns once it is in that shard's journal, or was
     /// known there already, or was refused for good.
-    async fn deliver(&self, to: &protocol::SagaId, parcel: &Parcel) -> Result<(), Unavailable>;
+    async fn deliver(&self, to: &SagaId, parcel: &Parcel) -> Result<(), Unavailable>;
 }
 
 /// What one saga sends another.
@@ -287,7 +398,7 @@ pub enum Parcel {
         /// The child's input.
         input: Value,
         /// The parent's key and waiting step.
-        parent: (protocol::SagaKey, u64),
+        parent: Parent,
         /// Who started the parent.
         by: protocol::Principal,
         /// The parent's trace.
@@ -295,6 +406,12 @@ pub enum Parcel {
         /// How many events led to the parent, one after the other.
         #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
         causes: u32,
+        /// Where the child stands among its own.
+        #[serde(default)]
+        family: Family,
+        /// The version that it runs; the newest when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<Box<DefinitionRef>>,
     },
     /// A child ended.
     ChildEnded {
@@ -302,13 +419,99 @@ pub enum Parcel {
         step: u64,
         /// The child's key. Absent from a node of the first release.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        child: Option<protocol::SagaKey>,
+        child: Option<SagaKey>,
         /// How.
-        outcome: Box<protocol::view::Outcome>,
+        outcome: Box<Outcome>,
     },
     /// The parent does not want the child any more.
     Cancel {
         /// The parent.
-        by: String,
+        by: SagaKey,
+        /// Its step that waited for the child. Absent from a node of the first releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u64>,
     },
+}
+
+impl Parcel {
+    /// What a parent is to hear when this parcel to the saga `to` was refused for good: neither a child
+    /// that cannot be started nor an outcome that the bus does not carry may leave it waiting for ever.
+    pub fn refused(&self, to: &SagaId, problem: &Problem) -> Option<(SagaId, Self)> {
+        let error = match problem.code {
+            Code::Conflict => KEY_TAKEN,
+            Code::Quota => LIMIT_EXCEEDED,
+            Code::TooLarge => DATA_LIMIT_EXCEEDED,
+            _ => TASK_FAILED,
+        };
+        let failed = |state: &str| {
+            Box::new(Outcome {
+                status: Status::Failed,
+                state: state.to_owned(),
+                output: None,
+                error: Some(error.to_owned()),
+                cause: Some(problem.message.clone()),
+            })
+        };
+        match self {
+            Self::Child { parent: (parent, step), .. } => {
+                let home = SagaId::new(to.tenant.clone(), parent.clone());
+                Some((home, Self::ChildEnded { step: *step, child: Some(to.key.clone()), outcome: failed("") }))
+            }
+            // Only what becomes smaller: this is refused again where even that is too large.
+            Self::ChildEnded { step, child, outcome }
+                if error == DATA_LIMIT_EXCEEDED
+                    && (outcome.output.is_some()
+                        || outcome.cause.as_ref().is_some_and(|cause| cause.len() > problem.message.len())) =>
+            {
+                let outcome = failed(&outcome.state);
+                Some((to.clone(), Self::ChildEnded { step: *step, child: child.clone(), outcome }))
+            }
+            Self::ChildEnded { .. } | Self::Cancel { .. } => None,
+        }
+    }
+
+    /// What the saga hears that this is for; a start is not heard but done.
+    pub fn fact(&self) -> Option<FactKind> {
+        match self {
+            Self::Child { .. } => None,
+            Self::ChildEnded { step, child, outcome } => {
+                Some(FactKind::ChildEnded { step: *step, child: child.clone(), outcome: outcome.clone() })
+            }
+            Self::Cancel { by, step } => Some(FactKind::CancelRequested {
+                by: by.to_string(),
+                reason: format!("the parent saga {by} does not want it any more"),
+                parent: Some((by.clone(), *step)),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words with which a bus refuses what is too large.
+    fn too_large() -> Problem {
+        Problem::new(Code::TooLarge, "the command has 1200000 bytes as nodes pass it on")
+    }
+
+    fn ended(output: Option<Value>, cause: Option<String>) -> Parcel {
+        let outcome = Outcome { status: Status::Succeeded, state: "Packed".into(), output, error: None, cause };
+        Parcel::ChildEnded { step: 4, child: Some(SagaKey::new("parts").unwrap()), outcome: Box::new(outcome) }
+    }
+
+    #[test]
+    fn a_parent_is_told_of_an_outcome_that_the_bus_does_not_carry() {
+        let parent = SagaId::new(Tenant::new("acme").unwrap(), SagaKey::new("order").unwrap());
+        for whole in [ended(Some(Value::from("all of it")), None), ended(None, Some("word ".repeat(200)))] {
+            let (to, told) = whole.refused(&parent, &too_large()).unwrap();
+            assert_eq!(to, parent);
+            let Parcel::ChildEnded { step: 4, child: Some(child), outcome } = &told else { panic!("{told:?}") };
+            assert_eq!((child.as_str(), outcome.state.as_str()), ("parts", "Packed"));
+            assert_eq!((outcome.status, outcome.error.as_deref()), (Status::Failed, Some("States.DataLimitExceeded")));
+            assert_eq!(told.refused(&parent, &too_large()), None, "nothing smaller can be said");
+        }
+        let unknown = Problem::new(Code::NotFound, "there is no such saga");
+        assert_eq!(ended(Some(Value::Null), None).refused(&parent, &unknown), None, "the parent is gone");
+    }
 }

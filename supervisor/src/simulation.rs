@@ -18,10 +18,29 @@ pub enum Bug {
     Early,
     /// A takeover does not resume what was under way.
     Resume,
+    /// What may be in the event stream is sent again however long ago that was.
+    Resend,
+    /// An idempotency key that is too long is cut.
+    Cut,
+    /// A takeover goes on in whatever journal it finds.
+    Identity,
+    /// A parent takes whatever has its child's key for its child.
+    Adopt,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 6] = [Bug::Fence, Bug::Key, Bug::Order, Bug::Relay, Bug::Early, Bug::Resume];
+pub const BUGS: [Bug; 10] = [
+    Bug::Fence,
+    Bug::Key,
+    Bug::Order,
+    Bug::Relay,
+    Bug::Early,
+    Bug::Resume,
+    Bug::Resend,
+    Bug::Cut,
+    Bug::Identity,
+    Bug::Adopt,
+];
 
 thread_local! {
     static SHAKER: Cell<Option<u64>> = const { Cell::new(None) };

@@ -27,7 +27,7 @@ fn long_texts_from_outside_are_cut_with_a_mark() {
     assert!(outcome.cause.as_ref().unwrap().ends_with("x… (100000 bytes in all)"));
     assert!(protocol::codec::store(world.records.last().unwrap()).len() < 20_000);
     let mut world = World::begin(SIGNALLED, json!(1));
-    world.fact(FactKind::CancelRequested { by: "ada".into(), reason: "r".repeat(100_000) });
+    world.fact(FactKind::CancelRequested { by: "ada".into(), reason: "r".repeat(100_000), parent: None });
     assert!(protocol::codec::store(world.records.last().unwrap()).len() < 20_000);
     world.check_replay();
 }

@@ -45,7 +45,9 @@ fn every_state_does_what_the_language_says() {
         let fact = start(&definition, story.input.clone());
         world.fact(fact);
         while !world.driver.execution().is_final() {
-            if !world.running.is_empty() {
+            if world.turns > 0 {
+                world.go_on();
+            } else if !world.running.is_empty() {
                 let call = world.running.remove(0);
                 let attempt = call.attempt;
                 match story.answers.pop_front().unwrap_or(call.arguments) {

@@ -4,12 +4,14 @@ mod machine_common;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use machine_common::*;
 use protocol::command::ReleaseDecision;
 use protocol::view::{Outcome, Status};
 use serde_json::json;
-use supervisor::machine::{FactKind, Offer, Operator, describe};
+use supervisor::machine::expression::Limits;
+use supervisor::machine::{Definition, FactKind, Offer, Operator, describe};
 
 const SOURCE: &str = r#"
 name: page
@@ -52,6 +54,15 @@ fn situations() -> Vec<(&'static str, World)> {
         world.succeed("first", json!(place));
         world
     };
+    // One state for each decision: after Where it is cut.
+    let cut = || {
+        let one = Limits { transitions: 1, ..Limits::default() };
+        let definition = Arc::new(Definition::clone(&define(SOURCE)).with_limits(one));
+        let mut world = World::new(&definition);
+        world.fact(start(&definition, json!(1)));
+        world.succeed("first", json!("task"));
+        world
+    };
     let failing = || {
         let mut world = at("task");
         world.fail("work", "Broken");
@@ -74,6 +85,7 @@ fn situations() -> Vec<(&'static str, World)> {
         ("not started", fresh()),
         ("running: an attempt", first()),
         ("running: branches side by side", at("side")),
+        ("running: cut, and waits for its turn", cut()),
         ("waiting: for a retry", with(at("task"), &|world| drop(world.fail("work", "Transient")))),
         ("waiting: for time", at("wait")),
         ("waiting: for a signal", at("signal")),
@@ -95,7 +107,7 @@ fn situations() -> Vec<(&'static str, World)> {
         (
             "cancelled",
             with(first(), &|world| {
-                world.fact(FactKind::CancelRequested { by: "ada".into(), reason: String::new() });
+                world.fact(FactKind::CancelRequested { by: "ada".into(), reason: String::new(), parent: None });
                 world.succeed("unfirst", json!(null));
             }),
         ),
@@ -116,9 +128,10 @@ fn number(kind: &FactKind) -> usize {
         FactKind::CancelRequested { .. } => 7,
         FactKind::Operator(_) => 8,
         FactKind::Parked { .. } => 9,
+        FactKind::Continued => 10,
     }
 }
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 /// Every fact, the ones about an attempt for the one under way and for one long settled.
 fn facts(world: &World) -> Vec<(&'static str, FactKind)> {
@@ -156,11 +169,12 @@ fn facts(world: &World) -> Vec<(&'static str, FactKind)> {
             "child failed",
             FactKind::ChildEnded { step: child, child: None, outcome: ended(Status::Failed, Some("Broken")) },
         ),
-        ("cancel", FactKind::CancelRequested { by: "ada".into(), reason: "enough".into() }),
+        ("cancel", FactKind::CancelRequested { by: "ada".into(), reason: "enough".into(), parent: None }),
         ("operator retry", says(ReleaseDecision::Retry, "")),
         ("operator skip", says(ReleaseDecision::Skip, "done by hand")),
         ("operator skip, no reason", says(ReleaseDecision::Skip, "")),
         ("operator abandon", says(ReleaseDecision::Abandon, "lost")),
+        ("its turn", FactKind::Continued),
         ("parked", FactKind::Parked { cause: "a bug".into() }),
     ]
 }
@@ -186,6 +200,7 @@ fn every_situation_against_every_fact() {
                     writeln!(page, "{what}: ignored, {why}").unwrap();
                     assert_eq!(&before, world.driver.execution(), "what is ignored changes nothing");
                 }
+                Offer::Unfinished(_) => panic!("the whole budget was given"),
                 Offer::Refused(problem) => {
                     writeln!(page, "{what}: refused, {problem}").unwrap();
                     assert_eq!(&before, world.driver.execution(), "what is refused changes nothing");

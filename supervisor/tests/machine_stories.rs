@@ -105,10 +105,10 @@ fn a_conflict_fails_the_saga_before_any_change() {
 #[test]
 fn a_cancelled_saga_stops_its_attempt_and_undoes_what_may_have_happened() {
     let mut world = applying();
-    world.fact(FactKind::CancelRequested { by: "ada".into(), reason: "wrong asset".into() });
+    world.fact(FactKind::CancelRequested { by: "ada".into(), reason: "wrong asset".into(), parent: None });
     assert_eq!(world.running.len(), 1, "apply was stopped: {:?}", world.running);
     assert_eq!(&*world.running[0].activity, "rollback");
-    let again = world.fact(FactKind::CancelRequested { by: "ada".into(), reason: String::new() });
+    let again = world.fact(FactKind::CancelRequested { by: "ada".into(), reason: String::new(), parent: None });
     assert!(matches!(again, Offer::Refused(_)));
     world.succeed("rollback", json!(null));
     world.succeed("license.release", json!(null));
@@ -197,12 +197,22 @@ fn a_person_a_signal_a_child_and_time_each_move_a_saga_on() {
     // A signal that comes early is kept; the same id again is not another one.
     world.signal("go", json!({"n": 1}), "s1");
     assert!(matches!(world.signal("go", json!({"n": 1}), "s1"), Offer::Ignored(_)));
+    let kept = world.driver.execution().view().signals;
+    let came = world.records.iter().find(|record| matches!(record.fact.kind, FactKind::Signalled { .. })).unwrap();
+    assert_eq!((kept[0].name.as_str(), kept[0].since, kept.len()), ("go", Some(came.fact.at), 1));
+    assert_eq!((kept[0].bytes, kept[0].payload.clone()), (7, Some(json!({"n": 1}))));
     let Offer::Refused(problem) = world.signal("goo", json!(1), "s2") else { panic!("it never waits for goo") };
     assert_eq!(problem.mend.as_deref(), Some("it waits for go"));
+    let long = "x".repeat(protocol::view::SIGNAL_SHOWN_MAX_BYTES);
+    let mut other = world.clone();
+    other.signal("go", json!(long), "s3");
+    let kept = other.driver.execution().view().signals;
+    assert_eq!((kept[1].bytes, kept[1].payload.clone()), (long.len() + 2, None), "a long one is told by its size");
     world.fact(FactKind::TaskDecided { step: None, output: json!("yes"), by: "ada".into() });
+    assert!(world.driver.execution().view().signals.is_empty(), "it was taken");
     assert!(world.timers.is_empty(), "the task's time-out is cleared");
     let (step, key, input) = world.children[0].clone();
-    assert_eq!((key.as_str(), input), (format!("install-7.{step}").as_str(), json!({"n": 1})));
+    assert_eq!((key.as_str(), input), (format!("install-7~{step}").as_str(), json!({"n": 1})));
     let outcome =
         Outcome { status: Status::Succeeded, state: "End".into(), output: Some(json!(7)), error: None, cause: None };
     world.fact(FactKind::ChildEnded { step, child: None, outcome: Box::new(outcome) });
@@ -450,4 +460,61 @@ fn several_facts_can_be_offered_before_one_confirm() {
     let mut ahead = first.clone();
     ahead.number = 9;
     assert!(driver.replay(&ahead, 50).is_err());
+}
+
+const FAMILY: &str = r#"
+name: family
+definition:
+  StartAt: Child
+  States:
+    Child:
+      Type: Task
+      Resource: saga:family
+      Retry: [{ ErrorEquals: [States.ALL], MaxAttempts: 1, IntervalSeconds: 1 }]
+      Catch:
+        - { ErrorEquals: [Saga.KeyTaken], Next: Taken }
+        - { ErrorEquals: [Saga.LimitExceeded], Next: TooMany }
+      Next: Born
+    Born: { Type: Succeed }
+    Taken: { Type: Succeed }
+    TooMany: { Type: Succeed }
+"#;
+
+#[test]
+fn a_child_that_is_refused_fails_its_step_by_name() {
+    let refused = |error: &str| {
+        let mut world = World::begin(FAMILY, json!({}));
+        let (step, key, _) = world.children[0].clone();
+        assert_eq!(key, "install-7~1");
+        let outcome = Outcome {
+            status: Status::Failed,
+            state: String::new(),
+            output: None,
+            error: Some(error.into()),
+            cause: None,
+        };
+        let (child, outcome) = (Some(key.parse().unwrap()), Box::new(outcome));
+        world.fact(FactKind::ChildEnded { step, child, outcome });
+        world
+    };
+    let taken = refused("Saga.KeyTaken");
+    assert_eq!((taken.status(), taken.driver.execution().state().as_str()), ("succeeded", "Taken"), "at once");
+    let mut full = refused("Saga.LimitExceeded");
+    assert_eq!(full.status(), "waiting", "there may be room later");
+    full.ring();
+    assert_eq!(full.children.last().unwrap().1, "install-7~1.2");
+    full.check_replay();
+}
+
+#[test]
+fn a_family_is_only_so_deep() {
+    let definition = define(FAMILY);
+    let limit = definition.limits().child_depth;
+    for (depth, state) in [(limit - 1, "Child"), (limit, "TooMany")] {
+        let mut world = World::new(&definition);
+        let FactKind::Started(mut begun) = start(&definition, json!({})) else { panic!("it is a start") };
+        begun.family.depth = depth;
+        world.fact(FactKind::Started(begun));
+        assert_eq!(world.driver.execution().state(), state, "with {depth} above it");
+    }
 }

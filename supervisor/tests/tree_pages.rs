@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use protocol::{Code, Principal};
 use serde_json::json;
+use supervisor::journal::Loss;
 use supervisor::ports::Parcel;
 use supervisor::tree::engine::Limits;
+use supervisor::tree::recovery::MARK;
 use supervisor::tree::reply::Reply;
+use supervisor::tree::root::NotStarted;
 use supervisor::tree::shard::Message;
 use tree_common::*;
 
@@ -172,6 +175,58 @@ async fn a_snapshot_left_behind_does_not_bring_its_saga_back() {
     assert_eq!(next.start("a", "waiting", json!(1)).await.unwrap()["created"], false);
 }
 
+/// Whose child it is, its own record says, in a page as in memory, and also when the journal has not got it.
+#[tokio::test(start_paused = true)]
+async fn a_child_in_a_page_is_its_own_parents_alone() {
+    let outside = Outside::new(&[PASSING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    let trip = |step: u64| Some(("trip".parse().unwrap(), step));
+    world.start_child("trip~1", "passing", json!("well"), trip(1)).await.unwrap();
+    world.start_child("trip~2", "passing", json!("well"), trip(9)).await.unwrap();
+    world.pass(30).await;
+    assert_eq!(outside.names("page/").len(), 1);
+    let ended = *outside.frames.lock().unwrap().last_key_value().unwrap().0;
+    world.shard.kill();
+    for epoch in [2, 3] {
+        let next = World::take_over(&outside, epoch, Limits::default()).await;
+        next.pass(1).await;
+        outside.parcels.lock().unwrap().clear();
+        let told = next.start_child("trip~1", "passing", json!("well"), trip(1)).await.unwrap();
+        assert_eq!(told["created"], false);
+        let refused = next.start_child("trip~2", "passing", json!("well"), trip(2)).await.unwrap_err();
+        assert_eq!(refused.code, Code::Conflict, "{refused}");
+        {
+            let parcels = outside.parcels.lock().unwrap();
+            let [(to, Parcel::ChildEnded { step: 1, outcome, .. })] = &parcels[..] else { panic!("{parcels:?}") };
+            assert_eq!((to, outcome.output.as_ref()), (&saga("trip"), Some(&json!("well"))));
+        }
+        next.shard.kill();
+        next.pass(1).await;
+        outside.cut(ended);
+    }
+}
+
+/// The indexes say that an end is beyond the journal's, and the page says whose.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_knows_more_than_the_journal_stops_the_shard() {
+    let outside = Outside::new(&[PASSING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("a", "passing", json!(1)).await.unwrap();
+    world.pass(30).await;
+    world.shard.kill();
+    world.pass(1).await;
+    let (position, _) = outside.frames.lock().unwrap().pop_last().unwrap();
+    // An older copy of the journal is in its place, and nothing else that was kept says so.
+    outside.frames.lock().unwrap().clear();
+    outside.last.store(0, SeqCst);
+    *outside.anchor.lock().unwrap() = None;
+    outside.values.lock().unwrap().remove(MARK);
+    let Err(NotStarted::Stopped(stopped)) = World::try_take_over(&outside, 2, Limits::default()).await else {
+        panic!("it went on in what was left")
+    };
+    assert_eq!(stopped.loss, Loss::Ahead { name: "acme/a".into(), position });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_list_has_what_ended_newest_first_and_says_what_it_left_out() {
     let outside = Outside::new(&[PASSING, WAITING]);
@@ -283,7 +338,7 @@ async fn a_saga_older_than_its_journal_is_shown_and_its_parent_is_told() {
     let begun = *outside.frames.lock().unwrap().last_key_value().unwrap().0;
     world.start("b", "passing", json!(1)).await.unwrap();
     world.shard.kill();
-    outside.frames.lock().unwrap().retain(|position, _| *position > begun);
+    outside.cut(begun);
     let next = World::take_over(&outside, 2, Limits::default()).await;
     outside.peers_away.store(false, SeqCst);
     let view = next.show("small").await;
@@ -315,7 +370,7 @@ async fn last_words_are_said_again_without_the_beginning_of_the_journal() {
     world.pass(30).await;
     world.shard.kill();
     assert_eq!(outside.names("page/").len(), 1, "its page is written, its parent knows nothing");
-    outside.frames.lock().unwrap().retain(|position, _| *position > begun);
+    outside.cut(begun);
     let _next = World::take_over(&outside, 2, Limits::default()).await;
     outside.peers_away.store(false, SeqCst);
     world.until("the end", || !outside.parcels.lock().unwrap().is_empty()).await;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use semver::Version;
@@ -271,7 +272,11 @@ fn read_installed(dir: &Path, allowed: &Allowed) -> Result<Vec<InstalledArtifact
 /// The text of a file. `None`: there is none.
 pub fn read_text(path: &Path) -> Result<Option<String>, Error> {
     let doing = || format!("reading {}", path.display());
-    let file = match fs::File::open(path) {
+    // A pipe in its place must not keep us waiting for a writer.
+    let file = match fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) if file.metadata().is_ok_and(|meta| !meta.is_file()) => {
+            return unsuitable(format!("{} is not a plain file", path.display()));
+        }
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);

@@ -21,6 +21,7 @@ use supervisor::ports::{Clock, Outbox};
 use super::arbiter::{Act, Decision, Refusal, Request, ServiceState, decide};
 use super::incidents::{self, Incident};
 use super::model::Stage;
+use super::ownership::{self, Owned};
 use super::place::Place;
 use super::store::{self, Error, Read, RuntimeStore, TRIES};
 
@@ -116,11 +117,11 @@ impl Arbitration {
     /// tenant's.
     pub async fn open(&self, place: &Place, tenant: &Tenant, stage: Stage) -> Result<Read<Docket>, Failure> {
         match self.look(place).await? {
-            Some(seen) if seen.value.tenant != *tenant => {
-                let why = format!("the service {place} belongs to another tenant; choose another name");
-                Err(Failure::named(REFUSED, why))
-            }
+            Some(seen) if seen.value.tenant != *tenant => Err(ownership::taken(place, tenant)),
             Some(seen) => Ok(seen),
+            None if ownership::whose(&*self.store, place, tenant).await? == Owned::Theirs => {
+                Err(ownership::taken(place, tenant))
+            }
             None => {
                 let state = ServiceState::new(place.service.clone(), stage);
                 let value = Docket { tenant: tenant.clone(), state, acts: 0, due: Vec::new() };
@@ -185,6 +186,10 @@ impl Arbitration {
             saga: asker.saga.clone(),
         };
         let due: Vec<Due> = (1..).zip(acts).map(due).collect();
+        // Whose it is, is settled before anything of it is there.
+        if seen.revision == 0 {
+            ownership::take(&*self.store, place, &seen.value.tenant).await?;
+        }
         let docket = Docket { tenant: seen.value.tenant.clone(), acts: seen.value.acts + due.len() as u64, due, state };
         match store::write(&*self.store, &place.space(), &place.docket(), &docket, seen.revision).await {
             Ok(_) => {}

@@ -1,23 +1,52 @@
 //! Decisions about changes of production: four eyes, before anything is done.
 //!
-//! Who wants a change asks for it as if it were decided; it is refused and written down under a name
-//! that stands for exactly this change. Somebody else of the tenant approves the name, and the change
-//! is asked for again. A decision is good for one request and for a day: a change that was approved
-//! last month is not the one that anybody looked at.
+//! Who wants a change asks for it as if it were decided; it is refused and written down under a name.
+//! Somebody else, of the tenant whose environment it is, approves the name, and the change is asked for
+//! again. One approval is for one effect: for exactly this request, down to the value of a secret, and for
+//! the state that the records concerned were in ([`state`]). It is used up before the effect begins, and
+//! the effect is held to that state ([`Fence`]). The same request again, under the same key, is answered
+//! with what it was answered first, and does nothing.
+//!
+//! ```text
+//! asked     -> approved            by somebody else, while the records stand as they stood
+//! asked     -> (gone)              the records changed: it is another change now, and asked for anew
+//! approved  -> used for a request  compare-and-set; of two requests one has it
+//! approved  -> (gone)              the records changed
+//! used      -> used, answered      the effect is there
+//! used      -> approved            it was refused for good, and nothing was done
+//! used      -> used, may try again it could not be done now; for this request alone
+//! ```
+//!
+//! What was used and never answered ended with its node, and nobody does it again: that takes a new
+//! decision by whoever has looked. Decisions are good for a day: a change that was approved last month is
+//! not the one that anybody looked at.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Principal, Tenant, Time, Value};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 
-use super::store::{self, RuntimeStore, Space};
+use super::store::{self, RuntimeStore, Space, TRIES};
 
-/// How long a decision is good, and how long one is waited for.
+mod fence;
+mod record;
+pub mod state;
+
+pub use fence::Fence;
+use record::Answered;
+pub use record::{Change, Decision};
+use state::{Concern, Stood, stand, stands};
+
+/// How long a decision is good, how long one is waited for, and how long a request is known by its key.
 pub const GOOD_FOR: Duration = Duration::from_secs(24 * 3_600);
-/// The most changes of one tenant that wait for a decision; older ones are forgotten by then.
+/// The most changes of one tenant in one owner's environments that wait for a decision; older ones are
+/// forgotten by then.
 pub const WAITING_MAX: usize = 1_000;
+/// How long a change that was begun may take: several times what a door lets an answer take.
+pub const WITHIN: Duration = Duration::from_secs(120);
+/// The largest answer that is kept for repetitions, in bytes: commands answer with a few lines.
+pub const ANSWER_MAX_BYTES: usize = 64 * 1_024;
 
 /// The error name of a change that nobody has decided about.
 pub const UNDECIDED: &str = "Undecided";
@@ -25,63 +54,65 @@ pub const UNDECIDED: &str = "Undecided";
 pub const UNKNOWN: &str = "UnknownDecision";
 /// The error name of an approval by whoever asked.
 pub const OWN: &str = "OwnChange";
+/// The error name of a change of something that is not any more as it was.
+pub const MOVED: &str = store::MOVED;
+/// The error name of a request that is carried out right now.
+pub const UNDER_WAY: &str = "UnderWay";
+/// The error name of a key that named another request before.
+pub const KEY_TAKEN: &str = "KeyTaken";
 
-/// A change that waits for a decision, or was decided.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Decision {
-    /// Its name.
-    pub decision: String,
-    /// What is to be done, without any value of a secret.
-    pub what: String,
-    /// In which environment.
-    pub environment: String,
-    /// Who wants it.
-    pub by: Principal,
-    /// Since when.
-    pub at: Time,
-    /// Who approved it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approved_by: Option<Principal>,
-    /// The request that it was used for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used_for: Option<String>,
+/// What is to be done about a change that was asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Entry {
+    /// It is to be made, once, and [`settle`]d.
+    Go(Pass),
+    /// It was made, and this was the answer.
+    Done(Value),
 }
 
-impl Decision {
-    fn is_old(&self, now: Time) -> bool {
-        now.since(self.at) >= GOOD_FOR
+/// The right to make one change, now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pass {
+    owner: Tenant,
+    decision: String,
+    concerns: Vec<Concern>,
+    stood: Vec<Stood>,
+    later: bool,
+}
+
+impl Pass {
+    /// `store`, as long as what the change is about stands as it stood when somebody approved it.
+    pub fn fence(&self, store: Arc<dyn RuntimeStore>) -> Arc<dyn RuntimeStore> {
+        Arc::new(Fence::new(store, self.stood.clone()))
+    }
+
+    /// The change goes on after its answer, as a deployment does: repetitions hear the answer, however
+    /// the records stand by then.
+    #[must_use]
+    pub fn goes_on(self) -> Self {
+        Self { later: true, ..self }
     }
 }
 
-/// A change that is asked for.
-#[derive(Clone, Debug)]
-pub struct Change<'a> {
-    /// Whose.
-    pub tenant: &'a Tenant,
-    /// Who asks.
-    pub by: &'a Principal,
-    /// What, in a few words.
-    pub what: &'a str,
-    /// In which environment.
-    pub environment: &'a str,
-    /// All of it, but for the values of secrets.
-    pub body: &'a Value,
-    /// Names the request: the same request again needs no other decision.
-    pub request: &'a str,
+/// How making a change ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// It was made, with this answer.
+    Made(&'a Value),
+    /// It was refused, and nothing was done.
+    Refused,
+    /// It could not be done now, or nobody knows whether it was.
+    Open,
 }
 
-impl Change<'_> {
-    /// Stands for exactly this change of this asker.
-    fn name(&self) -> String {
-        let mut hash = Sha256::new();
-        let body = self.body.to_string();
-        for part in [self.by.as_str(), self.what, self.environment, &body] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        hex::encode(&hash.finalize()[..16])
+/// What a request is about, without what names it.
+pub fn content(body: &Value) -> Value {
+    let mut content = body.clone();
+    if let Some(fields) = content.as_object_mut() {
+        fields.remove("id");
+        fields.remove("key");
     }
+    content
 }
 
 const BELOW: &str = "decision";
@@ -91,40 +122,164 @@ fn place(decision: &str) -> String {
 }
 
 /// Lets a change through that was decided. Otherwise it is refused as [`UNDECIDED`] and waits.
-pub async fn enter(store: &dyn RuntimeStore, change: &Change<'_>, now: Time) -> Result<(), Failure> {
-    let (name, space) = (change.name(), Space::Of(change.tenant.clone()));
-    tidy(store, &space, now).await?;
-    let mut good = false;
-    store::change(store, &space, &place(&name), |there: Option<&Decision>| {
-        let there = there.filter(|there| !there.is_old(now));
-        let used = there.is_some_and(|there| there.used_for.as_deref().is_some_and(|used| used != change.request));
-        good = there.is_some_and(|there| there.approved_by.is_some()) && !used;
-        match there {
-            Some(there) if good && there.used_for.is_none() => {
-                Some(Decision { used_for: Some(change.request.to_owned()), ..there.clone() })
+pub async fn enter(store: &dyn RuntimeStore, change: Change<'_>, now: Time) -> Result<Entry, Failure> {
+    let space = Space::Of(change.owner.clone());
+    let mut lost = store::Error::Stale { name: BELOW.to_owned() };
+    for _ in 0..TRIES {
+        let known = tidied(store, &space, now).await?;
+        if let Some(used) = known.iter().find(|known| known.was_used_for(&change)) {
+            match again(store, &change, used, now).await? {
+                Some(entry) => return Ok(entry),
+                None => continue,
             }
-            Some(_) if !used => None,
-            Some(_) | None => Some(Decision {
-                decision: name.clone(),
-                what: change.what.to_owned(),
-                environment: change.environment.to_owned(),
-                by: change.by.clone(),
-                at: now,
-                approved_by: None,
-                used_for: None,
-            }),
         }
-    })
-    .await?;
-    if good {
-        return Ok(());
+        let stood = stand(store, change.concerns.clone()).await?;
+        let mut outdated = false;
+        let mut waits = None;
+        for one in known.iter().filter(|known| known.used_for.is_none() && known.is_of(&change)) {
+            if one.stood == stood {
+                waits = Some(one);
+                continue;
+            }
+            // It was asked for, and maybe approved, on a state that is gone, and does not count when that
+            // comes back.
+            outdated |= one.approved_by.is_some();
+            forget(store, &space, &one.decision).await?;
+        }
+        match waits {
+            Some(approved) if approved.approved_by.is_some() => {
+                match begin(store, &space, approved, &change, now).await {
+                    Ok(pass) => return Ok(Entry::Go(pass)),
+                    Err(store::Error::Stale { name }) => lost = store::Error::Stale { name },
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Some(waits) => return Err(undecided(&change, &waits.decision, outdated)),
+            None => {
+                let mine = known.iter().filter(|known| known.tenant.as_ref() == Some(change.tenant)).count();
+                if mine >= WAITING_MAX {
+                    let why = format!("{WAITING_MAX} changes wait; decide about some first");
+                    return Err(Failure::named("TooManyDecisions", why));
+                }
+                let asked = Decision::asked(&change, stood, now);
+                store::write(store, &space, &place(&asked.decision), &asked, 0).await?;
+                return Err(undecided(&change, &asked.decision, outdated));
+            }
+        }
     }
-    let why =
-        format!("{} is production, and nobody has approved this change; its decision is {name}", change.environment);
-    Err(Failure::named(UNDECIDED, why))
+    Err(lost.into())
 }
 
-/// Approves a change that somebody else wants. Again: nothing happens.
+fn undecided(change: &Change<'_>, decision: &str, outdated: bool) -> Failure {
+    let Change { environment, .. } = change;
+    let before = match outdated {
+        true => "; it was approved before, but what it is about has changed since",
+        false => "",
+    };
+    let why =
+        format!("{environment} is production, and nobody has approved this change{before}; its decision is {decision}");
+    Failure::named(UNDECIDED, why)
+}
+
+/// Uses an approval up for a request, unless somebody else has.
+async fn begin(
+    store: &dyn RuntimeStore,
+    space: &Space,
+    decision: &Decision,
+    change: &Change<'_>,
+    now: Time,
+) -> Result<Pass, store::Error> {
+    let name = place(&decision.decision);
+    let stale = || store::Error::Stale { name: name.clone() };
+    let there = store::read::<Decision>(store, space, &name).await?.ok_or_else(stale)?;
+    if there.value != *decision {
+        return Err(stale());
+    }
+    let used = Decision { used_for: Some(change.request.to_owned()), begun: Some(now), ..decision.clone() };
+    store::write(store, space, &name, &used, there.revision).await?;
+    Ok(Pass {
+        owner: change.owner.clone(),
+        decision: decision.decision.clone(),
+        concerns: change.concerns.clone(),
+        stood: decision.stood.clone(),
+        later: false,
+    })
+}
+
+/// What a request hears that was let through before. `None`: somebody else got on with it; look again.
+async fn again(
+    store: &dyn RuntimeStore,
+    change: &Change<'_>,
+    used: &Decision,
+    now: Time,
+) -> Result<Option<Entry>, Failure> {
+    if !used.is_of(change) {
+        let why = "this key named another request before; ask under a new key";
+        return Err(Failure::named(KEY_TAKEN, why));
+    }
+    let decision = &used.decision;
+    let look = "see what is there, and ask under a new key, which takes a new decision";
+    match (&used.answered, used.begun) {
+        (Some(answered), _) if !stands(store, &answered.left).await? => {
+            let why =
+                format!("this change was made (decision {decision}), and what it is about has changed since; {look}");
+            Err(Failure::named(MOVED, why))
+        }
+        (Some(Answered { answer: Some(answer), .. }), _) => Ok(Some(Entry::Done(answer.clone()))),
+        (Some(Answered { answer: None, .. }), _) => {
+            let why = format!(
+                "this change was made (decision {decision}), and its answer was too large to keep; see what is there"
+            );
+            Err(Failure::named(KEY_TAKEN, why))
+        }
+        (None, Some(begun)) if now.since(begun) < WITHIN => {
+            let why = format!("this change is being made (decision {decision}); ask again for its answer");
+            Err(Failure { error: UNDER_WAY.into(), cause: why, permanent: false })
+        }
+        (None, Some(begun)) => {
+            let why = format!(
+                "this change was begun at {begun} (decision {decision}), and nobody knows how it ended; {look}"
+            );
+            Err(Failure::named(MOVED, why))
+        }
+        (None, None) if !stands(store, &used.stood).await? => {
+            let why = format!(
+                "this change could not be made (decision {decision}), and what it is about has changed since; {look}"
+            );
+            Err(Failure::named(MOVED, why))
+        }
+        (None, None) => match begin(store, &Space::Of(change.owner.clone()), used, change, now).await {
+            Ok(pass) => Ok(Some(Entry::Go(pass))),
+            Err(store::Error::Stale { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// Keeps how making a change ended.
+pub async fn settle(store: &dyn RuntimeStore, pass: &Pass, end: End<'_>) -> Result<(), Failure> {
+    let answered = match end {
+        End::Made(answer) => {
+            let left = if pass.later { Vec::new() } else { stand(store, pass.concerns.clone()).await? };
+            let fits = answer.to_string().len() <= ANSWER_MAX_BYTES;
+            Some(Answered { answer: fits.then(|| answer.clone()), left })
+        }
+        End::Refused | End::Open => None,
+    };
+    store::change(store, &Space::Of(pass.owner.clone()), &place(&pass.decision), |there: Option<&Decision>| {
+        let there = there.filter(|there| there.answered.is_none())?.clone();
+        Some(match end {
+            End::Made(_) => Decision { answered: answered.clone(), ..there },
+            End::Refused => Decision { used_for: None, begun: None, ..there },
+            End::Open => Decision { begun: None, ..there },
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+/// Approves a change that somebody else wants in an environment of `tenant`, as long as what it is about
+/// stands as it stood. Again: nothing happens.
 pub async fn approve(
     store: &dyn RuntimeStore,
     tenant: &Tenant,
@@ -137,87 +292,51 @@ pub async fn approve(
     if decision.is_empty() || !decision.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(unknown());
     }
-    let (space, mut own) = (Space::Of(tenant.clone()), false);
-    let stands = store::change(store, &space, &place(decision), |there: Option<&Decision>| {
-        let there = there.filter(|there| !there.is_old(now))?;
-        own = there.by == *by;
-        let next = Decision { approved_by: Some(by.clone()), ..there.clone() };
-        (!own && there.approved_by.is_none()).then_some(next)
+    let space = Space::Of(tenant.clone());
+    let there = store::read::<Decision>(store, &space, &place(decision)).await?;
+    let there = there.map(|there| there.value).filter(|there| !there.is_old(now)).ok_or_else(unknown)?;
+    if there.by == *by && there.tenant.as_ref().is_none_or(|asks| asks == tenant) {
+        return Err(Failure::named(OWN, format!("{by} wants the change; somebody else approves it")));
+    }
+    if there.approved_by.is_none() && !stands(store, &there.stood).await? {
+        forget(store, &space, decision).await?;
+        let why = format!("what {} is about has changed since it was asked for; have it asked for again", there.what);
+        return Err(Failure::named(MOVED, why));
+    }
+    let stands = store::change(store, &space, &place(decision), |now_there: Option<&Decision>| {
+        let now_there = now_there.filter(|now_there| now_there.approved_by.is_none())?;
+        Some(Decision { approved_by: Some(by.clone()), ..now_there.clone() })
     })
     .await?;
-    match stands.filter(|stands| !stands.is_old(now)) {
-        _ if own => Err(Failure::named(OWN, format!("{by} wants the change; somebody else approves it"))),
-        Some(stands) => Ok(stands),
-        None => Err(unknown()),
-    }
+    stands.ok_or_else(unknown)
 }
 
-/// What waits for a decision, and what was decided within a day; oldest first.
-pub async fn list(store: &dyn RuntimeStore, tenant: &Tenant, now: Time) -> Result<Vec<Decision>, Failure> {
-    let all = store::read_all::<Decision>(store, &Space::Of(tenant.clone()), BELOW).await?;
+/// What waits for a decision of `owner`, and what was decided within a day; oldest first.
+pub async fn list(store: &dyn RuntimeStore, owner: &Tenant, now: Time) -> Result<Vec<Decision>, Failure> {
+    let all = store::read_all::<Decision>(store, &Space::Of(owner.clone()), BELOW).await?;
     let mut all: Vec<_> = all.into_iter().map(|(_, decision)| decision).filter(|one| !one.is_old(now)).collect();
     all.sort_by(|one, other| (one.at, &one.decision).cmp(&(other.at, &other.decision)));
     Ok(all)
 }
 
-/// Forgets what is old; full is said.
-async fn tidy(store: &dyn RuntimeStore, space: &Space, now: Time) -> Result<(), Failure> {
-    let all = store::read_all::<Decision>(store, space, BELOW).await?;
-    let (old, waiting): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, decision)| decision.is_old(now));
-    for (name, _) in old {
-        if let Some(there) = store.get(space, &name).await? {
-            store.remove(space, &name, there.revision).await?;
-        }
-    }
-    if waiting.len() >= WAITING_MAX {
-        return Err(Failure::named("TooManyDecisions", format!("{WAITING_MAX} changes wait; decide about some first")));
+async fn forget(store: &dyn RuntimeStore, space: &Space, decision: &str) -> Result<(), Failure> {
+    let name = place(decision);
+    if let Some(there) = store.get(space, &name).await? {
+        store.remove(space, &name, there.revision).await?;
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::runtime::store::MemoryStore;
-
-    #[tokio::test]
-    async fn a_change_needs_somebody_else_and_is_made_once() {
-        let (store, acme) = (MemoryStore::new(), Tenant::new("acme").unwrap());
-        let (ann, bob) = (Principal::new("ann").unwrap(), Principal::new("bob").unwrap());
-        let noon = Time::from_micros(1_700_000_000_000_000);
-        let body = json!({ "service": "web" });
-        let ask = |request: &'static str| Change {
-            tenant: &acme,
-            by: &ann,
-            what: "service.scale",
-            environment: "prod",
-            body: &body,
-            request,
-        };
-        for _ in 0..2 {
-            assert_eq!(enter(&store, &ask("r1"), noon).await.unwrap_err().error, UNDECIDED);
-        }
-        let waiting = list(&store, &acme, noon).await.unwrap().remove(0);
-        assert_eq!((waiting.what.as_str(), &waiting.by), ("service.scale", &ann));
-        let approve = |by: Principal, name: String| {
-            let (store, acme) = (&store, &acme);
-            async move { approve(store, acme, &name, &by, noon).await }
-        };
-        assert_eq!(approve(ann.clone(), waiting.decision.clone()).await.unwrap_err().error, OWN);
-        assert_eq!(approve(bob.clone(), "../x".into()).await.unwrap_err().error, UNKNOWN);
-        assert_eq!(approve(bob.clone(), waiting.decision).await.unwrap().approved_by, Some(bob));
-        enter(&store, &ask("r1"), noon).await.unwrap();
-        enter(&store, &ask("r1"), noon).await.unwrap();
-        assert_eq!(
-            enter(&store, &ask("r2"), noon).await.unwrap_err().error,
-            UNDECIDED,
-            "another request, another word"
-        );
-        let other = Change { body: &json!({ "service": "api" }), ..ask("r1") };
-        assert_eq!(enter(&store, &other, noon).await.unwrap_err().error, UNDECIDED, "another change");
-        let tomorrow = noon.after(GOOD_FOR);
-        assert_eq!(enter(&store, &ask("r1"), tomorrow).await.unwrap_err().error, UNDECIDED, "too late");
+/// All that is not old; what is old is forgotten.
+async fn tidied(store: &dyn RuntimeStore, space: &Space, now: Time) -> Result<Vec<Decision>, Failure> {
+    let all = store::read_all::<Decision>(store, space, BELOW).await?;
+    let (old, known): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, decision)| decision.is_old(now));
+    for (_, old) in old {
+        forget(store, space, &old.decision).await?;
     }
+    Ok(known.into_iter().map(|(_, decision)| decision).collect())
 }
+
+#[cfg(test)]
+#[path = "decisions_tests.rs"]
+mod tests;

@@ -22,6 +22,14 @@ pub enum Refused {
     /// It is there, and another tenant's.
     #[error("the name {0} is taken; environments of all tenants have different names")]
     Taken(EnvironmentId),
+    /// The tenant has as many as it may.
+    #[error("{tenant} has as many environments as it may: {limit} (limits.environments_per_tenant)")]
+    TooMany {
+        /// Whose they are.
+        tenant: Tenant,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It is not there, or not the asker's.
     #[error("there is no environment {0} of this tenant; create it with `skald environment create {0}`")]
     Unknown(EnvironmentId),
@@ -42,37 +50,38 @@ struct Name {
 pub struct Wanted {
     /// Its name.
     pub environment: EnvironmentId,
-    /// How far from users it is.
-    #[serde(default = "dev")]
-    pub stage: Stage,
-    /// Where it is.
-    #[serde(default = "here")]
-    pub region: String,
-    /// What its tenants share.
-    #[serde(default = "silo")]
-    pub isolation: Isolation,
+    /// How far from users it is; as it is when absent, and development at first.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Where it is; as it is when absent, and [`HERE`] at first.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// What its tenants share; as it is when absent, and nothing at first.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
-const fn dev() -> Stage {
-    Stage::Dev
-}
-fn here() -> String {
-    "local".to_owned()
-}
-const fn silo() -> Isolation {
-    Isolation::Silo
-}
+/// Where an environment is of which nobody said it.
+pub const HERE: &str = "local";
 
 /// Environments in a store.
 #[derive(Clone)]
 pub struct Environments {
     store: Arc<dyn RuntimeStore>,
+    /// How many one tenant may have.
+    limit: usize,
 }
 
 impl Environments {
     /// Environments in `store`.
     pub fn new(store: Arc<dyn RuntimeStore>) -> Self {
-        Self { store }
+        Self { store, limit: usize::MAX }
+    }
+
+    /// The same, of which a tenant makes no more than `limit`.
+    #[must_use]
+    pub fn at_most(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 
     /// Whose the environment of that name is.
@@ -88,6 +97,13 @@ impl Environments {
         let id = &wanted.environment;
         named(id)?;
         let name = place::environment(id);
+        // Two that are made at the same moment may be one too many; nothing depends on the exact number.
+        if self.limit < usize::MAX && self.owner(id).await?.is_none() {
+            let own = store::read_all::<Environment>(&*self.store, &Space::Of(tenant.clone()), "environment").await?;
+            if own.len() >= self.limit {
+                return Err(Refused::TooMany { tenant: tenant.clone(), limit: self.limit });
+            }
+        }
         let owner = store::change(&*self.store, &Space::Shared, &name, |taken: Option<&Name>| match taken {
             Some(_) => None,
             None => Some(Name { owner: tenant.clone() }),
@@ -98,10 +114,14 @@ impl Environments {
         let next = |there: Option<&Environment>| Environment {
             environment_id: id.clone(),
             tenant_id: tenant.clone(),
-            stage: wanted.stage,
-            region: wanted.region.clone(),
+            stage: wanted.stage.or(there.map(|there| there.stage)).unwrap_or(Stage::Dev),
+            region: match (&wanted.region, there) {
+                (Some(region), _) => region.clone(),
+                (None, Some(there)) => there.region.clone(),
+                (None, None) => HERE.to_owned(),
+            },
             status: there.map_or(Status::Requested, |there| there.status),
-            isolation_model: wanted.isolation,
+            isolation_model: wanted.isolation.or(there.map(|there| there.isolation_model)).unwrap_or(Isolation::Silo),
             max_replicas: there.and_then(|there| there.max_replicas),
         };
         let mut faulty = next(None).check().err();

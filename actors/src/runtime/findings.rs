@@ -6,8 +6,8 @@
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
-use super::model::{DriftFinding, DriftKind, EnvironmentId, FindingHash, FindingState};
-use super::place;
+use super::model::{Digest, DriftFinding, DriftKind, EnvironmentId, FindingHash, FindingState, Revision};
+use super::place::{self, Place};
 use super::store::{self, RuntimeStore, Space};
 use super::workers::drift::DriftPolicy;
 
@@ -15,6 +15,9 @@ use super::workers::drift::DriftPolicy;
 pub const UNKNOWN: &str = "UnknownFinding";
 /// The error name of a decision that cannot be made about a finding.
 pub const NOT_NOW: &str = "NotNow";
+
+/// The error name of an approval that nobody gave.
+pub const NOT_APPROVED: &str = "NotApproved";
 
 /// What a person decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +41,37 @@ pub async fn all(
         (&one.service_id, one.kind, &one.field).cmp(&(&other.service_id, other.kind, &other.field))
     });
     Ok(findings)
+}
+
+/// Who approved that what differs of a service in `kinds` is put right by bringing `to`: the first who
+/// approved a finding of these kinds that is still there. Nobody approved another image than the one that
+/// `runs` or that is wanted, nor another configuration.
+pub async fn approval(
+    store: &dyn RuntimeStore,
+    place: &Place,
+    kinds: &[DriftKind],
+    runs: Option<&Digest>,
+    to: &Revision,
+) -> Result<Option<Principal>, Failure> {
+    let mut open = all(store, &place.owner, &place.environment).await?;
+    open.retain(|finding| finding.service_id == place.service && finding.is_open());
+    let image = |finding: &DriftFinding| match finding.kind {
+        DriftKind::Image | DriftKind::Missing => finding.desired == to.image.as_str(),
+        DriftKind::Replicas | DriftKind::Configuration | DriftKind::Secret | DriftKind::Unmanaged | DriftKind::Held => {
+            false
+        }
+    };
+    let configuration = to.configuration.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let fits = |finding: &DriftFinding| match finding.kind {
+        DriftKind::Image | DriftKind::Missing => image(finding),
+        DriftKind::Configuration => finding.desired == configuration,
+        DriftKind::Replicas | DriftKind::Secret | DriftKind::Unmanaged | DriftKind::Held => true,
+    };
+    if runs != Some(&to.image) && !open.iter().any(image) {
+        return Ok(None);
+    }
+    let approved = open.iter().filter(|finding| kinds.contains(&finding.kind) && fits(finding));
+    Ok(approved.filter_map(|finding| finding.state.approved_by()).next().cloned())
 }
 
 /// What may be put right by itself in an environment, if somebody said so.

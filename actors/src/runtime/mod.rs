@@ -15,7 +15,7 @@
 //! ```
 //!
 //! What people publish, keep, decide and set stands in `configurations`, `secrets`, `findings` and
-//! `policies`, and what is kept of what went wrong in `incidents`.
+//! `policies`, and what is kept of what went wrong in `incidents`. Whose all of that is says `ownership`.
 //!
 //! The first four are pure: what was seen, what is remembered and the moment come in, what to do
 //! comes out. There is deliberately no clock, no socket, no file and no task in them.
@@ -32,6 +32,7 @@ pub mod environments;
 pub mod findings;
 pub mod incidents;
 pub mod model;
+pub mod ownership;
 pub mod place;
 pub mod policies;
 pub mod ports;

@@ -37,6 +37,11 @@ impl Place {
         docket(&self.environment, &self.service)
     }
 
+    /// Whose it is.
+    pub fn title(&self) -> String {
+        format!("{}/{}", titles(&self.environment), self.service)
+    }
+
     /// One of its deployments.
     pub fn deployment(&self, deployment: &DeploymentId) -> String {
         format!("{}/{deployment}", deployments(&self.environment, &self.service))
@@ -86,6 +91,11 @@ pub fn environment(environment: &EnvironmentId) -> String {
 /// A tenant's right to use an environment; among that tenant's values.
 pub fn binding(environment: &EnvironmentId) -> String {
     format!("binding/{environment}")
+}
+
+/// Whose the services of an environment are.
+pub fn titles(environment: &EnvironmentId) -> String {
+    format!("owner/{environment}")
 }
 
 /// What the arbiter of a service remembers.

@@ -113,6 +113,10 @@ impl Ctx {
         &self.tenant
     }
 
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
     /// The servers to connect to: named, of a running `skald up`, or the default.
     pub(super) fn servers(&self) -> Vec<String> {
         match self.globals.named_server() {
@@ -129,6 +133,7 @@ impl Ctx {
             tenant: self.tenant.clone(),
             principal: self.principal.clone(),
             timeout: self.globals.timeout,
+            readable: !self.globals.json,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use supervisor::machine::amount::SECONDS_MAX;
+
 /// Reads one; a bare number is refused, because nobody remembers which unit it would be.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
@@ -17,7 +19,10 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         other => return Err(format!("{other:?} is not a unit; use ms, s, m, h or d, as in 10s")),
     };
     let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(length) if length.as_secs() < SECONDS_MAX => Ok(length),
+        Ok(_) | Err(_) => Err("it is longer than a hundred years".into()),
+    }
 }
 
 /// Writes one shortly: `3.2 ms`, `4.1 s`, `2 m 10 s`.
@@ -40,7 +45,7 @@ mod tests {
     fn lengths_are_read_with_their_unit() {
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse("1.5m"), Ok(Duration::from_secs(90)));
-        for bad in ["", "10", "s", "10 parsecs", "-1s"] {
+        for bad in ["", "10", "s", "10 parsecs", "-1s", "1e12d", "36501d", "999999999999999999999d"] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(short(Duration::from_secs(130)), "2 m 10 s");

@@ -35,9 +35,9 @@ enum What {
     Create {
         /// Its name, unique among all tenants: lower-case letters, digits and hyphens
         name: String,
-        /// How far from users it is
-        #[arg(long, default_value = "dev", value_parser = ["dev", "test", "staging", "prod"])]
-        stage: String,
+        /// How far from users it is; as it is when absent, and dev at first
+        #[arg(long, value_parser = ["dev", "test", "staging", "prod"])]
+        stage: Option<String>,
         /// Where it is
         #[arg(long, value_name = "NAME")]
         region: Option<String>,
@@ -91,7 +91,7 @@ pub(super) async fn run(args: Environment, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
     match args.what {
         What::Create { name, stage, region } => {
-            let create = CreateEnvironment { environment: name, stage: Some(stage), region };
+            let create = CreateEnvironment { environment: name, stage, region };
             let made = client.create_environment(&create).await?;
             ctx.out.answer(&made, |made, _| format!("{} ({}) of {}\n", made.environment, made.stage, made.tenant));
             ctx.out.next(&format!("next: skald deploy SERVICE --environment {} --artifact FILE", made.environment));

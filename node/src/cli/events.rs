@@ -72,7 +72,7 @@ pub(super) async fn run(args: Events, ctx: &Ctx) -> Ended {
 
 fn show(event: &Envelope, ctx: &Ctx) {
     if ctx.json() {
-        return ctx.out.line(serde_json::to_string(event).expect("events are writable as JSON"));
+        return ctx.out.json(&serde_json::to_string(event).expect("events are writable as JSON"));
     }
     let paint = ctx.out.paint;
     let payload = event.payload.to_string();

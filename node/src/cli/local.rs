@@ -201,6 +201,11 @@ impl Local {
         Gone::Node(Box::new(self.members.remove(index)), how)
     }
 
+    /// Starts servers again whose disk was full and is not any more; answers how many.
+    pub(super) async fn heal(&mut self) -> usize {
+        self.servers.heal().await
+    }
+
     /// Kills a node at once, as a crash would.
     pub(super) fn kill(&self, node: &str) -> bool {
         let member = self.members.iter().find(|member| member.state.node.as_str() == node);

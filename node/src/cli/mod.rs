@@ -4,6 +4,7 @@
 //! everything else goes to standard error. Nothing here knows a rule about sagas: commands ask
 //! nodes, and nodes decide.
 
+mod accept_loss;
 mod artifact;
 mod bench;
 mod cancel;
@@ -49,6 +50,7 @@ mod workers;
 
 use std::process::ExitCode;
 
+use actors::runtime::compute::confine;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use context::{Ctx, Globals};
@@ -109,6 +111,7 @@ enum Command {
     Tree(tree::Tree),
     Workers(workers::Workers),
     Doctor(doctor::Doctor),
+    AcceptLoss(accept_loss::AcceptLoss),
     Nats(nats::Nats),
     Http(http::Http),
     Bench(bench::Bench),
@@ -148,6 +151,12 @@ pub fn main() -> ExitCode {
 
 /// The same, in a program whose nodes offer the activities of `extra` besides the product's.
 pub fn main_with(extra: Extra) -> ExitCode {
+    // Before anything else: it holds a tenant's program in, and has nothing to do with the rest.
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(confine::WORD) {
+        return confine::main(words);
+    }
+    confine::launcher::serves();
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -200,6 +209,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Events(it) => events::run(it, ctx).await,
         Command::Tree(it) => tree::run(it, ctx).await,
         Command::Workers(it) => workers::run(it, ctx).await,
+        Command::AcceptLoss(it) => accept_loss::run(it, ctx).await,
         Command::Doctor(it) => doctor::run(it, ctx).await,
         Command::Nats(it) => nats::run(it, ctx),
         Command::Http(it) => http::run(it, ctx),

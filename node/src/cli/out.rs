@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::debug::Paint;
 
 use super::fault::Fault;
+use crate::terminal;
 
 /// When to colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -44,12 +45,18 @@ impl Out {
 
     /// Part of the answer.
     pub(super) fn put(&self, text: impl Display) {
+        let text = text.to_string();
         let mut stdout = io::stdout().lock();
-        if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        if let Err(error) = stdout.write_all(terminal::screen(&text).as_bytes()).and_then(|()| stdout.flush()) {
             // `skald list | head` closes the pipe early, and that is no failure.
             let code = if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 };
             std::process::exit(code);
         }
+    }
+
+    /// The answer, or a line of it, in JSON.
+    pub(super) fn json(&self, text: &str) {
+        self.line(terminal::json(text));
     }
 
     /// A line of the answer.
@@ -60,7 +67,7 @@ impl Out {
     /// The answer, as JSON or as the text that `render` makes of it.
     pub(super) fn answer<T: Serialize>(&self, answer: &T, render: impl FnOnce(&T, Paint) -> String) {
         if self.json {
-            self.line(serde_json::to_string_pretty(answer).expect("answers are writable as JSON"));
+            self.json(&serde_json::to_string_pretty(answer).expect("answers are writable as JSON"));
         } else {
             self.put(render(answer, self.paint));
         }
@@ -69,7 +76,7 @@ impl Out {
     /// A word about what happens, for a person; not part of the answer.
     pub(super) fn say(&self, text: impl Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", terminal::screen(&text.to_string()));
         }
     }
 
@@ -101,9 +108,10 @@ impl Out {
     /// Tells what failed, and with which code to end.
     pub(super) fn fault(&self, fault: &Fault) -> ExitCode {
         if self.json {
-            self.line(serde_json::to_string_pretty(&fault.json()).expect("a fault is writable as JSON"));
+            self.json(&serde_json::to_string_pretty(&fault.json()).expect("a fault is writable as JSON"));
         }
-        eprint!("{}", fault.text(|text| self.errors.bad(text), |text| self.errors.dim(text)));
+        let text = fault.text(|text| self.errors.bad(text), |text| self.errors.dim(text));
+        eprint!("{}", terminal::screen(&text));
         ExitCode::from(fault.exit)
     }
 }

@@ -91,6 +91,23 @@ impl Servers {
         futures::future::select_all(ends).await.0
     }
 
+    /// Starts those again that were full and have room again; answers how many. One that does not come
+    /// up is told of when it has ended.
+    pub async fn heal(&mut self) -> usize {
+        let servers = match self {
+            Self::One(server) => std::slice::from_mut(&mut **server),
+            Self::Many(servers) => servers.servers_mut(),
+        };
+        let mut healed = 0;
+        for server in servers {
+            match server.heal().await {
+                Ok(again) => healed += usize::from(again),
+                Err(error) => tracing::error!(%error, "nats-server does not come up although there is room again"),
+            }
+        }
+        healed
+    }
+
     /// Stops them in good order.
     pub async fn stop(self) {
         match self {

@@ -26,7 +26,7 @@ pub(super) struct Start {
     /// A version of it; the latest when not set
     #[arg(long)]
     version: Option<u32>,
-    /// Name of the saga within the tenant; a fresh one when not set
+    /// Name of the saga within the tenant; made of the message's id when not set
     #[arg(long)]
     key: Option<SagaKey>,
     #[command(flatten)]

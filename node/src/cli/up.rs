@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use protocol::Time;
@@ -9,6 +10,9 @@ use super::local::{Gone, Local, Plan};
 use super::node::told_to_stop;
 use super::state::{self, State};
 use super::{Ended, Ending};
+
+/// How often the servers are asked whether they can write.
+const LOOK_AT_SERVERS: Duration = Duration::from_secs(3);
 
 /// Starts a cluster on this machine: a nats-server and some nodes
 #[derive(Args, Debug)]
@@ -78,6 +82,12 @@ async fn watch(local: &mut Local, ctx: &Ctx) -> Ended {
         let gone = tokio::select! {
             () = told_to_stop() => return Ok(Ending::Done),
             gone = local.something_ended() => gone,
+            () = tokio::time::sleep(LOOK_AT_SERVERS) => {
+                if local.heal().await > 0 {
+                    ctx.out.say("there is room on the disk again; nats-server was started anew");
+                }
+                continue;
+            }
         };
         match gone {
             Gone::Server(how) => {

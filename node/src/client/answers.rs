@@ -99,7 +99,7 @@ pub struct Deployed {
     pub version: u32,
     /// Digest of its source.
     pub digest: String,
-    /// False when the same source was deployed before.
+    /// False when the same source was deployed before, with the same versions of its children.
     pub created: bool,
     /// What is worth a look and does not stop the deployment: a text, or an object with `message`.
     pub warnings: Vec<Value>,

@@ -68,6 +68,6 @@ impl Client {
         let body = serde_json::to_vec(query).expect("questions are writable as JSON");
         let what = format!("query to node {node}");
         let message = self.request(&what, subjects::node(node), body, self.settings.timeout).await?;
-        super::read(&what, message.headers.as_ref(), &message.payload)
+        super::read(&what, message.headers.as_ref(), &message.payload, self.settings.readable)
     }
 }

@@ -12,18 +12,16 @@ use protocol::{SagaKey, Value};
 use super::{Client, Deployed, Error, Listed, Repeat, Rows, RunAnswer, Source, StartAnswer, Workers};
 
 impl Client {
-    /// Starts a saga. With a key it is safe to repeat, and is repeated while the cluster is busy or
-    /// hands over.
+    /// Starts a saga. It is repeated while the cluster is busy or hands over: without a key, each try
+    /// carries the same message id, of which the key is made.
     pub async fn start(&self, start: &Start) -> Result<StartAnswer, Error> {
-        let repeat = if start.key.is_some() { Repeat::Safe } else { Repeat::Never };
         let extra = Duration::from_millis(start.wait_ms.unwrap_or(0));
-        self.call(name::SAGA_START, start, repeat, extra).await
+        self.call(name::SAGA_START, start, Repeat::Safe, extra).await
     }
 
-    /// Wakes a state that waits for a signal. With an id it is safe to repeat.
+    /// Wakes a state that waits for a signal. It is repeated as a start is, under its id or the message's.
     pub async fn signal(&self, signal: &Signal) -> Result<Value, Error> {
-        let repeat = if signal.id.is_some() { Repeat::Safe } else { Repeat::Never };
-        self.call(name::SAGA_SIGNAL, signal, repeat, Duration::ZERO).await
+        self.call(name::SAGA_SIGNAL, signal, Repeat::Safe, Duration::ZERO).await
     }
 
     /// Stops a saga and undoes what it did. Cancelling what is cancelled changes nothing.
@@ -94,7 +92,7 @@ impl Client {
         self.call(name::ACTIVITY_HEARTBEAT, answer, Repeat::Safe, Duration::ZERO).await
     }
 
-    /// Deploys a definition. The same source again is the same version.
+    /// Deploys a definition. The same source again is the same version, unless one of its children has a newer one.
     pub async fn deploy(&self, deploy: &Deploy) -> Result<Deployed, Error> {
         self.call(name::DEFINITION_DEPLOY, deploy, Repeat::Safe, Duration::ZERO).await
     }

@@ -118,6 +118,7 @@ impl Error {
                 | Code::BadDefinition
                 | Code::TooLarge
                 | Code::Timeout
+                | Code::Quota
                 | Code::Internal => None,
             },
             // Nobody answers for a moment while the only node that serves hands over.

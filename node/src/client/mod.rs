@@ -19,9 +19,9 @@ use async_nats::header::HeaderMap;
 use async_nats::{ConnectErrorKind, Event, ServerError};
 use protocol::codec::{CONTENT_TYPE, Format};
 use protocol::command::Refused;
-use protocol::{Principal, Problem, Tenant, subjects};
-use serde::Serialize;
+use protocol::{Principal, Problem, Tenant, Value, subjects};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
 
 pub use answers::{Deployed, Listed, Rows, RunAnswer, Source, StartAnswer, Workers};
 pub use error::Error;
@@ -29,7 +29,7 @@ pub use events::{EVENT_STREAM, EventTail, Since};
 
 use crate::nats::denied::Denied;
 use crate::nats::{About, Auth, INBOX, Tls, chain, login};
-use crate::secret;
+use crate::{secret, terminal};
 
 /// How long a call waits for its answer unless told otherwise: a takeover takes a few seconds, and
 /// a person waits no longer than this without a word.
@@ -56,7 +56,12 @@ pub struct Settings {
     pub principal: Principal,
     /// How long a call waits for its answer.
     pub timeout: Duration,
+    /// Whether answers are for a person at a terminal: what could not be seen in them is named.
+    pub readable: bool,
 }
+
+/// Names a message: the same in each try, so that what is tried again is done once.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 impl Settings {
     /// Settings for one server, as `principal` of `tenant`.
@@ -68,6 +73,7 @@ impl Settings {
             tenant,
             principal,
             timeout: REQUEST_TIMEOUT,
+            readable: false,
         }
     }
 }
@@ -97,7 +103,13 @@ impl Client {
         let file = settings.credentials.as_ref();
         let (auth, servers) = login::from_addresses(&settings.servers);
         let auth = file.map_or(auth, |file| Auth::Credentials(file.clone()));
-        let inbox = file.and_then(|file| About::read(file).inbox).unwrap_or_else(|| INBOX.to_owned());
+        let about = file.map(|file| About::read(file)).unwrap_or_default();
+        let inbox = match (about.inbox, about.tenant) {
+            // Answers come to the inbox of whoever asks, and one user may have several principals.
+            (Some(_), Some(tenant)) if tenant == settings.tenant => subjects::inbox(&tenant, &settings.principal),
+            (Some(inbox), _) => inbox,
+            (None, _) => INBOX.to_owned(),
+        };
         let refused = |why| Error::Unauthorized { server: server.clone(), why };
         let options = login::options(&auth, &settings.tls, Some(&inbox)).await.map_err(refused)?;
         let denied = Arc::new(Denied::default());
@@ -146,9 +158,11 @@ impl Client {
         extra: Duration,
     ) -> Result<R, Error> {
         let body = Format::Json.write(body);
+        // The same for every try: a start without a key is one start, a signal without an id one signal.
+        let id = uuid::Uuid::now_v7().simple().to_string();
         let mut pause = FIRST_PAUSE;
         for tries_left in (0..TRIES).rev() {
-            let error = match self.call_once(command, body.clone(), extra).await {
+            let error = match self.call_once(command, body.clone(), &id, extra).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -163,10 +177,16 @@ impl Client {
         unreachable!("the last try returns")
     }
 
-    async fn call_once<R: DeserializeOwned>(&self, command: &str, body: Vec<u8>, extra: Duration) -> Result<R, Error> {
+    async fn call_once<R: DeserializeOwned>(
+        &self,
+        command: &str,
+        body: Vec<u8>,
+        id: &str,
+        extra: Duration,
+    ) -> Result<R, Error> {
         let subject = subjects::command(&self.settings.tenant, &self.settings.principal, command);
-        let message = self.request(command, subject, body, self.settings.timeout + extra).await?;
-        read(command, message.headers.as_ref(), &message.payload)
+        let message = self.ask(command, subject, (body, Some(id)), self.settings.timeout + extra).await?;
+        read(command, message.headers.as_ref(), &message.payload, self.settings.readable)
     }
 
     /// One request and its answer, whatever it is about.
@@ -177,8 +197,21 @@ impl Client {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<async_nats::Message, Error> {
+        self.ask(what, subject, (body, None), timeout).await
+    }
+
+    async fn ask(
+        &self,
+        what: &str,
+        subject: String,
+        (body, id): (Vec<u8>, Option<&str>),
+        timeout: Duration,
+    ) -> Result<async_nats::Message, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, Format::Json.content_type());
+        if let Some(id) = id {
+            headers.insert(MESSAGE_ID, id);
+        }
         let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(timeout));
         let begun = Instant::now();
         let sent = self.allowed(&subject, begun, self.nats.send_request(subject.clone(), request)).await?;
@@ -215,16 +248,24 @@ impl Client {
 }
 
 /// Reads an answer: a refusal is `{"error": {…}}`, also told by the micro service's error headers.
-fn read<R: DeserializeOwned>(what: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Result<R, Error> {
-    if let Ok(refused) = serde_json::from_slice::<Refused>(body) {
+fn read<R: DeserializeOwned>(what: &str, headers: Option<&HeaderMap>, body: &[u8], readable: bool) -> Result<R, Error> {
+    let unreadable = |why: String| Error::Unreadable { what: what.to_owned(), why };
+    let answer: Result<Value, _> = serde_json::from_slice(body).map(|mut answer| {
+        if readable {
+            terminal::readable_value(&mut answer);
+        }
+        answer
+    });
+    if let Ok(refused) = answer.as_ref().map_or_else(|_| Err(()), |it| Refused::deserialize(it).map_err(drop)) {
         return Err(Error::Refused(refused.error));
     }
     let header = |name| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
     if let Some(said) = header("Nats-Service-Error") {
         let code = header("Nats-Service-Error-Code").unwrap_or_default();
-        return Err(Error::Unreadable { what: what.to_owned(), why: format!("refused with {code}: {said}") });
+        return Err(unreadable(format!("refused with {code}: {said}")));
     }
-    serde_json::from_slice(body).map_err(|error| Error::Unreadable { what: what.to_owned(), why: error.to_string() })
+    let answer = answer.map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_value(answer).map_err(|error| unreadable(error.to_string()))
 }
 
 #[cfg(test)]

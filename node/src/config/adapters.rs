@@ -1,20 +1,23 @@
 //! The settings in the words of the adapters that they are for.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actors::listener::{Bounds, Crowd};
 use actors::marketplace::archive;
 use actors::marketplace::targets::Targets;
 use actors::runtime::compute::process;
 use actors::runtime::ports::desired::git;
 use actors::runtime::ports::provisioning::pulumi;
 use supervisor::machine::expression;
+use supervisor::tree::engine;
 
 use crate::debug::HttpLimits;
 use crate::http;
 use crate::kubernetes;
-use crate::nats::{Auth, ConnectConfig, JournalConfig, OutboxConfig, Replicas, Tls};
+use crate::nats::{Auth, ConnectConfig, JournalConfig, LetterLimits, OutboxConfig, Replicas, Tls};
 
 use crate::service::{DefinitionLimits, ServiceLimits};
 
@@ -37,6 +40,21 @@ pub(super) fn gateway(text: &str) -> Option<(String, SocketAddr)> {
     Some((name.to_owned(), address.parse().ok()?))
 }
 
+/// The longest head of a request that is read at all, in bytes; what a door takes of it is its own
+/// setting, and is refused with a reason.
+const HEAD_BYTES: usize = 128 * 1_024;
+/// Lines in a head: browsers and proxies send some thirty.
+const HEADERS_MAX: usize = 128;
+/// The part of the files that a process may have open which one door may take.
+const DESCRIPTORS_SHARE: usize = 8;
+
+/// `FIRST-LAST`, taken apart.
+pub(super) fn range(text: &str) -> Option<RangeInclusive<u32>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
 impl Config {
     /// How processes are kept; `None` where none are.
     pub fn process_settings(&self) -> Option<process::Settings> {
@@ -44,6 +62,21 @@ impl Config {
         settings.drain_time = Duration::from_millis(self.runtime.drain_ms);
         settings.stop_time = Duration::from_millis(self.runtime.stop_ms);
         settings.gateway.listen = self.runtime.gateways.iter().filter_map(|text| gateway(text)).collect();
+        let runtime = &self.runtime;
+        if let Some(users) = range(&runtime.users) {
+            settings.users = users;
+        }
+        settings.operator.clone_from(&runtime.operator);
+        settings.namespaces = runtime.namespaces;
+        settings.commands.clone_from(&runtime.commands);
+        settings.visible.extend(runtime.visible.iter().map(PathBuf::from));
+        settings.cgroup.clone_from(&runtime.cgroup);
+        settings.memory_bytes = runtime.replica_memory_bytes;
+        settings.processes = runtime.replica_processes;
+        settings.tmp_bytes = runtime.tmp_bytes;
+        settings.state_bytes = runtime.state_bytes;
+        settings.log_bytes = runtime.log_bytes;
+        settings.log_bytes_per_second = runtime.log_bytes_per_second;
         Some(settings)
     }
 
@@ -161,6 +194,16 @@ impl Config {
             dead_kept: hours(self.events.dead_kept_hours),
             dedupe_window: Duration::from_millis(self.events.dedupe_window_ms),
             events_synced: self.events.synced,
+            letters: LetterLimits {
+                per_second: self.events.dead_per_second,
+                bytes_per_second: self.events.dead_bytes_per_second,
+                whole_bytes: self.events.dead_letter_bytes,
+                per_reason: self.events.dead_per_reason.into(),
+                stream_bytes: match self.events.dead_bytes {
+                    0 => -1,
+                    bytes => i64::try_from(bytes).unwrap_or(i64::MAX),
+                },
+            },
         }
     }
 
@@ -168,9 +211,18 @@ impl Config {
     pub fn service_limits(&self) -> ServiceLimits {
         ServiceLimits {
             in_flight: self.limits.commands_in_flight,
+            in_flight_per_tenant: self.limits.commands_per_tenant,
             waits: self.limits.waits_in_flight,
             waits_per_tenant: self.limits.waits_per_tenant,
             body_bytes: self.limits.body_bytes,
+        }
+    }
+
+    /// Decisions that may be under way at length.
+    pub fn decision_threads(&self) -> usize {
+        match self.limits.decision_threads {
+            0 => engine::decision_threads(),
+            threads => threads,
         }
     }
 
@@ -184,9 +236,10 @@ impl Config {
             expression_bytes: limits.expression_bytes,
             value_bytes: limits.value_bytes,
             map_items: limits.map_items,
+            child_depth: limits.child_depth,
             ..expression::Limits::default()
         };
-        DefinitionLimits { source_bytes: limits.definition_bytes, run }
+        DefinitionLimits { source_bytes: limits.definition_bytes, per_tenant: limits.definitions_per_tenant, run }
     }
 
     /// What an archive of a package may ask.
@@ -221,8 +274,33 @@ impl Config {
 
     /// How much the HTTP door lets in.
     pub fn http_door_limits(&self) -> http::Limits {
-        let within = Duration::from_millis(self.http.answer_within_ms);
-        http::Limits { in_flight: self.http.in_flight, body_bytes: self.limits.body_bytes, within }
+        http::Limits {
+            in_flight: self.http.in_flight,
+            in_flight_per_tenant: self.http.in_flight_per_tenant,
+            body_bytes: self.limits.body_bytes,
+            body_within: Duration::from_millis(self.http.body_within_ms),
+            within: Duration::from_millis(self.http.answer_within_ms),
+        }
+    }
+
+    /// How many connections the HTTP door takes, and what each may do.
+    pub fn http_connections(&self) -> (Crowd, Bounds) {
+        let http = &self.http;
+        let bounds = Bounds {
+            head_within: Duration::from_millis(http.head_within_ms),
+            write_within: Duration::from_millis(http.head_within_ms),
+            head_bytes: HEAD_BYTES,
+            headers_max: HEADERS_MAX,
+        };
+        (Crowd::within(http.connections, http.connections_per_peer, DESCRIPTORS_SHARE), bounds)
+    }
+
+    /// The same of the debug endpoint.
+    pub fn debug_connections(&self) -> (Crowd, Bounds) {
+        let (debug, (_, bounds)) = (&self.debug, self.http_connections());
+        let within = Duration::from_millis(debug.head_within_ms);
+        let bounds = Bounds { head_within: within, write_within: within, ..bounds };
+        (Crowd::within(debug.connections, debug.connections, DESCRIPTORS_SHARE), bounds)
     }
 
     /// On how many servers everything is kept; [`Config::check`] lets no other number through.
@@ -259,5 +337,9 @@ mod tests {
         assert_eq!(config.archive_limits(), archive::Limits::default());
         assert_eq!(config.http_limits(), HttpLimits::default());
         assert_eq!(config.limits.body_bytes, protocol::codec::BODY_MAX_BYTES);
+        let runtime = crate::config::Runtime { dir: Some("/runtime".into()), ..config.runtime.clone() };
+        let told = Config { runtime, ..config }.process_settings().unwrap();
+        let default = process::Settings::new("/runtime");
+        assert_eq!(format!("{told:?}"), format!("{default:?}"));
     }
 }

@@ -11,8 +11,10 @@ mod print;
 mod servers;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use actors::runtime::compute::confine::users as process_users;
 use actors::runtime::ports::desired::git;
 use protocol::NodeId;
 use serde::{Deserialize, Serialize};
@@ -159,9 +161,26 @@ settings! {
         kept_hours: u64 = 336,
         /// How long dead letters are kept, in hours: as long as the journal that explains them.
         dead_kept_hours: u64 = 720,
-        /// How long the server remembers an event's id, in milliseconds; longer than any takeover,
-        /// after which the last events go out again.
+        /// How long the server remembers an event's id, in milliseconds: a repetition within it costs
+        /// nothing. What may have been sent longer ago is looked for in the stream first.
         dedupe_window_ms: u64 = 120_000,
+        /// How long an event that the servers refuse for good (too large, no permission, a sealed
+        /// stream) is tried again, in milliseconds, before it becomes a dead letter and the others go on.
+        refused_for_ms: u64 = 5_000,
+        /// How long the oldest unsent event of a shard, or a timer that is due, may wait before the
+        /// node says that the shard stands still, in milliseconds.
+        still_after_ms: u64 = 30_000,
+        /// Dead letters of one tenant that each node keeps in a second, over a minute; more are only counted.
+        dead_per_second: NonZeroU32 = const { NonZeroU32::new(20).unwrap() },
+        /// Bytes of them in a second, over a minute; beyond it only the head and a digest are kept.
+        dead_bytes_per_second: NonZeroU32 = const { NonZeroU32::new(65_536).unwrap() },
+        /// The largest dead letter that is kept whole, in bytes: the largest command fits.
+        dead_letter_bytes: usize = 1_048_576,
+        /// Dead letters of one tenant and reason; beyond it the oldest go.
+        dead_per_reason: u32 = 1_000,
+        /// Bytes of all dead letters together; beyond it the oldest go. 0 is no limit: a server sets aside
+        /// as much as is named here.
+        dead_bytes: u64 = 0,
         /// Whether an event is on the disk before it counts as published. Without it one server
         /// publishes ten times as many, and a power cut can take the last moments' events.
         synced: bool = true,
@@ -173,6 +192,8 @@ settings! {
     pub struct Limits {
         /// Commands a node works on at once. Beyond it a command is answered "busy" at the door.
         commands_in_flight: usize = 4_096,
+        /// How many of these may be one tenant's, so that the rest find room.
+        commands_per_tenant: usize = 1_024,
         /// Commands that wait for an outcome at once (`saga.wait`, `saga.start` with `waitMs`); they
         /// cost little and do not count among the others.
         waits_in_flight: usize = 16_384,
@@ -187,8 +208,12 @@ settings! {
         body_bytes: usize = 524_288,
         /// The longest source of a definition that may be deployed, in bytes.
         definition_bytes: usize = 262_144,
-        /// Longest evaluation of one expression, in milliseconds. It holds up the sagas of its shard.
+        /// Time for all expressions of one decision together, in milliseconds. What needs more goes on
+        /// behind the others; a state whose expressions alone need more fails.
         expression_ms: u64 = 1_000,
+        /// Decisions with expressions that take long which may be under way at once, each on a thread of
+        /// its own; tenants take turns. 0: one fewer than processors, and at least two.
+        decision_threads: usize = 0,
         /// Deepest evaluation of one expression: recursion beyond it is a mistake.
         expression_depth: usize = 2_000,
         /// Longest list an expression may make on the way.
@@ -199,6 +224,23 @@ settings! {
         value_bytes: usize = 262_144,
         /// Items of one Map; each is some hundred bytes of state.
         map_items: usize = 10_000,
+        /// How many parents a saga may have above it; the step that would start a deeper one fails with
+        /// `Saga.LimitExceeded`. A definition that starts itself ends here.
+        child_depth: u32 = 32,
+        /// Living sagas below one that was started from outside, together with their children's. The step
+        /// that would start one more fails with `Saga.LimitExceeded`. Each shard holds its part of the
+        /// limit, rounded up, because sagas are spread evenly over them.
+        descendants: usize = 20_000,
+        /// Environments that one tenant may make; another one is refused. Each has workers that look after
+        /// it every few seconds.
+        environments_per_tenant: usize = 200,
+        /// Versions of definitions of one tenant; a deployment that would make one more is refused. A
+        /// gigabyte at most, when each has the longest source.
+        definitions_per_tenant: usize = 4_000,
+        /// Living sagas of one tenant, by shard in the same way. A start beyond it is refused; a child
+        /// fails the step that starts it with `Saga.LimitExceeded`. One that sleeps takes about half a
+        /// kilobyte of a node's memory.
+        sagas_per_tenant: usize = 500_000,
     }
 }
 
@@ -248,6 +290,12 @@ settings! {
         uri_max_bytes: usize = 2_048,
         /// All headers of a request together, in bytes.
         header_max_bytes: usize = 16_384,
+        /// Connections at once, never more than an eighth of the files that the process may have open.
+        /// Beyond it, the connection that has asked for nothing for the longest is closed for the new one.
+        connections: usize = 256,
+        /// How long a client may take to send the head of a request, may be silent between two
+        /// requests, or take nothing of an answer, in milliseconds.
+        head_within_ms: u64 = 10_000,
         /// How long an answer may take, in milliseconds.
         answer_within_ms: u64 = 10_000,
     }
@@ -268,6 +316,18 @@ settings! {
         tokens: Option<PathBuf> = None,
         /// Requests answered at once. Beyond it a request is answered "busy".
         in_flight: usize = 256,
+        /// How many of these may be one tenant's, so that the rest find room.
+        in_flight_per_tenant: usize = 64,
+        /// Connections at once, never more than an eighth of the files that the process may have open.
+        /// Beyond it, the connection that has asked for nothing for the longest is closed for the new one.
+        connections: usize = 1_024,
+        /// Those of them that may come from one address. A proxy in front is one address.
+        connections_per_peer: usize = 1_024,
+        /// How long a client may take to send the head of a request, may be silent between two
+        /// requests, or take nothing of an answer, in milliseconds.
+        head_within_ms: u64 = 10_000,
+        /// How long a client may take to send a body, in milliseconds.
+        body_within_ms: u64 = 10_000,
         /// How long an answer may take, in milliseconds: longer than the machine of the processes may
         /// take to look.
         answer_within_ms: u64 = 30_000,
@@ -351,6 +411,42 @@ settings! {
         /// How long a process may take to end after it was asked to, in milliseconds, before it is
         /// killed.
         stop_ms: u64 = 10_000,
+        /// The users that environments get, one each, where the node runs as root: numbers that nobody
+        /// else on the machine uses. In a container take some that it knows (`/proc/self/uid_map`).
+        users: String = format!("{}-{}", process_users::RANGE.start(), process_users::RANGE.end()),
+        /// The tenant of whoever runs the node. Where services cannot have a user of their own (the node
+        /// does not run as root) they run as the node's, and only this tenant's may run.
+        operator: String = "default".to_owned(),
+        /// Whether services get files and processes of their own, where the kernel lets the node make
+        /// them. Off only for a service that cannot live with it.
+        namespaces: bool = true,
+        /// Programs of the machine that a deployment may name as its command: absolute paths; one that
+        /// ends with `/` stands for all below it. Others come from the artifact.
+        #[serde(deserialize_with = "servers::read")]
+        commands: Vec<String> = Vec::new(),
+        /// Files and directories that services may read besides the machine's programs and libraries
+        /// (`/usr`, `/lib` and what these need of `/etc`): absolute paths.
+        #[serde(deserialize_with = "servers::read")]
+        visible: Vec<String> = Vec::new(),
+        /// A directory of the control group file system, version 2, that was delegated to the node
+        /// (systemd: `Delegate=yes`), for limits. When not set, a node that runs as root makes one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cgroup: Option<PathBuf> = None,
+        /// Memory of a replica whose deployment names none, in bytes: much for a service, little for a
+        /// machine.
+        replica_memory_bytes: u64 = 4_294_967_296,
+        /// Processes and threads of a replica whose deployment names no number.
+        replica_processes: u32 = 1_024,
+        /// What a replica's `/tmp` holds, in bytes of memory.
+        tmp_bytes: u64 = 268_435_456,
+        /// What a service's directory `SKALD_STATE` holds, in bytes. It is looked at every five seconds;
+        /// a service that took more is ended, and not started before there is room.
+        state_bytes: u64 = 1_073_741_824,
+        /// How long the log of a replica becomes, in bytes, before it is put aside; one before it is kept.
+        log_bytes: u64 = 16_777_216,
+        /// How much a replica may write into its log in a second, in bytes: more than a person or a
+        /// collector reads. The rest is counted, and the log says how much it was.
+        log_bytes_per_second: u64 = 1_048_576,
         /// Where services run: `process` on this machine, or `kubernetes`.
         compute: ComputeKind = ComputeKind::Process,
         /// The kubeconfig. When not set: what `KUBECONFIG` names, else the user's own, else the service
@@ -533,6 +629,7 @@ impl Config {
         );
         for (name, value) in [
             ("limits.commands_in_flight", self.limits.commands_in_flight),
+            ("limits.commands_per_tenant", self.limits.commands_per_tenant),
             ("limits.waits_in_flight", self.limits.waits_in_flight),
             ("limits.waits_per_tenant", self.limits.waits_per_tenant),
             ("limits.facts_per_saga", self.limits.facts_per_saga),
@@ -541,9 +638,25 @@ impl Config {
             ("limits.expression_depth", self.limits.expression_depth),
             ("limits.expression_items", self.limits.expression_items),
             ("limits.map_items", self.limits.map_items),
+            ("limits.environments_per_tenant", self.limits.environments_per_tenant),
+            ("limits.definitions_per_tenant", self.limits.definitions_per_tenant),
+            ("limits.sagas_per_tenant", self.limits.sagas_per_tenant),
             ("catalog.archive_entries", self.catalog.archive_entries),
             ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
             ("http.in_flight", self.http.in_flight),
+            ("http.in_flight_per_tenant", self.http.in_flight_per_tenant),
+            ("http.connections", self.http.connections),
+            ("http.connections_per_peer", self.http.connections_per_peer),
+            ("http.head_within_ms", usize::try_from(self.http.head_within_ms).unwrap_or(usize::MAX)),
+            ("http.body_within_ms", usize::try_from(self.http.body_within_ms).unwrap_or(usize::MAX)),
+            ("debug.connections", self.debug.connections),
+            ("debug.head_within_ms", usize::try_from(self.debug.head_within_ms).unwrap_or(usize::MAX)),
+            ("runtime.replica_memory_bytes", usize::try_from(self.runtime.replica_memory_bytes).unwrap_or(usize::MAX)),
+            ("runtime.replica_processes", usize::try_from(self.runtime.replica_processes).unwrap_or(usize::MAX)),
+            ("runtime.tmp_bytes", usize::try_from(self.runtime.tmp_bytes).unwrap_or(usize::MAX)),
+            ("runtime.state_bytes", usize::try_from(self.runtime.state_bytes).unwrap_or(usize::MAX)),
+            ("runtime.log_bytes", usize::try_from(self.runtime.log_bytes).unwrap_or(usize::MAX)),
+            ("runtime.log_bytes_per_second", usize::try_from(self.runtime.log_bytes_per_second).unwrap_or(usize::MAX)),
             ("http.answer_within_ms", usize::try_from(self.http.answer_within_ms).unwrap_or(usize::MAX)),
             ("debug.answer_within_ms", usize::try_from(self.debug.answer_within_ms).unwrap_or(usize::MAX)),
         ] {
@@ -590,6 +703,16 @@ impl Config {
             refuse(true, format!("runtime.gateways: {gateway:?} is not NAME=ADDRESS, as in prod=127.0.0.1:8080"));
         }
         let runtime = &self.runtime;
+        refuse(
+            adapters::range(&runtime.users).is_none(),
+            format!("runtime.users: {:?} is not FIRST-LAST, as in 1900000000-1900009999, without 0", runtime.users),
+        );
+        for path in runtime.visible.iter().filter(|path| !path.starts_with('/') || path.as_str() == "/") {
+            refuse(true, format!("runtime.visible: {path:?} is not an absolute path below /"));
+        }
+        for path in runtime.commands.iter().filter(|path| !path.starts_with('/')) {
+            refuse(true, format!("runtime.commands: {path:?} is not an absolute path"));
+        }
         refuse(
             runtime.compute == ComputeKind::Kubernetes && runtime.kubernetes_image.is_none(),
             "runtime.kubernetes_image: needed for runtime.compute = \"kubernetes\": name the repository of images"

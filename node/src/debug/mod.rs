@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use actors::listener::{Bounds, Crowd};
 use async_trait::async_trait;
 use protocol::query::{Answer, Query};
 use protocol::view::{History, SagaView};
@@ -65,14 +66,15 @@ pub async fn serve(
     bind: SocketAddr,
     token: Option<Secret>,
     limits: HttpLimits,
+    connections: (Crowd, Bounds),
     source: Arc<dyn DebugSource>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
+) -> io::Result<(SocketAddr, JoinHandle<()>)> {
     let access = Access::new(bind, token.as_ref())?.limited(limits);
     let listener = tokio::net::TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let router = router(source, access);
-    let served = tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop).await });
+    let served = tokio::spawn(crate::http::serve_router(listener, router, connections, stop));
     Ok((address, served))
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::workers::{merge_workers, render_workers};
 use super::{Access, DebugSource, Paint, Scope, page, tree, views};
+use crate::terminal;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -151,7 +152,7 @@ impl IntoResponse for Refusal {
 }
 
 fn plain(status: StatusCode, text: String) -> Response {
-    (status, [(header::CONTENT_TYPE, TEXT)], text).into_response()
+    (status, [(header::CONTENT_TYPE, TEXT)], terminal::readable(&text).into_owned()).into_response()
 }
 
 fn show<T: Serialize>(text: bool, value: &T, render: impl FnOnce(&T) -> String) -> Response {

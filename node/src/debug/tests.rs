@@ -5,6 +5,7 @@ use protocol::{Code, NodeId, Time};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::config::Config;
 use crate::secret::Secret;
 
 struct Story {
@@ -25,6 +26,7 @@ impl DebugSource for Story {
                 members: vec!["n1".into()],
                 shards: vec![0],
                 troubles: self.troubles.clone(),
+                lost: Vec::new(),
                 warnings: Vec::new(),
                 since: Time::from_micros(0),
             }),
@@ -273,9 +275,13 @@ async fn it_is_served_on_a_socket_and_stops() {
     let source = Arc::new(Story { troubles: Vec::new() });
     let bind = "127.0.0.1:0".parse().unwrap();
     let (address, served) =
-        serve(bind, None, HttpLimits::default(), source, async { drop(stopped.await) }).await.unwrap();
+        serve(bind, None, HttpLimits::default(), Config::default().debug_connections(), source, async {
+            drop(stopped.await);
+        })
+        .await
+        .unwrap();
     let page = reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap();
     assert!(page.contains("<title>Skald</title>"));
     stop.send(()).unwrap();
-    served.await.unwrap().unwrap();
+    served.await.unwrap();
 }

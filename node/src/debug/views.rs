@@ -9,6 +9,7 @@ use protocol::query::{Answer, Body};
 use protocol::view::{History, Outcome, SagaRow, SagaView};
 
 use super::Paint;
+use crate::terminal::cell;
 
 /// A table without lines, as wide as its content; `None` for the width means no wrapping.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
@@ -16,7 +17,7 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|title| paint.dim(title)));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|text| cell(text)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -71,6 +72,15 @@ pub fn render_saga(view: &SagaView, paint: Paint) -> String {
         if let Some(error) = &reason.last_error {
             let _ = writeln!(text, "    {} {error}", paint.warn("last error:"));
         }
+    }
+    if !view.signals.is_empty() {
+        let _ = writeln!(text, "\n{}", paint.strong("Signals that came before anything waits for them"));
+    }
+    for signal in &view.signals {
+        let since = signal.since.map(|since| format!(", since {}", moment(since))).unwrap_or_default();
+        let payload = signal.payload.as_ref().map(|payload| format!("  {payload}")).unwrap_or_default();
+        let _ = writeln!(text, "  {}{payload}", signal.name);
+        let _ = writeln!(text, "    {}", paint.dim(&format!("{} bytes{since}", signal.bytes)));
     }
     if !view.compensations.is_empty() {
         let _ = writeln!(text, "\n{}", paint.strong("Would be undone, first to last"));
@@ -239,7 +249,9 @@ acme/install-7
             "records": 3, "traceId": "t1", "node": "n1", "shard": 4, "awake": true,
             "waiting": [{"state": "Approve", "what": "a person decides", "kind": "task", "step": 5,
                          "since": "2026-01-01T12:00:01Z", "until": "2026-01-02T12:00:01Z", "lastError": "slow"}],
-            "compensations": ["LicenseCheck by license.release"]
+            "compensations": ["LicenseCheck by license.release"],
+            "signals": [{"name": "paid", "since": "2026-01-01T12:00:05Z", "bytes": 9, "payload": {"sum": 3}},
+                        {"name": "paid", "bytes": 2000}]
         }))
         .unwrap();
         let text = render_saga(&view, Paint::Plain);
@@ -250,6 +262,9 @@ acme/install-7
             "    task, since 2026-01-01 12:00:01, until 2026-01-02 12:00:01",
             "    last error: slow",
             "  LicenseCheck by license.release",
+            "  paid  {\"sum\":3}",
+            "    9 bytes, since 2026-01-01 12:00:05",
+            "    2000 bytes",
         ] {
             assert!(text.lines().any(|line| line == part), "{part:?} in\n{text}");
         }

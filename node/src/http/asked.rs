@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use actors::runtime::deployment::DEFINITION;
-use protocol::{Code, Problem, Value};
+use protocol::{Code, Problem, Value, number};
 use serde_json::{Map, json};
 
 use super::routes::{Route, Shape};
@@ -70,23 +70,17 @@ pub(super) fn body(route: &Route, said: &Said<'_>) -> Result<Value, Problem> {
     }
 }
 
-/// What the request is about without any value of a secret: what others are shown of it.
-pub(super) fn shown(body: &Value) -> Value {
-    let mut shown = body.clone();
-    if let Some(fields) = shown.as_object_mut() {
-        fields.remove("value");
-        fields.remove("id");
-        fields.remove("key");
-    }
-    shown
-}
-
 fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if body.is_empty() {
         return Ok(Map::new());
     }
     // What the parser says may show what it found, and that may be the value of a secret.
-    serde_json::from_slice(body).map_err(|_| bad("the body is not a JSON object").mend("send one, or no body"))
+    let fields = serde_json::from_slice(body);
+    let fields = fields.map_err(|_| bad("the body is not a JSON object").mend("send one, or no body"))?;
+    match number::first_not_kept(body) {
+        Some(_) => Err(bad("a number in the body cannot be kept exactly").mend("send it as a text, in quotes")),
+        None => Ok(fields),
+    }
 }
 
 /// A part of the address is text; some fields are something else.

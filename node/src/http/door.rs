@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::runtime::decisions::{Entry, Pass};
 use actors::runtime::deployment::DEFINITION;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -14,17 +15,16 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use protocol::codec::Format;
 use protocol::command::{Routed, name};
 use protocol::envelope::header::TRACEPARENT;
-use protocol::{Code, Problem, SagaKey, Value};
+use protocol::{Code, Principal, Problem, SagaKey, Value};
 use supervisor::ports::Clock;
-use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::answer::{Refusal, done};
-use super::asked::{Said, body, shown};
+use super::asked::{Said, body};
 use super::routes::{BASE, Method, ROUTES, Route};
 use super::token::{Holder, Tokens};
 use crate::secret::Secret;
-use crate::service::{AUDIT, Dispatcher};
+use crate::service::{AUDIT, Dispatcher, Room, Size};
 
 /// Names a request: the same name again is the same request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -38,8 +38,12 @@ const TOKEN_MAX_BYTES: usize = 512;
 pub struct Limits {
     /// Requests worked on at once; one more is answered "busy".
     pub in_flight: usize,
+    /// Those of them that may be one tenant's.
+    pub in_flight_per_tenant: usize,
     /// The largest body, in bytes.
     pub body_bytes: usize,
+    /// How long a body may take to come.
+    pub body_within: Duration,
     /// How long an answer may take.
     pub within: Duration,
 }
@@ -54,13 +58,21 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     /// How much it lets in.
     pub limits: Limits,
-    room: Semaphore,
+    room: Arc<Room>,
 }
 
 impl Door {
     /// A door to `dispatcher`.
     pub fn new(dispatcher: Arc<Dispatcher>, tokens: Tokens, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        Self { dispatcher, tokens, clock, limits, room: Semaphore::new(limits.in_flight) }
+        let room = Room::new(Size {
+            what: "HTTP requests under way",
+            all: limits.in_flight,
+            each: limits.in_flight_per_tenant,
+            settings: ["http.in_flight", "http.in_flight_per_tenant"],
+            mend: "ask again, fewer at a time",
+            again_ms: 1_000,
+        });
+        Self { dispatcher, tokens, clock, limits, room }
     }
 
     async fn answer(
@@ -71,6 +83,7 @@ impl Door {
     ) -> Result<Response, Refusal> {
         let (parts, sent) = request.into_parts();
         let holder = self.holder(&parts.headers)?;
+        let _held = self.room.enter(holder.tenant.as_str())?;
         if !holder.may(route) {
             let why = format!("{} of {} may not use {}", holder.principal, holder.tenant, route.scope());
             warn!(target: AUDIT, tenant = %holder.tenant, by = %holder.principal, path = parts.uri.path(), why, "forbidden");
@@ -83,22 +96,35 @@ impl Door {
         let body = body(route, &Said { path, query: &query, body: &sent, key: &key })?;
         let routed = self.routed(route, &holder, &parts.headers, &key, &body);
         let by = &holder.principal;
-        let environment = environment(&body);
-        let production = match environment {
-            Some(environment) if route.command != name::ENVIRONMENT_CREATE => {
-                self.dispatcher.runtime.admit(&routed, by, environment).await?
+        let production = self.dispatcher.runtime.admit(&routed, by, &body).await?;
+        let answer = match environment(&body) {
+            Some(environment) if production && route.writes() && changes(route) => {
+                match self.dispatcher.runtime.decided(&routed, by, environment, &body).await? {
+                    Entry::Done(answer) => answer,
+                    Entry::Go(pass) => self.make(routed, by.clone(), body.clone(), pass).await?,
+                }
             }
-            Some(_) | None => body["stage"] == "prod",
+            Some(_) | None => self.dispatcher.handle(routed).await?,
         };
-        if production && route.writes() && changes(route) {
-            let environment = environment.unwrap_or_default();
-            self.dispatcher.runtime.decided(&routed, by, environment, &shown(&body)).await?;
-        }
-        let answer = self.dispatcher.handle(routed).await?;
         if route.command == name::SAGA_DESCRIBE && !is_deployment(&answer) {
             return Err(Problem::new(Code::NotFound, format!("there is no deployment {}", path["key"])).into());
         }
         Ok(done(route, &answer))
+    }
+
+    /// Makes a change that was approved. It is made to its end, whether or not anybody waits for the
+    /// answer: what is half made is approved by nobody.
+    async fn make(&self, routed: Routed, by: Principal, body: Value, pass: Pass) -> Result<Value, Problem> {
+        let dispatcher = self.dispatcher.clone();
+        let made = tokio::spawn(async move {
+            if routed.command != name::SAGA_START {
+                return dispatcher.runtime.make(&routed, &by, body, &pass).await;
+            }
+            let answer = dispatcher.handle(routed).await;
+            dispatcher.runtime.made(&pass.goes_on(), &answer).await;
+            answer
+        });
+        made.await.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the change broke off: {error}"))))
     }
 
     fn holder(&self, headers: &HeaderMap) -> Result<Holder, Refusal> {
@@ -123,7 +149,12 @@ impl Door {
             let problem = Problem::new(Code::TooLarge, format!("the body has more than {limit} bytes, or broke off"));
             problem.mend("put large data into object storage and pass its address")
         };
-        Ok(to_bytes(sent, limit).await.map_err(large)?.to_vec())
+        let slow = |_| {
+            let within = self.limits.body_within.as_millis();
+            Problem::new(Code::Timeout, format!("the body did not come within {within} ms"))
+        };
+        let sent = tokio::time::timeout(self.limits.body_within, to_bytes(sent, limit)).await.map_err(slow)?;
+        Ok(sent.map_err(large)?.to_vec())
     }
 
     fn routed(&self, route: &Route, holder: &Holder, headers: &HeaderMap, key: &str, body: &Value) -> Routed {
@@ -205,10 +236,6 @@ async fn no_method() -> Response {
 }
 
 async fn within(door: &Door, route: &Route, path: &BTreeMap<String, String>, request: Request) -> Response {
-    let Ok(_held) = door.room.try_acquire() else {
-        let problem = Problem::new(Code::Busy, "the node answers as many requests as it may").retry_after_ms(1_000);
-        return Refusal::from(problem).into_response();
-    };
     match tokio::time::timeout(door.limits.within, door.answer(route, path, request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refusal.into_response(),

@@ -18,7 +18,12 @@ pub mod token;
 
 use std::net::SocketAddr;
 
+use actors::listener::{self, Bounds, Crowd};
+use axum::Router;
+use axum::body::Body;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tower::Service as _;
 
 pub use door::{Door, Limits};
 pub use routes::{BASE, Method, ROUTES, Route};
@@ -28,11 +33,26 @@ pub use routes::{BASE, Method, ROUTES, Route};
 pub async fn serve(
     bind: SocketAddr,
     door: Door,
+    connections: (Crowd, Bounds),
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<(SocketAddr, JoinHandle<std::io::Result<()>>)> {
-    let listener = tokio::net::TcpListener::bind(bind).await?;
+) -> std::io::Result<(SocketAddr, JoinHandle<()>)> {
+    let listener = TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let router = door::router(door);
-    let served = tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop).await });
+    let served = tokio::spawn(serve_router(listener, router, connections, stop));
     Ok((address, served))
+}
+
+/// Answers what comes to `listener` by `router`, within the bounds of `connections`, until `stop` is done.
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    (crowd, bounds): (Crowd, Bounds),
+    stop: impl Future<Output = ()>,
+) {
+    let answer = move |request: hyper::Request<hyper::body::Incoming>, _: SocketAddr| {
+        let answered = router.clone().call(request.map(Body::new));
+        async move { answered.await.unwrap_or_else(|never| match never {}) }
+    };
+    listener::serve(listener, crowd, bounds, answer, stop).await;
 }

@@ -35,7 +35,7 @@ impl Made {
 
     /// Whether `set` is the same revision, as far as can be told without the values of variables.
     pub fn is(&self, set: &Set) -> bool {
-        self.set == blank(set)
+        self.set.same_revision(&blank(set))
     }
 
     /// The ports by name, `PORT` not among them.
@@ -45,7 +45,8 @@ impl Made {
 }
 
 fn blank(set: &Set) -> Set {
-    let mut blank = Set { replicas: 0, ..set.clone() };
+    // Whose it is stands in the arbiter's record; a Deployment of an earlier release does not say.
+    let mut blank = Set { replicas: 0, tenant: String::new(), ..set.clone() };
     blank.configuration.variables.0.values_mut().for_each(String::clear);
     blank
 }

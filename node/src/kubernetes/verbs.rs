@@ -141,6 +141,11 @@ impl Compute for Kubernetes {
         }
     }
 
+    async fn forget(&self, _: &str) -> Result<(), Failure> {
+        // An environment is a namespace, which whoever made it removes.
+        Ok(())
+    }
+
     async fn traffic(&self, name: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         check_name("environment", name)?;
         let environment = self.shared.environment(name).await?;

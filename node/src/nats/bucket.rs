@@ -13,6 +13,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL};
 use async_nats::jetstream::consumer::DeliverPolicy;
 use bytes::Bytes;
+use protocol::Time;
 use supervisor::ports::Unavailable;
 
 use super::connect::Bus;
@@ -104,14 +105,24 @@ impl Bucket {
         markers: Option<Duration>,
     ) -> Result<Self, SetupError> {
         ensure(bus, bucket(name, about, replicas, markers)).await?;
-        Ok(Self {
+        Ok(Self::there(bus, name))
+    }
+
+    /// A bucket that is there.
+    pub(super) fn there(bus: &Bus, name: &str) -> Self {
+        Self {
             bus: bus.clone(),
             name: name.to_owned(),
             stream: format!("KV_{name}"),
             writer: uuid::Uuid::now_v7().simple().to_string(),
             writes: AtomicU64::new(0),
             unknown: Mutex::default(),
-        })
+        }
+    }
+
+    /// When it was made, as last seen.
+    pub(super) fn born(&self) -> Option<Time> {
+        self.bus.ground.born(&self.stream)
     }
 
     /// The subject of `key`, or the filter for a pattern of keys.
@@ -121,6 +132,7 @@ impl Bucket {
 
     /// What stands under `key`, from the leader; also a note that it is gone.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Entry>, Unavailable> {
+        self.bus.ground.usable(&self.stream)?;
         let message = last_of(&self.bus, &self.stream, &self.subject(key)).await?;
         Ok(message.map(|it| Entry::new(key, it.sequence, it.headers, it.payload)))
     }
@@ -128,6 +140,7 @@ impl Bucket {
     /// The value written last of all whose keys match `pattern`. One request, and no consumer: this
     /// is asked again and again.
     pub(super) async fn last(&self, pattern: &str) -> Result<Option<Entry>, Unavailable> {
+        self.bus.ground.usable(&self.stream)?;
         let message = last_of(&self.bus, &self.stream, &self.subject(pattern)).await?;
         let prefix = self.subject("");
         Ok(message.map(|it| {
@@ -138,6 +151,7 @@ impl Bucket {
 
     /// Writes `bytes` under `key` and answers the revision.
     pub(super) async fn write(&self, key: &str, bytes: Bytes, how: Write) -> Result<u64, WriteError> {
+        self.bus.ground.usable(&self.stream).map_err(WriteError::Unavailable)?;
         let write = format!("{}-{}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed));
         let mut expected = how.expected;
         let mut pause = PAUSE;
@@ -150,7 +164,7 @@ impl Bucket {
                         self.unknown().remove(key);
                         return Ok(ack.sequence);
                     }
-                    Err(Fault::Refused(why)) => return Err(WriteError::Refused(why)),
+                    Err(Fault::Refused(why) | Fault::Never(why)) => return Err(WriteError::Refused(why)),
                     Err(fault @ (Fault::WrongLast | Fault::Undecided(_))) => fault,
                 };
             let there = match self.get(key).await {
@@ -197,6 +211,7 @@ impl Bucket {
     /// Everything that matches the pattern of keys, each key's last value once, notes of gone keys
     /// left out; and the highest revision that was seen, notes included.
     pub(super) async fn all(&self, pattern: &str, headers_only: bool) -> Result<(Vec<Entry>, u64), Unavailable> {
+        self.bus.ground.usable(&self.stream)?;
         let filter = self.subject(pattern);
         let policy = DeliverPolicy::LastPerSubject;
         let mut scan = Scan::open(&self.bus, &self.stream, &filter, policy, headers_only).await?;

@@ -10,7 +10,10 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use tokio::sync::watch;
 
 use super::denied::Denied;
+use super::ground::Ground;
+use super::hello;
 use super::login::{self, About, Auth, INBOX, Tls};
+use crate::permissions::OBSERVER_INBOX;
 use crate::secret;
 use crate::server::{OLDEST_SERVER, Version};
 
@@ -132,9 +135,19 @@ pub struct Bus {
     /// Changes whenever the connection is lost.
     lost: watch::Receiver<()>,
     inbox: String,
+    /// The least that any server of the cluster carried in one message when this connection was made.
+    least_payload: usize,
+    /// What of the streams is known to all who share the connection.
+    pub(crate) ground: Arc<Ground>,
 }
 
 impl Bus {
+    /// What every server of the cluster carries in one message, as far as is known: any of them may be
+    /// the next that this connection leads to, or that a message goes through.
+    pub fn max_payload(&self) -> usize {
+        self.least_payload.min(self.client.max_payload())
+    }
+
     /// Ends when the connection that there is now is lost: an answer that was on its way will not
     /// come any more.
     pub(super) async fn lost(&self) {
@@ -151,16 +164,21 @@ impl Bus {
         self.denied.publish(subject, since)
     }
 
-    /// Whether an answer may go to `reply`, which whoever asks has chosen. Answers go out with our
-    /// own permissions, so to any other place they would be words in our name: into the journal, or
-    /// to a node as its peer. Imports of other accounts appear as `_R_`, which the server guards.
-    pub fn may_answer(&self, reply: &str) -> bool {
-        may_answer(reply, &self.inbox)
+    /// Whether the answer to a command of `principal` may go to `reply`, which whoever asks has chosen.
+    /// Answers go out with our own permissions, so anywhere else they would be words in our name: into
+    /// the journal, to a node as its peer, or to somebody who never asked. Imports of other accounts
+    /// appear as `_R_`, which the server guards.
+    ///
+    /// Where this node has an inbox of its own, so has everybody else (`skald nats config` writes both):
+    /// only what is below the asker's is answered. On a server without users nobody can be told apart,
+    /// and any inbox will do.
+    pub fn may_answer(&self, reply: &str, tenant: &str, principal: &str) -> bool {
+        may_answer(reply, &self.inbox, &format!("{INBOX}.{tenant}.{principal}"))
     }
 
-    /// The same for questions that only nodes and observers may put: peers ask from our own inbox.
+    /// The same for questions that only nodes and observers may put.
     pub fn may_answer_peer(&self, reply: &str) -> bool {
-        may_answer(reply, INBOX)
+        reply_is_below(reply, &self.inbox) || may_answer(reply, &self.inbox, OBSERVER_INBOX)
     }
 
     /// Which server this is connected to, and its version, for people.
@@ -231,7 +249,19 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    let bus = Bus { client, jetstream, request_within: config.request_within, denied, lost, inbox };
+    let info = client.server_info();
+    let others = config.urls.iter().chain(&info.connect_urls);
+    let least_payload = hello::least_payload(others).await.map_or(info.max_payload, |it| it.min(info.max_payload));
+    let bus = Bus {
+        client,
+        jetstream,
+        request_within: config.request_within,
+        denied,
+        lost,
+        inbox,
+        least_payload,
+        ground: Arc::default(),
+    };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)
 }
@@ -287,12 +317,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// See [`Bus::may_answer`]. Nor may it go to the nodes' own inbox, where it would pass for an answer
-/// to a question of theirs.
-fn may_answer(reply: &str, own: &str) -> bool {
-    let inbox = reply.starts_with(INBOX) || reply.starts_with("_R_.");
-    let ours = own != INBOX && reply.strip_prefix(own).is_some_and(|rest| rest.starts_with('.'));
-    inbox && !ours
+/// See [`Bus::may_answer`]: `own` is the node's inbox, `askers` that of whoever asks.
+fn may_answer(reply: &str, own: &str, askers: &str) -> bool {
+    if own == INBOX {
+        return reply.starts_with(INBOX) || reply.starts_with("_R_.");
+    }
+    reply_is_below(reply, askers) || reply.starts_with("_R_.")
+}
+
+fn reply_is_below(reply: &str, inbox: &str) -> bool {
+    reply.strip_prefix(inbox).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -300,23 +334,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_go_to_inboxes_only() {
-        let node = "_INBOX_skald";
-        for good in ["_INBOX.x.y", "_INBOX.acme.ann.x.y", "_INBOX_other.x", "_R_.x", "_INBOX_skaldic.x"] {
-            assert!(may_answer(good, node), "{good}");
+    fn answers_go_to_the_askers_own_inbox_only() {
+        let (node, anns) = ("_INBOX_skald", "_INBOX.acme.ann");
+        for good in ["_INBOX.acme.ann.x.y", "_INBOX.acme.ann.x", "_R_.x"] {
+            assert!(may_answer(good, node, anns), "{good}");
         }
         let bad = [
+            "_INBOX.acme.bob.x",
+            "_INBOX.evil.ann.x",
+            "_INBOX.acme.anna.x",
+            "_INBOX.acme.ann",
+            "_INBOX.acme.ann.",
+            "_INBOX.x.y",
+            "_INBOX_observer.eye.x",
             "skald.journal.0",
             "skald.cmd.acme.bob.saga.cancel",
             "$KV.skald_cluster.lease.0",
             "$JS.API.STREAM.DELETE.SKALD_EVENTS",
             "_INBOX_skald.x.y",
-            "x._INBOX.y",
+            "x._INBOX.acme.ann.y",
             "",
         ];
         for bad in bad {
-            assert!(!may_answer(bad, node), "{bad}");
+            assert!(!may_answer(bad, node, anns), "{bad}");
         }
-        assert!(may_answer("_INBOX.x", INBOX), "without a place of its own a node cannot tell");
+        // Without an inbox of its own a node cannot tell anybody apart.
+        assert!(may_answer("_INBOX.x", INBOX, anns) && !may_answer("skald.journal.0", INBOX, anns));
     }
 }

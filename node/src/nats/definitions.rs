@@ -2,9 +2,12 @@
 //! `name.version` for what is built in and `tenant.name.version` for a tenant's. A version never
 //! changes. The source is kept as it was given; reading it is the caller's business.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use protocol::{Tenant, Time};
+use protocol::{DefinitionRef, Tenant, Time};
 use supervisor::ports::Unavailable;
 
 use super::bucket::{Bucket, Entry, Write, WriteError};
@@ -20,6 +23,10 @@ const DIGEST: &str = "Skald-Digest";
 const BY: &str = "Skald-Deployed-By";
 /// Header: when.
 const AT: &str = "Skald-Deployed-At";
+/// Header: a node put it back after the store was lost.
+const PUT_BACK: &str = "Skald-Put-Back";
+/// Header: the versions of its children, by name, as JSON; absent without any.
+const PINS: &str = "Skald-Pins";
 /// How often a deployment that meets another one of the same name is tried again.
 const TRIES: usize = 16;
 
@@ -38,9 +45,17 @@ pub struct StoredDefinition {
     pub deployed_by: String,
     /// When, by the clock of the node that took the command.
     pub deployed_at: Option<Time>,
+    /// Whether a node put it back after the store was lost.
+    pub put_back: bool,
+    /// The versions of its children, by name.
+    pub pins: Pins,
     /// Its source; empty in lists.
     pub source: Bytes,
 }
+
+/// Versions of children, by name. A definition that starts itself is there with version 0, because its
+/// own is known only once it is stored.
+pub type Pins = BTreeMap<Arc<str>, DefinitionRef>;
 
 /// Who deploys, and when; kept with the version that it makes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,18 +89,18 @@ impl KvDefinitions {
     }
 
     /// Deploys `source` as the next version of the tenant's `name`, unless the latest version has
-    /// the same digest. Safe to repeat, and safe against others who deploy at the same time.
+    /// the same digest and the same pins. Safe to repeat, and safe against others who deploy at the same time.
     pub async fn deploy(
         &self,
         tenant: Option<&Tenant>,
         name: &str,
         source: Bytes,
-        digest: &str,
+        (digest, pins): (&str, &Pins),
         by: &Deployer,
     ) -> Result<Deployed, Unavailable> {
         for _ in 0..TRIES {
             let latest = self.latest(tenant, name).await?;
-            if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest) {
+            if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest && it.pins == *pins) {
                 return Ok(Deployed { version: latest.version, new: false });
             }
             let version = latest.map_or(0, |it| it.version) + 1;
@@ -93,6 +108,10 @@ impl KvDefinitions {
             headers.insert(DIGEST, one_line(digest));
             headers.insert(BY, one_line(&by.by));
             headers.insert(AT, by.at.to_string());
+            if !pins.is_empty() {
+                let pins = serde_json::to_string(pins).map_err(|error| Unavailable(error.to_string()))?;
+                headers.insert(PINS, pins);
+            }
             let how = Write { expected: Some(0), headers, ..Write::default() };
             match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
@@ -104,24 +123,68 @@ impl KvDefinitions {
         Err(Unavailable(format!("{name} is being deployed by others all the time")))
     }
 
-    /// The built-in version of `name` that has this digest, be it the latest or not: an older node
-    /// that starts again does not make its copy the newest.
-    pub async fn built_in(&self, name: &str, digest: &str) -> Result<Option<u32>, Unavailable> {
+    /// The built-in version of `name` that has this digest and these pins, be it the latest or not: an
+    /// older node that starts again does not make its copy the newest.
+    pub async fn built_in(&self, name: &str, digest: &str, pins: &Pins) -> Result<Option<u32>, Unavailable> {
         let versions = self.versions(None, name).await?;
-        Ok(versions.into_iter().filter(|it| it.digest == digest).map(|it| it.version).max())
+        Ok(versions.into_iter().filter(|it| it.digest == digest && it.pins == *pins).map(|it| it.version).max())
     }
 
     /// The latest version of the tenant's `name`: versions are only ever added, so it is the one
-    /// that was written last.
+    /// that was written last. Where the store was lost, versions that were put back may stand behind
+    /// a later one; the next number tells.
     pub async fn latest(&self, tenant: Option<&Tenant>, name: &str) -> Result<Option<StoredDefinition>, Unavailable> {
         let entry = self.bucket.last(&pattern(tenant, &encode(name))).await?;
-        Ok(entry.filter(|it| !it.gone).and_then(stored))
+        let Some(last) = entry.filter(|it| !it.gone).and_then(stored) else { return Ok(None) };
+        match last.put_back {
+            false => Ok(Some(last)),
+            true => {
+                let highest = self.versions(tenant, name).await?.into_iter().map(|it| it.version).max();
+                self.get(tenant, name, highest.unwrap_or(last.version)).await
+            }
+        }
     }
 
     /// Every version of the tenant's `name`, without their sources.
     async fn versions(&self, tenant: Option<&Tenant>, name: &str) -> Result<Vec<StoredDefinition>, Unavailable> {
         let (entries, _) = self.bucket.all(&pattern(tenant, &encode(name)), true).await?;
         Ok(entries.into_iter().filter_map(stored).collect())
+    }
+
+    /// Puts a version back that this node knows and the store lost. `false`: it is there, or another
+    /// one is in its place.
+    pub async fn put_back(
+        &self,
+        tenant: Option<&Tenant>,
+        name: &str,
+        version: u32,
+        (digest, source): (&str, Bytes),
+        by: &Deployer,
+    ) -> Result<bool, Unavailable> {
+        let mut headers = HeaderMap::new();
+        headers.insert(DIGEST, one_line(digest));
+        headers.insert(BY, one_line(&by.by));
+        headers.insert(AT, by.at.to_string());
+        headers.insert(PUT_BACK, "1");
+        let how = Write { expected: Some(0), headers, ..Write::default() };
+        match self.bucket.write(&key(tenant, name, version), source, how).await {
+            Ok(_) => Ok(true),
+            Err(WriteError::Stale(_)) => Ok(false),
+            Err(WriteError::Refused(why)) => Err(Unavailable(why)),
+            Err(WriteError::Unavailable(unavailable)) => Err(unavailable),
+        }
+    }
+
+    /// A version of the tenant's `name` with this digest, whatever its number.
+    pub async fn with_digest(
+        &self,
+        tenant: Option<&Tenant>,
+        name: &str,
+        digest: &str,
+    ) -> Result<Option<StoredDefinition>, Unavailable> {
+        let all = self.versions(tenant, name).await?;
+        let Some(found) = all.into_iter().find(|it| it.digest == digest) else { return Ok(None) };
+        self.get(tenant, name, found.version).await
     }
 
     /// Version `version` of the tenant's `name`.
@@ -164,6 +227,10 @@ fn stored(entry: Entry) -> Option<StoredDefinition> {
     };
     let digest = entry.headers.get(DIGEST)?.as_str().to_owned();
     let said = |header: &str| entry.headers.get(header).map(|it| it.as_str()).unwrap_or_default();
+    let pins = match entry.headers.get(PINS) {
+        Some(pins) => serde_json::from_str(pins.as_str()).ok()?,
+        None => Pins::new(),
+    };
     Some(StoredDefinition {
         tenant,
         name: decode(name)?,
@@ -171,6 +238,8 @@ fn stored(entry: Entry) -> Option<StoredDefinition> {
         digest,
         deployed_by: said(BY).to_owned(),
         deployed_at: said(AT).parse().ok(),
+        put_back: entry.headers.get(PUT_BACK).is_some(),
+        pins,
         source: entry.bytes,
     })
 }

@@ -60,7 +60,7 @@ impl EventReader {
         let newest = self.newest().await?;
         let mut scan = Scan::open(&self.bus, EVENTS, &filter, from, false).await?;
         let mut page = EventPage { after: newest, ..EventPage::default() };
-        let mut room = self.bus.client.max_payload() / PART;
+        let mut room = self.bus.max_payload() / PART;
         while scan.left() > 0 && page.events.len() < limit {
             let Some(item) = scan.next(u64::MAX).await? else { break };
             let size = item.payload.len();

@@ -5,26 +5,33 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::stream::Config;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use protocol::{ShardId, subjects};
+use serde::de::DeserializeOwned;
+use supervisor::journal::anchor::{Accepted, Anchor, Stream};
 use supervisor::ports::{AppendError, Journal, Position, Unavailable};
 
+use super::bucket::{Bucket, Write, WriteError};
 use super::cluster;
 use super::connect::Bus;
 use super::layout::{JournalConfig, Shape};
 use super::names::one_line;
 use super::publish::{Fault, publish};
 use super::scan::{self, Scan};
-use super::streams::{SetupError, ensure};
+use super::streams::{SetupError, born, ensure, look, make};
 
 /// Header: the frame's id, the same for every try of it.
 const FRAME: &str = "Skald-Frame";
 /// How long one look at the last frame may take. It is free to repeat, and one that meets a stream
 /// without a leader is never answered: waiting long for it only adds to the election.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// Positions that are left out when a stream is made anew: frames that were written after the last
+/// look had some of them, and snapshots know them. More than a shard writes in an hour.
+const POSITIONS_SKIPPED: u64 = 10_000_000;
 
 /// [`Journal`] on JetStream.
 ///
@@ -38,19 +45,21 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 pub struct JetStreamJournal {
     bus: Bus,
     shape: Shape,
-    append_within: Duration,
+    config: JournalConfig,
+    /// Where anchors are kept: beside the leases.
+    cluster: Bucket,
 }
 
 impl JetStreamJournal {
     /// Opens the journal, agreeing on its shape with the cluster and making its streams if they
     /// are missing.
     pub async fn open(bus: &Bus, config: &JournalConfig) -> Result<Self, SetupError> {
-        let bucket = cluster::bucket(bus, config.replicas).await?;
-        let shape = Shape::agree(&bucket, config).await?;
+        let cluster = cluster::bucket(bus, config.replicas).await?;
+        let shape = Shape::agree(&cluster, config).await?;
         for stream in shape.streams(config) {
             ensure(bus, stream).await?;
         }
-        Ok(Self { bus: bus.clone(), shape, append_within: config.append_within })
+        Ok(Self { bus: bus.clone(), shape, config: config.clone(), cluster })
     }
 
     /// How many shards there are, and over how many streams they are spread.
@@ -60,7 +69,7 @@ impl JetStreamJournal {
 
     /// The largest frame the server takes, in bytes; headers count as well and are under 1 KiB.
     pub fn frame_max_bytes(&self) -> usize {
-        self.bus.client.max_payload().saturating_sub(1024)
+        self.bus.max_payload().saturating_sub(1024)
     }
 }
 
@@ -76,7 +85,7 @@ impl Journal for JetStreamJournal {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         headers.insert(FRAME, one_line(id));
-        match publish(&self.bus, subjects::journal(shard), headers, frame, self.append_within).await {
+        match publish(&self.bus, subjects::journal(shard), headers, frame, self.config.append_within).await {
             Ok(ack) => Ok(ack.sequence),
             Err(Fault::WrongLast) => {
                 let last = scan::last_of(&self.bus, &self.shape.stream(shard), &subjects::journal(shard)).await;
@@ -87,14 +96,18 @@ impl Journal for JetStreamJournal {
                 }
             }
             Err(Fault::Undecided(why)) => Err(AppendError::Undecided(why)),
-            Err(Fault::Refused(why)) => Err(AppendError::Refused(why)),
+            Err(Fault::Refused(why) | Fault::Never(why)) => Err(AppendError::Refused(why)),
         }
     }
 
     async fn last(&self, shard: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable> {
         let (stream, subject) = (self.shape.stream(shard), subjects::journal(shard));
         let last = tokio::time::timeout(LOOK_WITHIN, scan::last_of(&self.bus, &stream, &subject)).await;
-        let last = last.map_err(|_| Unavailable(format!("{stream} does not answer; has it a leader?")))??;
+        let last = match last.map_err(|_| Unavailable(format!("{stream} does not answer; has it a leader?")))? {
+            // No stream, no frame: the writer tells what that means.
+            Err(_) if scan::is_missing(&self.bus, &stream).await? => None,
+            other => other?,
+        };
         Ok(last.map(|it| (it.sequence, it.payload)))
     }
 
@@ -106,7 +119,10 @@ impl Journal for JetStreamJournal {
         let found = match scan::at_any(&self.bus, &stream, position).await {
             Some(found) => Some(found),
             // A replica may lag; the leader knows whether it is kept.
-            None => scan::at(&self.bus, &stream, position).await?,
+            None => match scan::at(&self.bus, &stream, position).await {
+                Err(_) if scan::is_missing(&self.bus, &stream).await? => None,
+                other => other?,
+            },
         };
         Ok(found.filter(|it| it.subject.as_str() == subjects::journal(shard)).map(|it| it.payload))
     }
@@ -144,6 +160,84 @@ impl Journal for JetStreamJournal {
         };
         stream::unfold(Reading::Start, step).boxed()
     }
+
+    async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable> {
+        let name = self.shape.stream(shard);
+        let found = look(&self.bus, &name).await?;
+        Ok(found.map(|info| Stream {
+            name,
+            born: born(&info),
+            first: info.state.first_sequence,
+            last: info.state.last_sequence,
+            kept_for: Some(info.config.max_age).filter(|age| !age.is_zero()),
+        }))
+    }
+
+    async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable> {
+        Ok(self.kept(&anchor_key(shard)).await?.0)
+    }
+
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+        let (before, revision) = self.kept::<Anchor>(&anchor_key(shard)).await?;
+        if before.is_some_and(|before| before.epoch > anchor.epoch) {
+            return Ok(());
+        }
+        let how = Write { expected: Some(revision), ..Write::default() };
+        let bytes = serde_json::to_vec(anchor).map_err(|error| Unavailable(error.to_string()))?;
+        match self.cluster.write(&anchor_key(shard), bytes.into(), how).await {
+            // Somebody else wrote it in this moment: a new owner, who knows more.
+            Ok(_) | Err(WriteError::Stale(_)) => Ok(()),
+            Err(WriteError::Refused(why)) => Err(Unavailable(why)),
+            Err(WriteError::Unavailable(unavailable)) => Err(unavailable),
+        }
+    }
+
+    async fn accepted(&self, shard: ShardId) -> Result<Option<Accepted>, Unavailable> {
+        Ok(self.kept(&accepted_key(shard)).await?.0)
+    }
+
+    async fn renew(&self, shard: ShardId, beyond: Position) -> Result<(), Unavailable> {
+        let name = self.shape.stream(shard);
+        if let Some(there) = look(&self.bus, &name).await? {
+            let last = there.state.last_sequence;
+            return if last >= beyond {
+                Ok(())
+            } else {
+                Err(Unavailable(format!(
+                    "stream {name} ends at {last}, and positions up to {beyond} were given out: bring back a whole \
+                     copy, or remove what is left with `nats stream rm {name}`; it is then made anew above {beyond}"
+                )))
+            };
+        }
+        let all = self.shape.streams(&self.config);
+        let config = all.into_iter().find(|config| config.name == name);
+        let config = config.ok_or_else(|| Unavailable(format!("no stream of this shape is called {name}")))?;
+        make(&self.bus, Config { first_sequence: Some(beyond + POSITIONS_SKIPPED), ..config.clone() })
+            .await
+            .map_err(|error| Unavailable(error.to_string()))?;
+        super::ground::adopt(&self.bus, &config).await
+    }
+}
+
+impl JetStreamJournal {
+    /// What is kept beside the leases under `key`, with its revision.
+    async fn kept<T: DeserializeOwned>(&self, key: &str) -> Result<(Option<T>, u64), Unavailable> {
+        let Some(entry) = self.cluster.get(key).await? else { return Ok((None, 0)) };
+        if entry.gone {
+            return Ok((None, entry.revision));
+        }
+        let kept = serde_json::from_slice(&entry.bytes)
+            .map_err(|error| Unavailable(format!("{key} beside the leases cannot be read: {error}")))?;
+        Ok((Some(kept), entry.revision))
+    }
+}
+
+pub(super) fn anchor_key(shard: ShardId) -> String {
+    format!("journal.{shard}")
+}
+
+pub(super) fn accepted_key(shard: ShardId) -> String {
+    format!("accepted.{shard}")
 }
 
 fn is(headers: &HeaderMap, id: &str) -> bool {

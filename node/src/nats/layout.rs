@@ -1,12 +1,16 @@
 //! How the journal's shards lie on streams, and what all nodes of a cluster must agree on.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use protocol::ShardId;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::{Bucket, Write, WriteError};
-use super::streams::{Replicas, SETUP_PAUSE, SETUP_WITHIN, SetupError, stream};
+use super::connect::Bus;
+use super::ground::Known;
+use super::streams::{Replicas, SETUP_PAUSE, SETUP_WITHIN, SetupError, look, stream};
+use supervisor::ports::Unavailable;
 
 /// The number of shards of a new cluster: few busy writers beat many, because each packs more
 /// records into a frame.
@@ -22,7 +26,10 @@ const NO_WINDOW: Duration = Duration::from_secs(1);
 /// the next leader's first progress later; looking too early costs one read.
 const APPEND_WITHIN: Duration = Duration::from_secs(2);
 /// The key under which the shape is kept.
-const KEY: &str = "config";
+pub(super) const KEY: &str = "config";
+/// What the journal's streams say of the shape, for a cluster whose bucket was lost.
+const SHARDS: &str = "skald-shards";
+const STREAMS: &str = "skald-streams";
 
 /// The journal's settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,6 +98,17 @@ impl std::fmt::Display for Shape {
 }
 
 impl Shape {
+    /// Whether `stream` holds `shard`.
+    pub fn holds(self, stream: &str, shard: ShardId) -> bool {
+        self.stream(shard) == stream
+    }
+
+    /// What of it is kept in the bucket of the cluster.
+    pub fn known(self) -> Known {
+        let text = serde_json::to_vec(&self).unwrap_or_default();
+        Known { key: KEY.into(), bytes: text.into() }
+    }
+
     /// The stream that holds `shard`.
     pub(super) fn stream(self, shard: ShardId) -> String {
         if self.streams == 1 { "SKALD_JOURNAL".into() } else { format!("SKALD_JOURNAL_{}", shard.0 % self.streams) }
@@ -102,6 +120,10 @@ impl Shape {
         let with_window = |name: &str, subjects| async_nats::jetstream::stream::Config {
             duplicate_window: NO_WINDOW,
             description: Some("Skald's journal: one subject per shard, one message per commit".into()),
+            metadata: HashMap::from([
+                (SHARDS.to_owned(), self.shards.to_string()),
+                (STREAMS.to_owned(), self.streams.to_string()),
+            ]),
             ..stream(name, subjects, replicas, age)
         };
         let of = |n: u16| (0..self.shards).filter(move |shard| shard % self.streams == n).map(ShardId);
@@ -131,6 +153,18 @@ impl Shape {
         }
     }
 
+    /// The shape of the journal that is there, as its streams say.
+    async fn of_journal(bus: &Bus) -> Result<Option<Self>, Unavailable> {
+        for name in ["SKALD_JOURNAL", "SKALD_JOURNAL_0"] {
+            let Some(found) = look(bus, name).await? else { continue };
+            let said = |key: &str| found.config.metadata.get(key)?.parse().ok();
+            if let (Some(shards), Some(streams)) = (said(SHARDS), said(STREAMS)) {
+                return Ok(Some(Self { shards, streams }));
+            }
+        }
+        Ok(None)
+    }
+
     async fn try_agree(bucket: &Bucket, config: &JournalConfig) -> Result<Self, SetupError> {
         let failed = |why: String| SetupError::Failed { what: "cannot agree on the cluster's shape".into(), why };
         let shards = config.shards.unwrap_or(DEFAULT_SHARDS);
@@ -141,13 +175,15 @@ impl Shape {
         if !(1..=shards).contains(&streams) {
             return Err(SetupError::Setting(format!("journal.streams = {streams}: use 1 to {shards}, the shards")));
         }
-        let wanted = Self { shards, streams };
+        // A cluster whose bucket was lost has the shape that its journal has.
+        let wanted = Self::of_journal(&bucket.bus).await.map_err(|error| failed(error.to_string()))?;
+        let wanted = wanted.unwrap_or(Self { shards, streams });
         let mut stored = bucket.get(KEY).await.map_err(|error| failed(error.to_string()))?;
         if stored.is_none() {
             let text = serde_json::to_vec(&wanted).map_err(|error| failed(error.to_string()))?;
             let how = Write { expected: Some(0), ..Write::default() };
             stored = match bucket.write(KEY, text.into(), how).await {
-                Ok(_) => return Ok(wanted),
+                Ok(_) => bucket.get(KEY).await.map_err(|error| failed(error.to_string()))?,
                 Err(WriteError::Stale(stored)) => stored,
                 Err(WriteError::Refused(why)) => return Err(failed(why)),
                 Err(WriteError::Unavailable(error)) => return Err(failed(error.to_string())),

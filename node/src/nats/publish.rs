@@ -14,19 +14,22 @@ use super::connect::{Bus, chain};
 
 /// Another message stands where this one was to go.
 const WRONG_LAST: u64 = 10071;
-/// What the server will say again until somebody does something.
+/// What the server will say again to the same message, whatever becomes of anything else.
 /// Source: nats-server 2.15 `errors.json`.
-const LASTING: [(u64, &str); 10] = [
+const FINAL: [(u64, &str); 3] = [
+    (10054, "the message is larger than the stream takes"),
+    (10109, "the stream is sealed"),
+    (10166, "the stream does not take a time to live"),
+];
+/// What the server will say again until somebody does something.
+const LASTING: [(u64, &str); 7] = [
     (10002, "the account's resources are used up"),
     (10023, "the server has no resources left"),
     (10028, "the memory limit is reached"),
     (10035, "the account is not known"),
     (10039, "JetStream is not enabled for the account"),
     (10047, "the storage is full"),
-    (10054, "the message is larger than the stream takes"),
     (10076, "JetStream is not enabled"),
-    (10109, "the stream is sealed"),
-    (10166, "the stream does not take a time to live"),
 ];
 /// "Store failed": lasting when a limit is the reason, otherwise nobody knows what was written.
 const STORE_FAILED: u64 = 10077;
@@ -50,6 +53,9 @@ pub(super) enum Fault {
     /// It was not written, and will not be until somebody does something.
     #[error("{0}")]
     Refused(String),
+    /// It was not written, and this message never will be.
+    #[error("{0}")]
+    Never(String),
 }
 
 #[derive(Deserialize)]
@@ -92,9 +98,7 @@ pub(super) async fn publish(
                 RequestErrorKind::NoResponders => Fault::Undecided(format!(
                     "nobody answers for {subject}: its stream is missing, has no leader, or JetStream is off"
                 )),
-                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                    Fault::Refused(chain(&error))
-                }
+                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => Fault::Never(chain(&error)),
                 RequestErrorKind::Other => Fault::Undecided(chain(&error)),
             });
         }
@@ -109,7 +113,7 @@ pub(super) async fn publish(
 
 fn silent(bus: &Bus, subject: &str, begun: Instant, within: Duration) -> Fault {
     match bus.denied(subject, begun) {
-        Some(said) => Fault::Refused(said),
+        Some(said) => Fault::Never(said),
         None => Fault::Undecided(format!("no acknowledgement within {} ms", within.as_millis())),
     }
 }
@@ -119,6 +123,9 @@ fn silent(bus: &Bus, subject: &str, begun: Instant, within: Duration) -> Fault {
 fn fault(code: u64, said: &str) -> Fault {
     if code == WRONG_LAST {
         return Fault::WrongLast;
+    }
+    if let Some((_, meaning)) = FINAL.iter().find(|(listed, _)| *listed == code) {
+        return Fault::Never(format!("{meaning} ({code}: {said})"));
     }
     if let Some((_, meaning)) = LASTING.iter().find(|(listed, _)| *listed == code) {
         return Fault::Refused(format!("{meaning} ({code}: {said})"));
@@ -138,6 +145,7 @@ mod tests {
         assert!(matches!(fault(10071, "wrong last sequence: 7"), Fault::WrongLast));
         assert!(matches!(fault(10164, "wrong last sequence"), Fault::Undecided(_)));
         assert!(matches!(fault(10047, "insufficient storage"), Fault::Refused(_)));
+        assert!(matches!(fault(10109, "invalid operation on sealed stream"), Fault::Never(_)));
         assert!(matches!(fault(10077, "maximum bytes exceeded"), Fault::Refused(_)));
         assert!(matches!(fault(10077, "input/output error"), Fault::Undecided(_)));
         assert!(matches!(fault(19999, "new in a later server"), Fault::Undecided(_)));

@@ -150,6 +150,11 @@ pub(super) async fn at_any(bus: &Bus, stream: &str, sequence: u64) -> Option<Str
     no_info(bus, stream).await.ok()?.direct_get(sequence).await.ok()
 }
 
+/// Whether there is no such stream at all.
+pub(super) async fn is_missing(bus: &Bus, stream: &str) -> Result<bool, Unavailable> {
+    Ok(super::streams::look(bus, stream).await?.is_none())
+}
+
 async fn no_info(bus: &Bus, name: &str) -> Result<async_nats::jetstream::stream::Stream<()>, Unavailable> {
     bus.jetstream.get_stream_no_info(name).await.map_err(|error| Unavailable(chain(&error)))
 }

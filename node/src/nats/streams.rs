@@ -5,8 +5,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use protocol::Time;
+use supervisor::machine::stores::Seen;
+use supervisor::ports::Unavailable;
 
 use super::connect::{Bus, chain};
 
@@ -76,6 +79,9 @@ pub enum SetupError {
         /// What differs.
         why: String,
     },
+    /// Another process goes by this node's name.
+    #[error("{0}")]
+    NameTaken(String),
     /// The setting makes no sense.
     #[error("the setting is not usable: {0}")]
     Setting(String),
@@ -127,7 +133,32 @@ pub(super) fn bucket(name: &str, about: &str, replicas: Replicas, markers: Optio
     }
 }
 
-/// Makes the stream `wanted`, or brings an existing one in line where a setting may change.
+/// What the server says of a stream; `None`: there is none.
+pub(super) async fn look(bus: &Bus, name: &str) -> Result<Option<Info>, Unavailable> {
+    match bus.jetstream.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(Unavailable(format!("cannot look at stream {name}: {}", chain(&error)))),
+    }
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// When a stream was made.
+pub(super) fn born(info: &Info) -> Time {
+    let micros = info.created.unix_timestamp_nanos() / 1_000;
+    Time::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// How a stream is, for whoever compares.
+pub(super) fn seen(info: &Info) -> Seen {
+    Seen { born: born(info), last: info.state.last_sequence }
+}
+
+/// Makes the stream `wanted`, or brings an existing one in line where a setting may change. What was
+/// left of it under this name decides whether it may be made: see [`ground`](super::ground).
 pub(super) async fn ensure(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
     let begun = Instant::now();
     loop {
@@ -141,38 +172,35 @@ pub(super) async fn ensure(bus: &Bus, wanted: Config) -> Result<(), SetupError> 
     }
 }
 
+fn failed(what: &str, wanted: &Config, why: String) -> SetupError {
+    SetupError::Failed { what: format!("{what} stream {} ({} replicas)", wanted.name, wanted.num_replicas), why }
+}
+
+/// Makes a stream that is missing.
+pub(super) async fn make(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
+    match bus.jetstream.create_stream(wanted.clone()).await {
+        Ok(_) => {
+            tracing::info!(stream = wanted.name, replicas = wanted.num_replicas, "stream created");
+            Ok(())
+        }
+        Err(error) => match error.kind() {
+            CreateStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
+                let why = format!("another stream already takes its subjects {:?}", wanted.subjects);
+                Err(SetupError::OtherStream { stream: wanted.name, why })
+            }
+            // Another node may have made it meanwhile: the next look tells.
+            _ => Err(failed("cannot create", &wanted, chain(&error))),
+        },
+    }
+}
+
 async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
     let name = &wanted.name;
-    let failed = |what: &str, error: &dyn std::error::Error| SetupError::Failed {
-        what: format!("{what} stream {name} ({} replicas)", wanted.num_replicas),
-        why: chain(error),
-    };
-    let existing = match bus.jetstream.get_stream(name).await {
-        Ok(stream) => stream.cached_info().config.clone(),
-        Err(error) => {
-            let missing = matches!(error.kind(), GetStreamErrorKind::JetStream(error)
-                if error.error_code() == ErrorCode::STREAM_NOT_FOUND);
-            if !missing {
-                return Err(failed("cannot look at", &error));
-            }
-            return match bus.jetstream.create_stream(wanted.clone()).await {
-                Ok(_) => {
-                    tracing::info!(stream = name, replicas = wanted.num_replicas, "stream created");
-                    Ok(())
-                }
-                Err(error) => match error.kind() {
-                    CreateStreamErrorKind::JetStream(said)
-                        if said.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP =>
-                    {
-                        let why = format!("another stream already takes its subjects {:?}", wanted.subjects);
-                        Err(SetupError::OtherStream { stream: name.clone(), why })
-                    }
-                    // Another node may have made it meanwhile: the next look tells.
-                    _ => Err(failed("cannot create", &error)),
-                },
-            };
-        }
-    };
+    let found = look(bus, name).await.map_err(|error| failed("cannot look at", wanted, error.to_string()))?;
+    if !super::ground::settle(bus, wanted, found.as_ref()).await? {
+        return Ok(());
+    }
+    let Some(Info { config: existing, .. }) = found else { return Ok(()) };
     let other = |why: String| SetupError::OtherStream { stream: name.clone(), why };
     let sorted = |config: &Config| {
         let mut subjects = config.subjects.clone();
@@ -203,7 +231,7 @@ async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
         duplicate_window: wanted.duplicate_window,
         ..existing
     };
-    bus.jetstream.update_stream(changed).await.map_err(|error| failed("cannot change", &error))?;
+    bus.jetstream.update_stream(changed).await.map_err(|error| failed("cannot change", wanted, chain(&error)))?;
     tracing::info!(stream = name, replicas = wanted.num_replicas, max_age = ?wanted.max_age, "stream changed");
     Ok(())
 }

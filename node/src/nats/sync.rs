@@ -65,6 +65,34 @@ async fn one(monitor: &str) -> SyncMode {
     }
 }
 
+/// What the servers say of themselves that is wrong. A server whose disk was full refuses to write a
+/// stream until it is started again, however much room there is meanwhile: only here does it say so.
+/// A monitor that does not answer says nothing: whether the server can be reached is seen elsewhere.
+pub async fn complaints(monitors: &[String]) -> Vec<String> {
+    let asked = monitors.iter().map(|url| async move {
+        let address = format!("{}/healthz", url.trim_end_matches('/'));
+        let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).build().ok()?;
+        let answer = client.get(&address).send().await.ok()?;
+        if answer.status().is_success() {
+            return None;
+        }
+        complaint(url, &answer.text().await.ok()?)
+    });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// What of a server's `/healthz` a person must act upon: elections and catching up pass by themselves.
+fn complaint(url: &str, said: &str) -> Option<String> {
+    let said: Value = serde_json::from_str(said).ok()?;
+    let error = said["error"].as_str()?;
+    let disk = error.contains("write error") || error.contains("no space left");
+    disk.then(|| {
+        format!(
+            "the NATS server at {url} cannot write: {error}; make room, then restart that server: it refuses until then"
+        )
+    })
+}
+
 /// Reads `/varz`.
 fn read(said: &Value) -> SyncMode {
     let config = &said["jetstream"]["config"];
@@ -80,6 +108,20 @@ fn read(said: &Value) -> SyncMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_disk_is_complained_of() {
+        let said = r#"{"status":"unavailable","status_code":503,"error":"JetStream stream '$G > A' write error: write 6.blk: no space left on device"}"#;
+        assert!(complaint("http://s1:8222", said).unwrap().contains("restart that server"));
+        assert_eq!(
+            complaint(
+                "x",
+                r#"{"status":"unavailable","error":"JetStream has not established contact with a meta leader"}"#
+            ),
+            None
+        );
+        assert_eq!(complaint("x", "not json"), None);
+    }
 
     #[test]
     fn the_weakest_server_counts() {

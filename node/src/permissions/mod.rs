@@ -4,7 +4,7 @@
 //! nodes may speak to JetStream. A server sends the answer to a request wherever the asker says, by
 //! its own permissions: a client that may ask JetStream the least thing could have the answer
 //! written into the journal. Clients read events from nodes instead (`event.read`), and nodes answer
-//! to inboxes only.
+//! to the asker's own inbox only.
 
 mod server;
 
@@ -67,7 +67,7 @@ pub enum Who {
 }
 
 impl Who {
-    /// Where answers to it come.
+    /// Where answers to it come, unless it speaks as another of its principals than the first.
     pub fn inbox(&self) -> String {
         match self {
             Self::Node => NODE_INBOX.into(),
@@ -92,15 +92,16 @@ pub struct Permissions {
 
 /// What `who` may do.
 pub fn permissions(who: &Who) -> Permissions {
-    let inbox = format!("{}.>", who.inbox());
     match who {
-        Who::Node => node(inbox),
+        Who::Node => node(format!("{NODE_INBOX}.>")),
         Who::Tenant { tenant, principals, roles } => {
             let mut publish = Vec::new();
             for principal in principals {
                 publish.extend(roles.iter().flat_map(|role| commands(tenant, principal, *role)));
             }
-            let mut subscribe = vec![inbox];
+            // Whoever speaks as one of them hears the answers in that one's inbox.
+            let inbox = |principal| format!("{}.>", subjects::inbox(tenant, principal));
+            let mut subscribe: Vec<String> = principals.iter().map(inbox).collect();
             if roles.contains(&Role::User) {
                 subscribe.push(subjects::events_of(tenant));
             }
@@ -110,9 +111,9 @@ pub fn permissions(who: &Who) -> Permissions {
             }
             Permissions { publish, subscribe, answers }
         }
-        Who::Observer { .. } => Permissions {
+        Who::Observer { name } => Permissions {
             publish: vec![subjects::CLUSTER_QUERY.into(), subjects::NODE_QUERIES.into()],
-            subscribe: vec![inbox, subjects::EVENTS.into(), subjects::DEAD.into()],
+            subscribe: vec![format!("{OBSERVER_INBOX}.{name}.>"), subjects::EVENTS.into(), subjects::DEAD.into()],
             answers: false,
         },
     }

@@ -10,6 +10,7 @@ use actors::runtime::deployment::observe::{self, Observe};
 use actors::runtime::deployment::record::Record;
 use actors::runtime::environments::{Environments, Refused, Wanted};
 use actors::runtime::model::{Environment, EnvironmentId, RequestKey, ServiceId};
+use actors::runtime::ownership::{self, Rule};
 use actors::runtime::place::{self, Place};
 use actors::runtime::ports::provisioning::Provisioner;
 use actors::runtime::ports::secrets::SecretVersions;
@@ -82,8 +83,29 @@ impl RuntimeDesk {
         }
     }
 
+    /// The same desk on another store.
+    fn on(&self, store: Arc<dyn RuntimeStore>) -> Self {
+        let (outbox, clock, remote) = (self.outbox.clone(), self.clock.clone(), self.remote.clone());
+        Self::new(store, outbox, clock, remote, self.secrets.clone(), self.provisioner.clone())
+    }
+
+    /// Carries out `routed`, whose body was read into `body`. What makes production less of one takes
+    /// somebody else's word, whichever door it came through.
+    /// The same desk, where a tenant makes no more than `limit` environments.
+    #[must_use]
+    pub fn with_environments(self, limit: usize) -> Self {
+        Self { environments: self.environments.at_most(limit), ..self }
+    }
+
     /// Carries out `routed`, whose body was read into `body`.
     pub async fn handle(&self, routed: &Routed, by: &Principal, body: Value) -> Answer {
+        match self.weakens(routed, &body).await? {
+            Some(environment) => self.with_a_decision(routed, by, &environment, body).await,
+            None => self.carry_out(routed, by, body).await,
+        }
+    }
+
+    async fn carry_out(&self, routed: &Routed, by: &Principal, body: Value) -> Answer {
         match routed.command.as_str() {
             name::ENVIRONMENT_CREATE => {
                 let CreateEnvironment { environment, stage, region } = typed(body)?;
@@ -303,6 +325,7 @@ impl RuntimeDesk {
         self.arbitration.ask(place, asker, stage, &request).await.map(|_| ()).map_err(problem)
     }
 
+    /// Lets the tenant do what the command does to a service, as its rule says; or refuses it.
     async fn enter(
         &self,
         routed: &Routed,
@@ -312,10 +335,13 @@ impl RuntimeDesk {
         let service = ServiceId::new(&asked.service).map_err(faulty)?;
         let (environment, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let place = Place { owner: granted.owner.clone(), environment, service };
+        let rule = ownership::rule(&routed.command).unwrap_or(Rule::Service);
+        ownership::admit(&*self.store, rule, &place, &routed.tenant).await.map_err(problem)?;
         Ok((place, granted, asker))
     }
 
-    /// Lets the tenant into an environment, or refuses it on record.
+    /// Lets the tenant into an environment, or refuses it on record; where the command's rule says so,
+    /// only its owner.
     async fn enter_environment(
         &self,
         routed: &Routed,
@@ -338,34 +364,17 @@ impl RuntimeDesk {
             input: json!({ "command": routed.command, "environment": environment }),
         };
         let granted = self.tenancy.grant(&asking, &environment).await.map_err(problem)?;
-        Ok((environment, granted, Asker { tenant: asking.tenant, trace, saga: asking.saga }))
-    }
-
-    /// The same for what only the environment's owner may do.
-    async fn enter_own(
-        &self,
-        routed: &Routed,
-        by: &Principal,
-        environment: &str,
-    ) -> Result<(EnvironmentId, Granted, Asker), Problem> {
-        let (environment, granted, asker) = self.enter_environment(routed, by, environment).await?;
-        if granted.owner != routed.tenant {
+        if ownership::rule(&routed.command) == Some(Rule::Environment) && granted.owner != routed.tenant {
             let why = format!("{environment} belongs to another tenant, and only its owner may do that");
             return Err(Problem::new(Code::Conflict, why).mend("ask its owner, or use an environment of your own"));
         }
-        Ok((environment, granted, asker))
+        Ok((environment, granted, Asker { tenant: asking.tenant, trace, saga: asking.saga }))
     }
 
-    /// What is remembered of a service, which the tenant may see. `None`: nothing yet.
-    async fn seen(&self, place: &Place, tenant: &Tenant) -> Result<Option<Docket>, Problem> {
-        let seen = self.arbitration.look(place).await.map_err(kept)?.map(|seen| seen.value);
-        match seen {
-            Some(docket) if docket.tenant != *tenant && place.owner != *tenant => {
-                let why = format!("the service {place} belongs to another tenant");
-                Err(Problem::new(Code::Conflict, why).mend("choose another name"))
-            }
-            other => Ok(other),
-        }
+    /// What is remembered of a service that the tenant was let in to; there must be something.
+    async fn seen(&self, place: &Place) -> Result<Docket, Problem> {
+        let seen = self.arbitration.look(place).await.map_err(kept)?;
+        seen.map(|seen| seen.value).ok_or_else(|| unknown(place))
     }
 
     /// Tells what a command did. The same `about` is the same event, however often it is told.
@@ -429,6 +438,9 @@ fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Faulty(fault) => faulty(fault),
         Refused::Taken(_) => Problem::new(Code::Conflict, refused.to_string()).mend("choose another name"),
+        Refused::TooMany { .. } => {
+            Problem::new(Code::Quota, refused.to_string()).mend("ask the operator of the nodes for more room")
+        }
         Refused::Unknown(_) => Problem::new(Code::NotFound, refused.to_string()),
         Refused::Store(error) => kept(error),
     }

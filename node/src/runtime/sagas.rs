@@ -56,7 +56,7 @@ impl OwnSagas {
 /// What a refusal means to a worker: some pass by themselves.
 fn failure(command: &str, problem: &Problem) -> Failure {
     match problem.code {
-        Code::Unavailable | Code::Busy | Code::Timeout => Failure::transient(command, &problem.message),
+        Code::Unavailable | Code::Busy | Code::Quota | Code::Timeout => Failure::transient(command, &problem.message),
         code => Failure::named(&format!("{code:?}"), problem.message.clone()),
     }
 }

@@ -80,6 +80,11 @@ impl ServerCluster {
         &self.servers
     }
 
+    /// The servers, to be stopped and started.
+    pub fn servers_mut(&mut self) -> &mut [Server] {
+        &mut self.servers
+    }
+
     /// The server named `name`, as streams name their leaders.
     pub fn named(&mut self, name: &str) -> Option<&mut Server> {
         self.servers.iter_mut().find(|server| server.config().name == name)

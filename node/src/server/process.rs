@@ -21,6 +21,10 @@ const PORT_TRIES: usize = 20;
 /// The pause between two such tries.
 const PORT_PAUSE: Duration = Duration::from_millis(250);
 
+/// How much room there must be until a server whose disk was full is started again: one block of a
+/// stream and some to go on with, or it would be full at once.
+const ROOM_AGAIN: u64 = 32 << 20;
+
 /// Why a server did not start. Every one ends with what can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -211,6 +215,23 @@ impl Server {
     pub async fn restart(&mut self) -> Result<(), StartError> {
         self.relaunch().await?;
         self.wait_ready().await
+    }
+
+    /// Starts the server again when it refuses to write for want of room and there is room again: it
+    /// would refuse until then. Answers whether it did.
+    pub async fn heal(&mut self) -> Result<bool, StartError> {
+        let Err(said) = ready::healthy(self.ports.monitor, "").await else { return Ok(false) };
+        if !(said.contains("write error") || said.contains("no space left")) {
+            return Ok(false);
+        }
+        let room = rustix::fs::statvfs(&self.config.data_dir).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize));
+        if room < ROOM_AGAIN {
+            return Ok(false);
+        }
+        tracing::warn!(said, room, "there is room again, nats-server is started anew");
+        // In good order it would try to write once more, and wait.
+        self.kill().await;
+        self.restart().await.map(|()| true)
     }
 
     pub(super) async fn relaunch(&mut self) -> Result<(), StartError> {

@@ -15,7 +15,7 @@ use supervisor::ports::{Definitions, Unavailable};
 use tracing::{debug, info};
 
 use super::AUDIT;
-use crate::nats::{Deployer, KvDefinitions, StoredDefinition};
+use crate::nats::{Deployer, KvDefinitions, Pins, StoredDefinition};
 
 /// How long the latest version of a name is taken for granted. A start that names no version may
 /// run the former one for this long, and for one look into the store, after a deployment on another
@@ -27,6 +27,8 @@ const LATEST_FOR: Duration = Duration::from_secs(1);
 pub struct DefinitionLimits {
     /// The longest source that may be deployed, in bytes. What was deployed stays readable.
     pub source_bytes: usize,
+    /// Versions of definitions that one tenant may have.
+    pub per_tenant: usize,
     /// What its expressions, values and decisions may cost.
     pub run: expression::Limits,
 }
@@ -56,17 +58,18 @@ impl DefinitionLibrary {
         Self { store, activities, limits, known, latest, deployers, looking }
     }
 
-    /// Checks `deploy`'s source.
-    pub fn check(&self, deploy: &Deploy) -> Result<Value, Problem> {
+    /// Checks `deploy`'s source, as one of `tenant`'s.
+    pub async fn check(&self, tenant: &Tenant, deploy: &Deploy) -> Result<Value, Problem> {
         let (definition, warnings) = self.parse(deploy)?;
+        let (_, missing) = self.pins(Some(tenant), &definition).await?;
         let reference = definition.reference();
         Ok(json!({
             "name": reference.name, "version": 0, "digest": reference.digest, "created": false,
-            "warnings": self.warn(&definition, &warnings),
+            "warnings": self.warn(&definition, &warnings, &missing),
         }))
     }
 
-    /// Checks `deploy`'s source and stores it as one of `tenant`'s. The same source again is the
+    /// Checks `deploy`'s source and stores it as one of `tenant`'s. The same source again, with the same children, is the
     /// same version.
     pub async fn deploy(&self, tenant: &Tenant, by: &Principal, deploy: &Deploy, at: Time) -> Result<Value, Problem> {
         if !Access::allows(&self.deployers, by.as_str()) {
@@ -74,7 +77,8 @@ impl DefinitionLibrary {
             return Err(Problem::new(Code::Forbidden, what).mend("ask whom the setting definitions.deployers names"));
         }
         let (definition, warnings) = self.parse(deploy)?;
-        let warnings = self.warn(&definition, &warnings);
+        let (pins, missing) = self.pins(Some(tenant), &definition).await?;
+        let warnings = self.warn(&definition, &warnings, &missing);
         let name = definition.reference().name.clone();
         if self.store.latest(None, &name).await.map_err(unavailable)?.is_some() {
             let what = format!("{name} is built in, for every tenant, and cannot be deployed over");
@@ -82,9 +86,15 @@ impl DefinitionLibrary {
         }
         let deployer = Deployer { by: format!("{tenant}/{by}"), at };
         let digest = definition.reference().digest.clone();
-        let stored = self.store.deploy(Some(tenant), &name, deploy.source.clone().into(), &digest, &deployer).await;
+        let latest = self.store.latest(Some(tenant), &name).await.map_err(unavailable)?;
+        if latest.is_none_or(|latest| *latest.digest != *digest || latest.pins != pins) {
+            self.has_room(tenant).await?;
+        }
+        let made = (&*digest, &pins);
+        let stored = self.store.deploy(Some(tenant), &name, deploy.source.clone().into(), made, &deployer).await;
         let stored = stored.map_err(unavailable)?;
-        let definition = Arc::new(definition.owned_by(Some(tenant.clone())).with_version(stored.version));
+        let definition = definition.owned_by(Some(tenant.clone())).with_version(stored.version);
+        let definition = Arc::new(pinned(definition, pins));
         let reference = definition.reference().clone();
         if stored.new {
             info!(target: AUDIT, definition = %reference, by = deployer.by, at = %deployer.at, "definition deployed");
@@ -99,14 +109,30 @@ impl DefinitionLibrary {
         }))
     }
 
+    /// Puts back into the store every version that this node knows and the store has lost. What no node
+    /// knows any more stays lost: sagas that run it wait until the same source is deployed again.
+    pub async fn put_back(&self, by: &Deployer) -> Result<usize, Unavailable> {
+        let known: Vec<_> = self.known.iter().map(|entry| entry.value().clone()).collect();
+        let mut count = 0;
+        for definition in known {
+            let reference = definition.reference();
+            let what = (&*reference.digest, definition.source().to_owned().into());
+            let (tenant, name) = (reference.tenant.as_ref(), &*reference.name);
+            count += usize::from(self.store.put_back(tenant, name, reference.version, what, by).await?);
+        }
+        self.latest.clear();
+        Ok(count)
+    }
+
     /// Checks and stores what this node has built in, unless any version is this very source.
     pub async fn build_in(&self, deploy: &Deploy, by: &Deployer) -> Result<(), Problem> {
         let (definition, _) = self.parse(deploy)?;
         let reference = definition.reference();
-        let known = self.store.built_in(&reference.name, &reference.digest).await.map_err(unavailable)?;
+        let (pins, _) = self.pins(None, &definition).await?;
+        let known = self.store.built_in(&reference.name, &reference.digest, &pins).await.map_err(unavailable)?;
         if known.is_none() {
-            let stored =
-                self.store.deploy(None, &reference.name, deploy.source.clone().into(), &reference.digest, by).await;
+            let (source, made) = (deploy.source.clone().into(), (&*reference.digest, &pins));
+            let stored = self.store.deploy(None, &reference.name, source, made, by).await;
             info!(definition = %reference.name, version = stored.map_err(unavailable)?.version, "built-in definition stored");
         }
         Ok(())
@@ -126,14 +152,54 @@ impl DefinitionLibrary {
         read.map(|(definition, warnings)| (definition.with_limits(self.limits.run), warnings))
     }
 
-    fn warn(&self, definition: &Definition, warnings: &[Warning]) -> Vec<String> {
+    /// The newest versions there are of the children of `definition`, which is `tenant`'s, and the names
+    /// of those that are not there. The store is asked, not what is known here: another node may have
+    /// taken a deployment a moment ago.
+    async fn pins(&self, tenant: Option<&Tenant>, definition: &Definition) -> Result<(Pins, Vec<String>), Problem> {
+        let own = definition.reference();
+        let (mut pins, mut missing) = (Pins::new(), Vec::new());
+        for name in definition.children() {
+            if *name == own.name {
+                // The version that it is about to become.
+                pins.insert(name.clone(), DefinitionRef { version: 0, tenant: tenant.cloned(), ..own.clone() });
+                continue;
+            }
+            // In this order, as a start looks for them.
+            let mut found = self.store.latest(None, name).await.map_err(unavailable)?;
+            if found.is_none() && tenant.is_some() {
+                found = self.store.latest(tenant, name).await.map_err(unavailable)?;
+            }
+            match found {
+                Some(found) => drop(pins.insert(name.clone(), reference_of(&found))),
+                None => missing.push(name.to_string()),
+            }
+        }
+        Ok((pins, missing))
+    }
+
+    /// Whether `tenant` may have one more version.
+    async fn has_room(&self, tenant: &Tenant) -> Result<(), Problem> {
+        let all = self.store.list(tenant).await.map_err(unavailable)?;
+        let (own, limit) = (all.iter().filter(|it| it.tenant.is_some()).count(), self.limits.per_tenant);
+        if own < limit {
+            return Ok(());
+        }
+        let message =
+            format!("{tenant} has {own} versions of definitions, and may have {limit} (limits.definitions_per_tenant)");
+        Err(Problem::new(Code::Quota, message).mend("ask the operator of the nodes for more room"))
+    }
+
+    fn warn(&self, definition: &Definition, warnings: &[Warning], missing: &[String]) -> Vec<String> {
         let offered = |name: &&str| self.activities.get(name).is_none();
         let unknown = definition
             .activities()
             .into_iter()
             .filter(offered)
             .map(|name| format!("no activity {name:?} is built into this node: a worker on the bus must serve it"));
-        warnings.iter().map(ToString::to_string).chain(unknown).collect()
+        let unborn = missing.iter().map(|name| {
+            format!("there is no definition {name:?} yet: the newest is looked up each time saga:{name} is started")
+        });
+        warnings.iter().map(ToString::to_string).chain(unknown).chain(unborn).collect()
     }
 
     /// The version of `name` that a start by `tenant` runs.
@@ -173,6 +239,12 @@ impl DefinitionLibrary {
         Err(missing(name, None))
     }
 
+    /// Exactly this version, for a start that is pinned to it.
+    pub async fn exactly(&self, which: &DefinitionRef) -> Result<Arc<Definition>, Problem> {
+        let found = self.get(which).await.map_err(unavailable)?;
+        found.ok_or_else(|| missing(&which.name, Some(which.version)))
+    }
+
     /// The latest version in `space`, if it may be taken for granted. Of those who come when it no
     /// longer may, the first is told to look again; the others go on with it meanwhile.
     fn fresh(&self, space: &Space) -> Option<Arc<Definition>> {
@@ -185,19 +257,18 @@ impl DefinitionLibrary {
     }
 
     fn compiled(&self, stored: StoredDefinition) -> Result<Arc<Definition>, Problem> {
-        let reference = DefinitionRef {
-            tenant: stored.tenant.clone(),
-            name: stored.name.as_str().into(),
-            version: stored.version,
-            digest: stored.digest.as_str().into(),
-        };
+        let reference = reference_of(&stored);
         if let Some(known) = self.known.get(&reference) {
             return Ok(known.clone());
         }
         let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
-        let (definition, _) = Definition::parse(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
         let definition =
-            Arc::new(definition.owned_by(stored.tenant).with_version(stored.version).with_limits(self.limits.run));
+            Definition::parse_stored(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
+        if definition.digest() != stored.digest {
+            return Err(broken(&reference, &format!("its source has the digest {}", definition.digest())));
+        }
+        let definition = definition.owned_by(stored.tenant).with_version(stored.version).with_limits(self.limits.run);
+        let definition = Arc::new(pinned(definition, stored.pins));
         self.known.insert(reference, definition.clone());
         Ok(definition)
     }
@@ -239,11 +310,36 @@ impl Definitions for DefinitionLibrary {
         if let Some(known) = self.known.get(which) {
             return Ok(Some(known.clone()));
         }
-        let Some(stored) = self.store.get(which.tenant.as_ref(), &which.name, which.version).await? else {
-            return Ok(None);
+        let (tenant, name) = (which.tenant.as_ref(), &*which.name);
+        let stored = self.store.get(tenant, name, which.version).await?.filter(|stored| stored.digest == *which.digest);
+        let stored = match stored {
+            Some(stored) => Some(stored),
+            // The store was lost, and the same source has another number now: it is the same text. A saga
+            // never runs another one than it was started with.
+            None => self.store.with_digest(tenant, name, &which.digest).await?,
         };
+        let Some(stored) = stored else { return Ok(None) };
+        let stored = StoredDefinition { version: which.version, ..stored };
         self.compiled(stored).map(Some).map_err(|problem| Unavailable(problem.message))
     }
+}
+
+fn reference_of(stored: &StoredDefinition) -> DefinitionRef {
+    DefinitionRef {
+        tenant: stored.tenant.clone(),
+        name: stored.name.as_str().into(),
+        version: stored.version,
+        digest: stored.digest.as_str().into(),
+    }
+}
+
+/// The definition with its pins; its own version, where it starts itself.
+fn pinned(definition: Definition, mut pins: Pins) -> Definition {
+    let own = definition.reference().clone();
+    if let Some(pin) = pins.get_mut(&own.name) {
+        *pin = own;
+    }
+    definition.with_pins(pins)
 }
 
 fn missing(name: &str, version: Option<u32>) -> Problem {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::codec::Format;
+use protocol::codec::{self, Format};
 use protocol::command::{
     ActivityAnswer, Cancel, Decide, Deploy, List, ListWorkers, Of, ReadEvents, Release, ReleaseDecision, Routed,
     RunWorker, ShowDefinition, Signal, Start, Wait, name,
@@ -28,6 +28,8 @@ use crate::runtime::RuntimeDesk;
 
 /// A parcel between sagas travels as a command of this name; never accepted from outside.
 pub const PARCEL: &str = "internal.parcel";
+/// Keys of starts without one are derived under this, so that no other program's ids meet them.
+const START_KEYS: uuid::Uuid = uuid::Uuid::from_u128(0x5ca1_d000_e7e2_4b0a_9c1f_7374_6172_7473);
 /// The longest time a `saga.start` or a `worker.run` may wait for the outcome, in milliseconds.
 pub(super) const START_WAIT_MAX_MS: u64 = 10 * 60_000;
 
@@ -81,13 +83,17 @@ impl Dispatcher {
         }
     }
 
-    /// Gives a start without a key a fresh one, before anything else: whoever carries it out, and
-    /// however often, it is the same saga.
+    /// Gives a start without a key one that is made of the message's id, before anything else: whoever
+    /// carries it out, and however often, it is the same saga, and the same message again is the same
+    /// start. A message without an id was given a fresh one, and so has a fresh key. Ids are each
+    /// principal's own: two programs that count from 1 do not meet.
     fn name_the_saga(&self, routed: &mut Routed) -> Result<(), Problem> {
         let format = Format::of(Some(&routed.content_type))?;
         let mut start: Start = self.read(format, routed)?;
         if start.key.is_none() {
-            start.key = Some(SagaKey::new(uuid::Uuid::now_v7().simple().to_string()).map_err(unusable)?);
+            let name = format!("{}/{}/{}", routed.tenant, routed.principal, routed.id);
+            let key = uuid::Uuid::new_v5(&START_KEYS, name.as_bytes());
+            start.key = Some(SagaKey::new(key.simple().to_string()).map_err(unusable)?);
             routed.body = format.write(&start);
         }
         Ok(())
@@ -110,7 +116,7 @@ impl Dispatcher {
             }
             name::SAGA_CANCEL => {
                 let Cancel { key, reason } = self.read(format, &routed)?;
-                let fact = FactKind::CancelRequested { by: by.to_string(), reason };
+                let fact = FactKind::CancelRequested { by: by.to_string(), reason, parent: None };
                 self.fact(routed, key, fact, (by, Right::Cancel)).await
             }
             name::SAGA_RELEASE => {
@@ -148,7 +154,9 @@ impl Dispatcher {
                     .deploy(&routed.tenant, &by, &self.read::<Deploy>(format, &routed)?, routed.received_at)
                     .await
             }
-            name::DEFINITION_CHECK => self.definitions.check(&self.read::<Deploy>(format, &routed)?),
+            name::DEFINITION_CHECK => {
+                self.definitions.check(&routed.tenant, &self.read::<Deploy>(format, &routed)?).await
+            }
             name::DEFINITION_LIST => self.definitions.list(&routed.tenant).await,
             name::DEFINITION_SHOW => {
                 self.definitions.show(&routed.tenant, &self.read::<ShowDefinition>(format, &routed)?).await
@@ -240,6 +248,7 @@ impl Dispatcher {
             cause: routed.id,
             causes: routed.causes,
             parent: None,
+            family: Default::default(),
             secret: Some(secret()),
         };
         let (accepted, told) = Reply::channel();
@@ -338,36 +347,28 @@ impl Dispatcher {
     }
 
     async fn parcel(&self, routed: Routed) -> Answer {
-        let (to, parcel): (SagaId, Parcel) = self.read(Format::MessagePack, &routed)?;
+        let (to, parcel): (SagaId, Parcel) = codec::read_own(&routed.body)?;
         let shard = match self.router.place(&to) {
             Place::Here(shard) => shard,
             Place::Elsewhere => return self.router.forward(&to, routed, Duration::ZERO).await,
         };
         let by = Principal::new(&routed.principal).map_err(unusable)?;
-        let fact = match parcel {
-            Parcel::Child { definition, input, parent, by, trace, causes } => {
-                let definition = self.definitions.pick(&to.tenant, &definition, None).await?;
-                let cause = format!("{}/{}", to.tenant, parent.0);
-                let reference = definition.reference().clone();
-                let (parent, secret) = (Some(parent), Some(secret()));
-                let start = StartFact { definition: reference, input, by, trace, cause, causes, parent, secret };
-                let start = Box::new(start);
-                return tell(&shard, |accepted| Message::Start {
-                    saga: to,
-                    start,
-                    definition,
-                    accepted,
-                    outcome: None,
-                })
-                .await;
-            }
-            Parcel::ChildEnded { step, child, outcome } => FactKind::ChildEnded { step, child, outcome },
-            Parcel::Cancel { by } => FactKind::CancelRequested {
-                by: by.clone(),
-                reason: format!("the parent saga {by} does not want it any more"),
-            },
+        if let Some(fact) = parcel.fact() {
+            return tell(&shard, |reply| Message::Fact { saga: to, fact, by: (by, Right::Internal), reply }).await;
+        }
+        let Parcel::Child { definition, input, parent, by, trace, causes, family, pinned } = parcel else {
+            return Err(Problem::new(Code::Internal, "a parcel that is neither a start nor a fact"));
         };
-        tell(&shard, |reply| Message::Fact { saga: to, fact, by: (by, Right::Internal), reply }).await
+        let definition = match &pinned {
+            Some(version) => self.definitions.exactly(version).await?,
+            None => self.definitions.pick(&to.tenant, &definition, None).await?,
+        };
+        let cause = format!("{}/{}", to.tenant, parent.0);
+        let reference = definition.reference().clone();
+        let (parent, secret) = (Some(parent), Some(secret()));
+        let start = StartFact { definition: reference, input, by, trace, cause, causes, parent, family, secret };
+        let start = Box::new(start);
+        tell(&shard, |accepted| Message::Start { saga: to, start, definition, accepted, outcome: None }).await
     }
 }
 

@@ -3,17 +3,19 @@
 
 mod definitions;
 mod dispatch;
+mod fitting;
 mod gather;
 mod query;
+mod room;
 mod routing;
 mod serve;
 mod triggers;
-mod waiting;
 mod workers;
 
 pub use definitions::{DefinitionLibrary, DefinitionLimits};
 pub use dispatch::Dispatcher;
 pub use query::{About, QueryService};
+pub(crate) use room::{Room, Size};
 pub use routing::{NatsPeers, Router, serve_peers};
 pub(crate) use serve::fresh_traceparent;
 pub use serve::{CommandService, Door, ServiceLimits};

@@ -10,6 +10,8 @@ use protocol::query::{Answer, Body, HealthView, Query};
 use protocol::{Code, NodeId, Principal, Problem, Tenant, Time, Value, subjects};
 use supervisor::ports::Clock as _;
 use supervisor::tree::card::Card;
+use supervisor::tree::engine::Engine;
+use supervisor::tree::pulse::Pulse;
 use supervisor::tree::root::Shards;
 use supervisor::tree::shard::Message;
 use supervisor::tree::workers::Local;
@@ -19,6 +21,7 @@ use super::gather;
 use crate::node::SystemClock;
 
 use crate::nats::Bus;
+use crate::telemetry::Troubles;
 
 /// How long the other nodes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,6 +36,8 @@ pub struct About {
     pub server: String,
     /// When the server fsyncs, in words; filled in by a check that goes on in the background.
     pub sync: std::sync::Mutex<String>,
+    /// What the servers say of themselves that is wrong: a disk that was full, say.
+    pub server_says: std::sync::Mutex<Vec<String>>,
     /// Replicas of the journal.
     pub replicas: u32,
     /// What of its settings is worth a look.
@@ -55,6 +60,12 @@ pub struct QueryService {
     pub workers: Arc<Local>,
     /// The bus.
     pub bus: Bus,
+    /// The engine, for how its shards move.
+    pub engine: Arc<Engine>,
+    /// What this node counts on that one message takes.
+    pub message_bytes: usize,
+    /// What is wrong with the journals of this node's shards.
+    pub troubles: Arc<Troubles>,
     /// Facts of this node.
     pub about: About,
 }
@@ -154,16 +165,43 @@ impl QueryService {
         if !connected {
             troubles.push("NATS cannot be reached".into());
         }
+        let (pulses, carries) = (self.pulses(), self.bus.client.server_info().max_payload);
+        troubles.extend(pulses.iter().flat_map(|pulse| pulse.troubles(self.engine.limits.still_after)));
+        if connected && carries < self.message_bytes {
+            troubles.push(format!(
+                "the server carries {carries} bytes in one message, and this node counts on {}: \
+                 raise max_payload of every server, or restart the node",
+                self.message_bytes
+            ));
+        }
+        let stopped: Vec<_> =
+            self.places.stopped().into_iter().map(|(shard, why)| format!("shard {shard} is stopped: {why}")).collect();
+        let blind = self.places.trouble().map(|why| format!("this node cannot take its part in the cluster: {why}"));
+        let journals = self.troubles.shown();
+        let stuck = blind.is_some() || !journals.is_empty() || !stopped.is_empty();
+        let lost: Vec<_> = stopped.into_iter().chain(self.bus.ground.troubles()).collect();
+        troubles.extend(lost.iter().cloned().chain(blind).chain(journals));
+        let said = self.about.server_says.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        // One of several servers may be full while the others go on; a journal that stands still says so.
+        let stuck = stuck || (!said.is_empty() && self.about.replicas == 1);
+        troubles.extend(said);
         let sync = self.about.sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         if sync.starts_with("every") {
             troubles.push(format!("the server fsyncs {sync}"));
         }
         let mut warnings = self.about.warnings.clone();
+        for Pulse { shard, buried, .. } in pulses.iter().filter(|pulse| pulse.buried > 0) {
+            warnings.push(format!(
+                "{buried} events of shard {shard} were refused for good since it was taken over; they are in the \
+                 dead letters event-refused"
+            ));
+        }
+        warnings.extend(self.bus.ground.past());
         if sync.starts_with("unknown") {
             warnings.push(format!("when the server writes through to the disk is {sync}"));
         }
         HealthView {
-            ready: connected && unowned.is_empty(),
+            ready: connected && unowned.is_empty() && !stuck,
             version: env!("CARGO_PKG_VERSION").into(),
             server: self.about.server.clone(),
             sync,
@@ -171,14 +209,20 @@ impl QueryService {
             members: self.places.live().iter().map(ToString::to_string).collect(),
             shards: self.places.all_local().iter().map(|(shard, _)| shard.0).collect(),
             troubles,
+            lost,
             warnings,
             since: self.about.since,
         }
     }
 
+    /// How the shards of this node move.
+    pub fn pulses(&self) -> Vec<Pulse> {
+        self.engine.pulses.all(self.engine.now())
+    }
+
     /// What the bus carries in one message.
     fn max_payload(&self) -> usize {
-        self.bus.client.server_info().max_payload
+        self.bus.max_payload()
     }
 
     /// An answer as it is sent: never larger than the bus carries, which would be silence.

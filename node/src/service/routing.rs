@@ -17,6 +17,7 @@ use supervisor::tree::shard::Message;
 use supervisor::tree::shell::Handle;
 
 use super::dispatch::{Dispatcher, PARCEL};
+use super::fitting::{answer_fits, command_too_large};
 
 /// How often a command is passed on. The node it came to holds it and asks again; one that is asked
 /// and does not own the shard says so at once.
@@ -89,6 +90,11 @@ impl Router {
         while tokio::time::Instant::now() < until {
             // It may have come to us while the command waited; our own service then takes it.
             let here = self.places.local(shard).map(|_| self.node.clone());
+            if let Some((_, why)) = self.places.stopped().into_iter().find(|(stopped, _)| *stopped == shard) {
+                return Err(Problem::new(Code::Unavailable, format!("shard {shard} is stopped: {why}"))
+                    .mend("`skald doctor` says what was lost")
+                    .retry_after_ms(5_000));
+            }
             let Some(owner) = here.or_else(|| self.places.owner(shard).filter(|owner| *owner != self.node)) else {
                 tokio::time::sleep(AGAIN).await;
                 continue;
@@ -102,6 +108,9 @@ impl Router {
                     Ok(Passed::Refused(problem)) => return Err(problem),
                     Err(error) => return Err(Problem::new(Code::Internal, format!("a node's answer: {error}"))),
                 },
+                Err(error) if error.kind() == async_nats::client::RequestErrorKind::MaxPayloadExceeded => {
+                    return Err(command_too_large(body.len(), self.client.max_payload()));
+                }
                 Err(error) => {
                     last = Problem::new(Code::Unavailable, format!("the owner of shard {shard}: {error}"))
                         .retry_after_ms(200);
@@ -135,8 +144,12 @@ pub async fn serve_peers(
                 },
                 Err(error) => Passed::Refused(Problem::new(Code::Internal, format!("a node's command: {error}"))),
             };
+            let mut answer = codec::store(&passed);
+            if let Err(problem) = answer_fits(answer.len(), client.max_payload()) {
+                answer = codec::store(&Passed::Refused(problem));
+            }
             // The asker tries again when it hears nothing.
-            let _ = client.publish(reply, codec::store(&passed).into()).await;
+            let _ = client.publish(reply, answer.into()).await;
         });
     }
     Ok(())
@@ -170,25 +183,14 @@ impl Peers for NatsPeers {
         };
         match dispatcher.handle(routed).await {
             Ok(_) => Ok(()),
-            Err(problem) => match (problem.code, parcel) {
-                // Only these pass by themselves.
-                (Code::Unavailable | Code::Busy | Code::Timeout, _) => Err(Unavailable(problem.message)),
-                // A child that cannot be started must not leave its parent waiting for ever.
-                (_, Parcel::Child { parent, .. }) => {
-                    let outcome = protocol::view::Outcome {
-                        status: protocol::view::Status::Failed,
-                        state: String::new(),
-                        output: None,
-                        error: Some("States.TaskFailed".into()),
-                        cause: Some(problem.message),
-                    };
-                    let home = SagaId::new(to.tenant.clone(), parent.0.clone());
-                    let child = Some(to.key.clone());
-                    let ended = Parcel::ChildEnded { step: parent.1, child, outcome: Box::new(outcome) };
-                    self.deliver(&home, &ended).await
-                }
-                (code, _) => {
-                    tracing::info!(%to, ?code, why = problem.message, "a parcel was refused for good");
+            // Only these pass by themselves.
+            Err(problem) if matches!(problem.code, Code::Unavailable | Code::Busy | Code::Timeout) => {
+                Err(Unavailable(problem.message))
+            }
+            Err(problem) => match parcel.refused(to, &problem) {
+                Some((home, ended)) => self.deliver(&home, &ended).await,
+                None => {
+                    tracing::info!(%to, code = ?problem.code, why = problem.message, "a parcel was refused for good");
                     Ok(())
                 }
             },

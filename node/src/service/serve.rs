@@ -14,17 +14,21 @@ use protocol::envelope::trace_of;
 use protocol::text::shortened;
 use protocol::{Code, Problem, Value, subjects};
 use supervisor::ports::{Clock, Outbox};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tracing::{Instrument, debug, warn};
 
 use super::AUDIT;
 use super::dispatch::{Dispatcher, PARCEL, waits};
-use super::waiting::Waiting;
+use super::fitting::answer_fits;
+use super::room::{Place, Room, Size};
 use crate::nats::Bus;
 use crate::telemetry::{Metrics, set_parent};
 
 /// The header that names a message; the bus uses it against duplicates, we as the cause of events.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The same of a CloudEvent, which is one of its source.
+const EVENT_ID: &str = "ce-id";
+const EVENT_SOURCE: &str = "ce-source";
 /// The longest name of a message, in bytes: it stands in the saga's records and in its events.
 const MESSAGE_ID_MAX_BYTES: usize = 1_024;
 /// The longest refusal in a header, in bytes; the body has all of it.
@@ -38,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct ServiceLimits {
     /// Commands worked on at once; one more is answered "busy".
     pub in_flight: usize,
+    /// Those of them that may be one tenant's.
+    pub in_flight_per_tenant: usize,
     /// Commands that wait for an outcome at once.
     pub waits: usize,
     /// Those of them that may be one tenant's.
@@ -49,16 +55,33 @@ pub struct ServiceLimits {
 /// The door of the command service.
 pub struct Door {
     limits: ServiceLimits,
-    room: Arc<Semaphore>,
-    waiting: Arc<Waiting>,
+    room: Arc<Room>,
+    waiting: Arc<Room>,
     closing: Notify,
 }
 
 impl Door {
     /// An open door.
     pub fn new(limits: ServiceLimits) -> Self {
-        let waiting = Waiting::new(limits.waits, limits.waits_per_tenant);
-        Self { limits, room: Arc::new(Semaphore::new(limits.in_flight)), waiting, closing: Notify::new() }
+        let room = Room::new(Size {
+            what: "commands under way",
+            all: limits.in_flight,
+            each: limits.in_flight_per_tenant,
+            settings: ["limits.commands_in_flight", "limits.commands_per_tenant"],
+            mend: "try again, or add a node",
+            again_ms: 100,
+        });
+        // They wait for minutes and cost next to nothing, so they do not stand in the way of those that
+        // are done at once. A place becomes free when a saga ends or a minute is over.
+        let waiting = Room::new(Size {
+            what: "commands that wait for an outcome",
+            all: limits.waits,
+            each: limits.waits_per_tenant,
+            settings: ["limits.waits_in_flight", "limits.waits_per_tenant"],
+            mend: "ask again, or do without waiting: `skald show` and `skald events` tell how it ends",
+            again_ms: 1_000,
+        });
+        Self { limits, room, waiting, closing: Notify::new() }
     }
 
     /// Takes no more commands, and waits until those under way are answered, at most `patience`.
@@ -68,7 +91,7 @@ impl Door {
         // At least once, so that what has arrived and is not begun yet is counted.
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let done = self.room.available_permits() >= self.limits.in_flight && self.waiting.is_empty();
+            let done = self.room.is_empty() && self.waiting.is_empty();
             if done || tokio::time::Instant::now() > until {
                 return;
             }
@@ -105,59 +128,43 @@ impl CommandService {
             .await?;
         let endpoint = service.endpoint_builder().name("commands").queue_group("skald");
         let mut requests = endpoint.add(subjects::COMMANDS).await?;
-        let room = self.door.room.clone();
         loop {
             let request = tokio::select! {
                 request = requests.next() => request,
                 () = self.door.closing.notified() => {
                     requests.stop().await?;
                     // What had arrived is still worked on; the tree ends this service.
-                    return self.take_the_rest(requests).await;
+                    while let Some(request) = requests.next().await {
+                        self.clone().let_in(request).await;
+                    }
+                    std::future::pending().await
                 }
             };
             let Some(request) = request else { return Ok(()) };
-            let this = self.clone();
-            match room.clone().try_acquire_owned() {
-                Ok(held) => {
-                    tokio::spawn(async move {
-                        this.take(request, held).await;
-                    });
-                }
-                Err(_) => {
-                    let problem = Problem::new(Code::Busy, "the node works on as many commands as it may")
-                        .mend("try again, or add a node")
-                        .retry_after_ms(100);
-                    // Full is never silent: one that was only published is kept.
-                    this.bury_if_needed(&request.message, &problem).await;
-                    this.answer(&request, Format::Json, Err(problem)).await;
-                }
+            self.clone().let_in(request).await;
+        }
+    }
+
+    async fn let_in(self: Arc<Self>, request: Request) {
+        match self.door.room.enter(asker(&request.message)) {
+            Ok(held) => drop(tokio::spawn(async move { self.take(request, held).await })),
+            Err(problem) => {
+                // Full is never silent: one that was only published is kept.
+                self.bury_if_needed(&request.message, &problem).await;
+                self.answer(&request, Format::Json, Err(problem)).await;
             }
         }
     }
 
-    async fn take_the_rest(
-        self: Arc<Self>,
-        mut requests: async_nats::service::endpoint::Endpoint,
-    ) -> Result<(), async_nats::Error> {
-        while let Some(request) = requests.next().await {
-            let this = self.clone();
-            let held = self.door.room.clone().acquire_owned().await?;
-            tokio::spawn(async move {
-                this.take(request, held).await;
-            });
-        }
-        std::future::pending().await
-    }
-
     /// Answers one command. `held` is its place among those that are worked on.
-    async fn take(&self, request: Request, held: OwnedSemaphorePermit) {
+    async fn take(&self, request: Request, held: Place) {
         let began = std::time::Instant::now();
         let mut routed = self.read(&request.message);
         let mut held = (Some(held), None);
         if let Ok(asked) = &routed
             && waits(asked)
         {
-            match self.door.waiting.enter(&asked.tenant) {
+            match self.door.waiting.enter(asked.tenant.as_str()) {
                 // Its place among the others is free for one that is done at once.
                 Ok(place) => held = (None, Some(place)),
                 Err(full) => routed = Err(full),
@@ -195,10 +202,20 @@ impl CommandService {
         drop(held);
     }
 
+    /// Whether the answer to `message` may go to `reply`: the server vouches for its subject, and for
+    /// nothing else of it.
+    fn may_answer(&self, message: &Message, reply: &str) -> bool {
+        let mut tokens = message.subject.split('.').skip(2);
+        let (tenant, principal) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
+        self.bus.may_answer(reply, tenant, principal)
+    }
+
     fn read(&self, message: &Message) -> Result<Routed, Problem> {
-        if let Some(reply) = message.reply.as_ref().filter(|reply| !self.bus.may_answer(reply)) {
-            let problem = Problem::new(Code::Forbidden, format!("the answer is wanted at {reply}, which is no inbox"));
-            return Err(problem.mend("ask from an inbox of your own, such as _INBOX.x"));
+        if let Some(reply) = message.reply.as_ref().filter(|reply| !self.may_answer(message, reply)) {
+            let why = format!("the answer is wanted at {reply}, which is not the asker's inbox");
+            return Err(
+                Problem::new(Code::Forbidden, why).mend("ask from an inbox of your own: _INBOX.TENANT.PRINCIPAL.x")
+            );
         }
         let subject = subjects::parse_command(&message.subject).ok_or_else(|| {
             Problem::new(Code::BadRequest, format!("{} is not the subject of a command", message.subject))
@@ -213,9 +230,9 @@ impl CommandService {
             let problem = Problem::new(Code::TooLarge, format!("the body has {bytes} bytes, the limit is {limit}"));
             return Err(problem.mend("put large data into object storage and pass its address"));
         }
-        let named = header(message, MESSAGE_ID);
-        if let Some(id) = named.filter(|id| id.len() > MESSAGE_ID_MAX_BYTES) {
-            let message = format!("{MESSAGE_ID} has {} bytes, the limit is {MESSAGE_ID_MAX_BYTES}", id.len());
+        let named = message_id(message);
+        if let Some(id) = named.as_ref().filter(|id| id.len() > MESSAGE_ID_MAX_BYTES) {
+            let message = format!("the message's id has {} bytes, the limit is {MESSAGE_ID_MAX_BYTES}", id.len());
             return Err(Problem::new(Code::TooLarge, message).mend("name the message by a digest"));
         }
         Ok(Routed {
@@ -227,7 +244,7 @@ impl CommandService {
             trace: header(message, TRACEPARENT)
                 .map(str::to_owned)
                 .or_else(|| (subject.command == name::SAGA_START).then(fresh_traceparent)),
-            id: named.map_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
+            id: named.unwrap_or_else(|| format!("cmd-{}", uuid::Uuid::now_v7().simple())),
             causes: 0,
             hops: 0,
             content_type: format.content_type().into(),
@@ -242,13 +259,12 @@ impl CommandService {
             Code::Forbidden => "forbidden",
             Code::BadRequest | Code::UnknownCommand | Code::TooLarge | Code::BadDefinition => "not-understood",
             Code::NotFound | Code::Conflict | Code::NotNow => "not-possible",
-            Code::Busy | Code::Unavailable | Code::Timeout | Code::Internal => "not-done",
+            Code::Busy | Code::Quota | Code::Unavailable | Code::Timeout | Code::Internal => "not-done",
         };
         if message.reply.is_some() && problem.code != Code::Forbidden {
             return;
         }
-        let tenant = message.subject.split('.').nth(2).unwrap_or("unknown");
-        let buried = self.outbox.bury(tenant, reason, &problem.message, whole(message)).await;
+        let buried = self.outbox.bury(asker(message), reason, &problem.message, whole(message)).await;
         match buried {
             Ok(()) => self.metrics.buried(reason),
             Err(error) => warn!(%error, subject = %message.subject, "a dead letter could not be kept"),
@@ -256,27 +272,50 @@ impl CommandService {
     }
 
     async fn answer(&self, request: &Request, format: Format, answer: Result<Value, Problem>) {
-        let mut headers = HeaderMap::new();
-        let body = match answer {
-            Ok(value) => {
-                if format == Format::MessagePack {
-                    headers.insert(CONTENT_TYPE, format.content_type());
-                }
-                format.write(&value)
-            }
-            Err(problem) => {
-                headers.insert(CONTENT_TYPE, format.content_type());
-                headers.insert(NATS_SERVICE_ERROR, one_line(&problem.message).as_str());
-                headers.insert(NATS_SERVICE_ERROR_CODE, problem.code.number().to_string().as_str());
-                format.write(&Refused { error: problem })
-            }
-        };
-        if request.message.reply.as_ref().is_some_and(|reply| !self.bus.may_answer(reply)) {
+        let (mut headers, mut body) = written(format, answer);
+        if let Err(problem) = answer_fits(body.len(), self.bus.max_payload()) {
+            (headers, body) = written(format, Err(problem));
+        }
+        if request.message.reply.as_ref().is_some_and(|reply| !self.may_answer(&request.message, reply)) {
             return;
         }
         // Whoever asked may be gone; a plain publish has nobody to answer.
         let _ = request.respond_with_headers(Ok(body.into()), headers).await;
     }
+}
+
+/// An answer as it travels.
+fn written(format: Format, answer: Result<Value, Problem>) -> (HeaderMap, Vec<u8>) {
+    let mut headers = HeaderMap::new();
+    match answer {
+        Ok(value) => {
+            if format == Format::MessagePack {
+                headers.insert(CONTENT_TYPE, format.content_type());
+            }
+            (headers, format.write(&value))
+        }
+        Err(problem) => {
+            headers.insert(CONTENT_TYPE, format.content_type());
+            headers.insert(NATS_SERVICE_ERROR, one_line(&problem.message).as_str());
+            headers.insert(NATS_SERVICE_ERROR_CODE, problem.code.number().to_string().as_str());
+            (headers, format.write(&Refused { error: problem }))
+        }
+    }
+}
+
+/// The tenant that a command's subject names, whether or not it is a name.
+fn asker(message: &Message) -> &str {
+    message.subject.split('.').nth(2).unwrap_or("unknown")
+}
+
+/// What names the message, whoever brings it and however often.
+fn message_id(message: &Message) -> Option<String> {
+    let event = || match (header(message, EVENT_ID)?, header(message, EVENT_SOURCE)) {
+        (id, Some(source)) => Some(format!("{source} {id}")),
+        (id, None) => Some(id.to_owned()),
+    };
+    let said = header(message, MESSAGE_ID).map(str::to_owned).or_else(event);
+    said.filter(|id| !id.is_empty())
 }
 
 fn header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use protocol::query::{ActorView, HealthView, ShardView};
+use supervisor::tree::pulse::Pulse;
 
 #[derive(Clone, Hash, PartialEq, Eq, Debug, EncodeLabelSet)]
 struct Command {
@@ -46,15 +47,21 @@ pub struct Metrics {
     activity_seconds: Family<Named, Histogram, fn() -> Histogram>,
     events: Counter,
     dead_letters: Family<Named, Counter>,
+    letters_counted: CountGauge,
     mailbox: Family<Kind, CountGauge>,
     actors: Family<Kind, CountGauge>,
     restarts: Family<Kind, CountGauge>,
     position: Family<Shard, CountGauge>,
     unrelayed: Family<Shard, CountGauge>,
+    unsent: Family<Shard, CountGauge>,
+    unsent_seconds: Family<Shard, CountGauge>,
+    timer_late_seconds: Family<Shard, CountGauge>,
     awake: Family<Shard, CountGauge>,
     asleep: Family<Shard, CountGauge>,
     ready: CountGauge,
     troubles: CountGauge,
+    lost: CountGauge,
+    stores_lost: Family<Named, Counter>,
     members: CountGauge,
 }
 
@@ -81,15 +88,21 @@ impl Metrics {
             activity_seconds: Family::new_with_constructor(seconds),
             events: Counter::<u64, AtomicU64>::default(),
             dead_letters: Family::default(),
+            letters_counted: Gauge::default(),
             mailbox: Family::default(),
             actors: Family::default(),
             restarts: Family::default(),
             position: Family::default(),
             unrelayed: Family::default(),
+            unsent: Family::default(),
+            unsent_seconds: Family::default(),
+            timer_late_seconds: Family::default(),
             awake: Family::default(),
             asleep: Family::default(),
             ready: Gauge::default(),
             troubles: Gauge::default(),
+            lost: Gauge::default(),
+            stores_lost: Family::default(),
             members: Gauge::default(),
         };
         metrics.register();
@@ -105,15 +118,28 @@ impl Metrics {
         registry.register("activity_seconds", "Time of one attempt of an activity", self.activity_seconds.clone());
         registry.register("events", "Events published", self.events.clone());
         registry.register("dead_letters", "Messages that could not be understood", self.dead_letters.clone());
+        let counted = "Dead letters beyond a tenant's limits, which were not kept";
+        registry.register("dead_letters_not_kept", counted, self.letters_counted.clone());
         registry.register("mailbox_messages", "Messages waiting, by kind of actor", self.mailbox.clone());
         registry.register("actors", "Actors in memory, by kind", self.actors.clone());
         registry.register("restarts", "Restarts of actors that now live, by kind", self.restarts.clone());
         registry.register("shard_position", "Journal position of the last frame", self.position.clone());
         registry.register("shard_unrelayed_frames", "Frames whose events are not out yet", self.unrelayed.clone());
+        registry.register("shard_unsent", "Events and parcels that are not sent yet", self.unsent.clone());
+        let about = "How long the oldest frame has waited for what it says to be sent";
+        registry.register("shard_unsent_seconds", about, self.unsent_seconds.clone());
+        let about = "How late the earliest timer is that was not fired";
+        registry.register("shard_timer_late_seconds", about, self.timer_late_seconds.clone());
         registry.register("sagas_awake", "Sagas with an actor", self.awake.clone());
         registry.register("sagas_asleep", "Sagas that sleep", self.asleep.clone());
         registry.register("ready", "1 when the node serves", self.ready.clone());
         registry.register("troubles", "Troubles the node reports about itself", self.troubles.clone());
+        registry.register("lost", "What was lost and waits for an operator: shards, streams", self.lost.clone());
+        registry.register(
+            "stores_lost",
+            "Streams that were found gone, altered or made anew",
+            self.stores_lost.clone(),
+        );
         registry.register("members", "Nodes alive", self.members.clone());
     }
 
@@ -142,6 +168,16 @@ impl Metrics {
     /// Something was kept as a dead letter.
     pub fn buried(&self, reason: &str) {
         self.dead_letters.get_or_create(&Named { name: reason.to_owned() }).inc();
+    }
+
+    /// Takes over how many dead letters were counted and not kept.
+    pub fn observe_letters(&self, counted: u64) {
+        self.letters_counted.set(counted.cast_signed());
+    }
+
+    /// A stream was not what was left.
+    pub fn store_lost(&self, stream: &str) {
+        self.stores_lost.get_or_create(&Named { name: stream.to_owned() }).inc();
     }
 
     /// Takes over what the tree says now.
@@ -174,10 +210,24 @@ impl Metrics {
         }
     }
 
+    /// Takes over how the owned shards move.
+    pub fn observe_pulses(&self, pulses: &[Pulse]) {
+        for family in [&self.unsent, &self.unsent_seconds, &self.timer_late_seconds] {
+            family.clear();
+        }
+        for pulse in pulses {
+            let shard = Shard { shard: pulse.shard.to_string() };
+            self.unsent.get_or_create(&shard).set(pulse.unsent.cast_signed());
+            self.unsent_seconds.get_or_create(&shard).set(pulse.unsent_for.as_secs().cast_signed());
+            self.timer_late_seconds.get_or_create(&shard).set(pulse.late_by.as_secs().cast_signed());
+        }
+    }
+
     /// Takes over how the node is.
     pub fn observe_health(&self, health: &HealthView) {
         self.ready.set(i64::from(health.ready));
         self.troubles.set(health.troubles.len() as i64);
+        self.lost.set(health.lost.len() as i64);
         self.members.set(health.members.len() as i64);
     }
 

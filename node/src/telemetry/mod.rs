@@ -19,7 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::config::{LogFormat, Telemetry};
 
 pub use metrics::Metrics;
-pub use observer::Observed;
+pub use observer::{Observed, Troubles};
 
 /// The spans that make up a trace, whatever is logged: commands, attempts and events.
 const TRACED: &str = "warn,node=debug,supervisor=debug";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::{One, bus, one, three, until};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory, Replicas};
+use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory, Pins, Replicas};
 use protocol::{Environment, Epoch, NodeId, ShardId, Tenant, WorkerId, WorkerKind};
 use supervisor::ports::{
     Beat, Cluster, INDEX_PREFIX, Kept, Lease, OLD_PAGE_PREFIX, PAGE_PREFIX, PutError, Shelf, Snapshots, WorkerMemory,
@@ -182,17 +182,20 @@ async fn deploying_the_same_again_changes_nothing() {
     let One { bus, server: _server, dir: _dir } = one().await;
     let definitions = KvDefinitions::open(&bus, Replicas::One).await.unwrap();
     assert_eq!(definitions.latest(None, "install").await.unwrap(), None);
+    let none = Pins::new();
     let by = Deployer { by: "acme/ann".into(), at: protocol::Time::from_micros(1_000_000) };
-    let deploy =
-        |source: &'static str, digest: &'static str| definitions.deploy(None, "install", bytes(source), digest, &by);
+    let deploy = |source: &'static str, digest: &'static str| {
+        definitions.deploy(None, "install", bytes(source), (digest, &none), &by)
+    };
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 1, new: true });
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 1, new: false });
     assert_eq!(deploy("b", "d2").await.unwrap(), Deployed { version: 2, new: true });
     assert_eq!(deploy("a", "d1").await.unwrap(), Deployed { version: 3, new: true }, "back to the old source");
-    definitions.deploy(None, "install.extra", bytes("x"), "dx", &by).await.unwrap();
+    definitions.deploy(None, "install.extra", bytes("x"), ("dx", &none), &by).await.unwrap();
     // Ten at once: each gets a version of its own.
-    let many =
-        (0..10).map(|n| definitions.deploy(None, "many", bytes("m"), Box::leak(format!("m{n}").into_boxed_str()), &by));
+    let many = (0..10).map(|n| {
+        definitions.deploy(None, "many", bytes("m"), (&*Box::leak(format!("m{n}").into_boxed_str()), &none), &by)
+    });
     let mut versions: Vec<_> =
         futures::future::try_join_all(many).await.unwrap().into_iter().map(|it| it.version).collect();
     versions.sort_unstable();
@@ -203,15 +206,15 @@ async fn deploying_the_same_again_changes_nothing() {
     assert_eq!(definitions.latest(None, "install").await.unwrap().unwrap().version, 3);
     // A tenant counts its own versions, and sees no other tenant's.
     let (acme, other) = (Tenant::new("acme").unwrap(), Tenant::new("other").unwrap());
-    let own = definitions.deploy(Some(&acme), "install", bytes("mine"), "dm", &by).await.unwrap();
+    let own = definitions.deploy(Some(&acme), "install", bytes("mine"), ("dm", &none), &by).await.unwrap();
     assert_eq!(own, Deployed { version: 1, new: true });
     assert_eq!(definitions.latest(Some(&acme), "install").await.unwrap().unwrap().source, bytes("mine"));
     assert_eq!(definitions.latest(None, "install").await.unwrap().unwrap().version, 3);
     assert_eq!(definitions.latest(Some(&other), "install").await.unwrap(), None);
     let seen = definitions.list(&acme).await.unwrap();
     assert_eq!(seen.iter().filter(|it| it.tenant.is_some()).count(), 1);
-    assert_eq!(definitions.built_in("install", "d2").await.unwrap(), Some(2), "an older one is known");
-    assert_eq!(definitions.built_in("install", "d9").await.unwrap(), None);
+    assert_eq!(definitions.built_in("install", "d2", &none).await.unwrap(), Some(2), "an older one is known");
+    assert_eq!(definitions.built_in("install", "d9", &none).await.unwrap(), None);
     let listed: Vec<_> = definitions.list(&other).await.unwrap().into_iter().map(|it| (it.name, it.version)).collect();
     let of = |name: &str| listed.iter().filter(|it| it.0 == name).map(|it| it.1).collect::<Vec<_>>();
     assert_eq!((of("install"), of("install.extra"), of("many").len()), (vec![1, 2, 3], vec![1], 10));

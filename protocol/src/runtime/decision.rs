@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Principal, Time};
+use crate::{Principal, Tenant, Time};
 
-/// `decision.approve`: a change that somebody else wants may be made, once and within a day.
+/// `decision.approve`: a change that somebody else wants in an environment of the approver's tenant may be
+/// made, once and within a day, as long as what it is about stays as it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApproveDecision {
@@ -30,6 +31,9 @@ pub struct DecisionRow {
     pub what: String,
     /// Where.
     pub environment: String,
+    /// The tenant of whoever wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// Who wants it.
     pub by: Principal,
     /// Since when.

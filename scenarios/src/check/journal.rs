@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use protocol::activity::KEY_MAX_BYTES;
+use protocol::text::identity;
 use protocol::view::Status;
 use protocol::{Envelope, SagaId, Time};
 use supervisor::journal::frame::Frame;
@@ -38,6 +40,8 @@ pub struct Told {
     pub given_up: BTreeSet<String>,
     /// Events to be published, in order.
     pub events: Vec<Envelope>,
+    /// The frame of each.
+    pub positions: Vec<Position>,
     /// When each timer is due.
     pub timers: HashMap<u64, Time>,
     /// Where it stands at the end.
@@ -104,10 +108,12 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
             | Effect::StopActivity(_)
             | Effect::SetTimer { .. }
             | Effect::ClearTimer { .. }
+            | Effect::Continue
             | Effect::StartChild { .. }
             | Effect::CancelChild { .. }
             | Effect::Ended { .. } => None,
         }));
+        told.positions.resize(told.events.len(), position);
         for wanted in driver.resume() {
             match wanted {
                 Effect::StartActivity(call) => {
@@ -119,6 +125,7 @@ fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
                 }
                 Effect::StopActivity(_)
                 | Effect::ClearTimer { .. }
+                | Effect::Continue
                 | Effect::Publish(_)
                 | Effect::StartChild { .. }
                 | Effect::CancelChild { .. }
@@ -148,6 +155,7 @@ fn gather(
         }
         if let Change::Pushed { scope, state, undo, .. } = change {
             let key = format!("{saga}/{state}.{}", steps.get(scope).copied().unwrap_or(0));
+            let key = identity(&key, KEY_MAX_BYTES).into_owned();
             undos.insert(*undo, key.clone());
             told.pushed.push(key);
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::{DefinitionRef, Envelope, SagaId, ShardId, Time};
 use supervisor::machine::Definition;
-use supervisor::ports::Position;
+use supervisor::ports::{Place, Position};
 
 pub use journal::{Attempted, Told};
 
@@ -32,13 +32,24 @@ pub struct History {
     /// The frames of each shard, in order.
     pub journal: BTreeMap<ShardId, Vec<(Position, Bytes)>>,
     /// The event stream, in order.
-    pub events: Vec<Envelope>,
+    pub events: Vec<Said>,
+    /// Events that the stream refused for good.
+    pub buried: Vec<Said>,
     /// Every definition that a saga ran.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
     /// Whether no node's clock was set while it ran.
     pub clocks_true: bool,
     /// Most time by which a timer may come late; `None` where clocks were set wrong on purpose.
     pub lateness_max: Option<std::time::Duration>,
+}
+
+/// An event as a reader finds it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Said {
+    /// The event.
+    pub event: Envelope,
+    /// What its headers say of its place; none where a worker published it.
+    pub place: Option<Place>,
 }
 
 /// A command that was accepted.
@@ -175,6 +186,10 @@ pub mod invariant {
     pub const TIMERS: &str = "timers are never early";
     /// Each event is published, under one id, and none without its record.
     pub const EVENTS: &str = "events are what the journal says";
+    /// No event is in the stream twice.
+    pub const ONCE: &str = "an event comes once";
+    /// Each event has its place: numbered without a gap over its shard, in the order of the journal.
+    pub const PLACE: &str = "events of a shard are numbered without a gap";
     /// Events of one saga come in order.
     pub const ORDER: &str = "events of a saga come in order";
 }

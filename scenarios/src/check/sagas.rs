@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::SagaId;
 use protocol::SagaKey;
 use protocol::view::Status;
+use supervisor::machine::family::KEY_TAKEN;
 use supervisor::machine::{Awaited, Change, FactKind};
 
 use super::invariant::{CHILD, ENDS, KEPT};
@@ -58,6 +59,12 @@ fn parent((saga, told): (&SagaId, &Told)) -> Option<SagaId> {
     Some(SagaId::new(saga.tenant.clone(), start.parent.as_ref()?.0.clone()))
 }
 
+/// The parent and step that a saga says it is the child of.
+fn born_of(told: &Told) -> Option<(&SagaKey, u64)> {
+    let FactKind::Started(start) = &told.records.first()?.1.fact.kind else { return None };
+    start.parent.as_ref().map(|(parent, step)| (parent, *step))
+}
+
 /// Whoever waits for a child hears how that child ended, not how another did.
 fn children(saga: &SagaId, told: &Told, all: &BTreeMap<SagaId, Told>, verdict: &mut Verdict) {
     let (mut steps, mut awaited): (BTreeMap<u64, u64>, BTreeMap<u64, &SagaKey>) = Default::default();
@@ -67,9 +74,25 @@ fn children(saga: &SagaId, told: &Told, all: &BTreeMap<SagaId, Told>, verdict: &
         {
             let child = SagaId::new(saga.tenant.clone(), (*key).clone());
             let really = all.get(&child).and_then(|child| child.status);
-            let wrong = (really != Some(outcome.status)).then(|| {
-                format!("it heard that {child} is {}, which is {:?}", outcome.status.word(), really.map(Status::word))
-            });
+            let own = all.get(&child).is_some_and(|child| born_of(child) == Some((&saga.key, *step)));
+            let refused = outcome.error.as_deref() == Some(KEY_TAKEN);
+            let wrong = match (own, refused) {
+                (true, _) if really == Some(outcome.status) => None,
+                // Whoever has the key goes on, and the parent is told.
+                (false, true) => None,
+                (true | false, true | false) => Some(format!(
+                    "it heard that {child} is {} ({}), which is {:?} and {} its child",
+                    outcome.status.word(),
+                    outcome.error.as_deref().unwrap_or("no error"),
+                    really.map(Status::word),
+                    if own { "is" } else { "is not" },
+                )),
+            };
+            verdict.look(CHILD, saga, wrong);
+        }
+        if let FactKind::CancelRequested { parent: Some((parent, step)), .. } = &record.fact.kind {
+            let obeys = born_of(told).is_some_and(|own| (own.0, Some(own.1)) == (parent, *step));
+            let wrong = (!obeys).then(|| format!("it obeys step {step:?} of {parent}, which is not its parent"));
             verdict.look(CHILD, saga, wrong);
         }
         for change in &record.changes {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+
 use super::cluster::{Cluster, NODES};
 use super::kinds::Kind;
 use super::nodes::Nodes;
@@ -18,6 +20,13 @@ const STEPPED: Duration = Duration::from_secs(3);
 const BAD: Duration = Duration::from_secs(8);
 /// How long the disk stays full.
 const FULL: Duration = Duration::from_secs(5);
+
+/// Streams in which a bit flips: the journal, and what takeovers begin with.
+const FLIPPED: [&str; 2] = ["SKALD_JOURNAL", "KV_skald_snapshots"];
+/// How long a damaged server goes on.
+const FLIPPED_FOR: Duration = Duration::from_secs(4);
+/// Buckets that nodes make again from what they know.
+const DELETED: [&str; 3] = ["KV_skald_cluster", "KV_skald_definitions", "KV_skald_snapshots"];
 
 /// What was done.
 #[derive(Default)]
@@ -132,6 +141,28 @@ impl Cluster {
                 let small = self.servers.small();
                 self.servers.stop(small).await?;
                 self.servers.start(small)?;
+            }
+            Kind::FlipBit => {
+                let stream = FLIPPED[one_of(dice, FLIPPED.len())];
+                self.servers.kill(&[server]).await?;
+                let what = self.servers.flip(server, stream, dice)?;
+                self.timeline.note(&what);
+                self.servers.start(server)?;
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(FLIPPED_FOR).await;
+                // What is damaged is thrown away as a whole; the others have it.
+                self.servers.kill(&[server]).await?;
+                self.servers.wipe(server)?;
+                self.servers.start(server)?;
+                self.servers.ready().await?;
+            }
+            Kind::DeleteStream => {
+                let stream = DELETED[one_of(dice, DELETED.len())];
+                let jetstream = async_nats::jetstream::new(self.clients[0].nats().clone());
+                jetstream.delete_stream(stream).await.with_context(|| format!("deleting {stream}"))?;
+                self.timeline.note(&format!("deleted {stream}"));
+                done.faults.push(self.fault(kind, None));
+                tokio::time::sleep(pause(dice, 0, 3_000)).await;
             }
             Kind::Clock => {
                 for offset in [STEP, -STEP, 0] {

@@ -32,6 +32,10 @@ pub enum Kind {
     Slow,
     /// A server's disk fills up, is freed, and the server is started again.
     FullDisk,
+    /// A bit flips in what one server keeps while it is down; later its disk is replaced.
+    FlipBit,
+    /// A bucket that nodes can make again is deleted.
+    DeleteStream,
     /// A node's clock jumps, ahead and back.
     Clock,
     /// Every node in turn leaves in order and comes back.
@@ -42,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::KillNode,
         Self::KillServer,
         Self::KillLeader,
@@ -55,6 +59,8 @@ impl Kind {
         Self::Lossy,
         Self::Slow,
         Self::FullDisk,
+        Self::FlipBit,
+        Self::DeleteStream,
         Self::Clock,
         Self::RollNodes,
         Self::RollServers,
@@ -75,6 +81,8 @@ impl Kind {
             Self::Lossy => "lossy",
             Self::Slow => "slow",
             Self::FullDisk => "full-disk",
+            Self::FlipBit => "flip-bit",
+            Self::DeleteStream => "delete-stream",
             Self::Clock => "clock",
             Self::RollNodes => "roll-nodes",
             Self::RollServers => "roll-servers",
@@ -87,8 +95,8 @@ impl Kind {
         let nft = || (!tools.nft).then(|| "nft is missing: apt-get install nftables".to_owned());
         match self {
             Self::KillNode | Self::KillServers | Self::KillEverything | Self::FreezeNode => None,
-            Self::RollNodes => None,
-            Self::KillServer | Self::KillLeader | Self::RollServers => several(),
+            Self::RollNodes | Self::DeleteStream => None,
+            Self::KillServer | Self::KillLeader | Self::RollServers | Self::FlipBit => several(),
             Self::CutServer => several().or_else(nft),
             Self::CutNode | Self::OneWay | Self::Lossy => nft(),
             Self::Slow => {

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use node::client::{Client, EVENT_STREAM};
 use protocol::command::ShowDefinition;
+use protocol::envelope::header::{NUMBER, POSITION};
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, ShardId, Time};
 use supervisor::journal::frame::{Frame, Header};
 use supervisor::machine::Definition;
+use supervisor::ports::Place;
 
-use crate::check::{Acknowledged, History};
+use crate::check::{Acknowledged, History, Said};
 use crate::ledger::Ledger;
 
 /// The stream of dead letters.
@@ -65,6 +67,7 @@ struct Item {
     sequence: u64,
     at: Time,
     why: Option<String>,
+    place: Option<Place>,
     payload: Bytes,
 }
 
@@ -82,12 +85,15 @@ pub async fn everything(client: &Client, ledger: &Ledger, acknowledged: Vec<Ackn
     read(&jetstream, EVENT_STREAM, |item| {
         let event = serde_json::from_slice::<Envelope>(&item.payload)
             .with_context(|| format!("event {} on {} is not an envelope", item.sequence, item.subject))?;
-        left.history.events.push(event);
+        left.history.events.push(Said { event, place: item.place });
         Ok(())
     })
     .await?;
     read(&jetstream, DEAD_STREAM, |item| {
         let whole = String::from_utf8_lossy(&item.payload).into_owned();
+        if let (Some(place), Ok(event)) = (item.place, serde_json::from_slice::<Envelope>(&item.payload)) {
+            left.history.buried.push(Said { event, place: Some(place) });
+        }
         left.dead.push(Letter { subject: item.subject, why: item.why.unwrap_or_default(), whole });
         Ok(())
     })
@@ -99,7 +105,9 @@ fn journal(left: &mut Left, item: Item) -> anyhow::Result<()> {
     let number = item.subject.rsplit('.').next().and_then(|text| text.parse().ok());
     let shard = ShardId(number.with_context(|| format!("{} is no journal subject", item.subject))?);
     // A frame that cannot be read is the checker's to tell.
-    if let Ok(Frame { header: Header { node, epoch, nonce, counter: _ }, records }) = Frame::read(&item.payload) {
+    if let Ok(Frame { header: Header { node, epoch, nonce, counter: _, after: _ }, records }) =
+        Frame::read(&item.payload)
+    {
         left.frames.push(Seen { shard, at: item.at, node, ownership: (epoch, nonce), records: records.len() });
     }
     left.history.journal.entry(shard).or_default().push((item.sequence, item.payload));
@@ -127,7 +135,8 @@ async fn read(
         let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
         let why = header(node::nats::WHY);
         let subject = message.subject.to_string();
-        each(Item { subject, sequence, at: Time::from_micros(at), why, payload: message.payload.clone() })?;
+        let place = header(POSITION).zip(header(NUMBER)).and_then(|(at, number)| Place::read(&at, &number));
+        each(Item { subject, sequence, at: Time::from_micros(at), why, place, payload: message.payload.clone() })?;
         if sequence >= state.last_sequence {
             return Ok(());
         }

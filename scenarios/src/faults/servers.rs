@@ -10,6 +10,7 @@ use tokio::process::Child;
 
 use super::net::{Net, address};
 use super::tools::run;
+use crate::dice::Dice;
 
 /// Where clients connect, where servers meet and where each says how it does.
 const PORTS: (u16, u16, u16) = (4222, 6222, 8222);
@@ -133,6 +134,27 @@ impl Servers {
     /// Frees it.
     pub fn free(&self) -> anyhow::Result<()> {
         run("mount", &["-o", &format!("remount,{DISK}"), &self.store(self.small()).to_string_lossy()])
+    }
+
+    /// Flips one bit in the last block that a server, which is down, keeps of `stream`. Says where.
+    pub fn flip(&self, number: usize, stream: &str, dice: &mut Dice) -> anyhow::Result<String> {
+        let blocks = self.store(number).join("jetstream/$G/streams").join(stream).join("msgs");
+        let number_of = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+        let all = std::fs::read_dir(&blocks).with_context(|| format!("reading {}", blocks.display()))?;
+        let all = all.filter_map(|entry| Some(entry.ok()?.path()));
+        let last = all.filter(|path| path.extension().is_some_and(|it| it == "blk")).max_by_key(number_of);
+        let last = last.with_context(|| format!("{} holds no block", blocks.display()))?;
+        let mut bytes = std::fs::read(&last)?;
+        anyhow::ensure!(!bytes.is_empty(), "{} is empty", last.display());
+        let at = usize::try_from(dice.roll(bytes.len() as u64))?;
+        bytes[at] ^= 1 << dice.roll(8);
+        std::fs::write(&last, bytes)?;
+        Ok(format!("flipped a bit of byte {at} of {}", last.display()))
+    }
+
+    /// Removes everything that a server, which is down, keeps: its disk is replaced.
+    pub fn wipe(&self, number: usize) -> anyhow::Result<()> {
+        Ok(std::fs::remove_dir_all(self.store(number).join("jetstream"))?)
     }
 
     /// Starts one.

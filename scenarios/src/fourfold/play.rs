@@ -78,6 +78,7 @@ async fn run(
         cause: "test".into(),
         causes: 0,
         parent: None,
+        family: Default::default(),
         secret: None,
     };
     bus.dies_after.store(crash_after, SeqCst);

@@ -18,8 +18,11 @@ pub(super) const LIMITS: Limits = Limits {
     value_bytes: 64 * 1024,
     message_bytes: 1024 * 1024,
     transitions: 100,
+    unbroken_states: 2_000,
+    overruns: 3,
     map_items: 100,
     map_width: 100,
+    child_depth: 32,
     execution_bytes: 256 * 1024,
     record_bytes: 256 * 1024,
 };

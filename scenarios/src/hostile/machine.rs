@@ -55,12 +55,13 @@ pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<
         cause: "cmd-1".into(),
         causes: 0,
         parent: None,
+        family: Default::default(),
         secret: None,
     };
     let fact = Fact { at: Time::from_micros(NOON), seed: 1, kind: FactKind::Started(Box::new(start)) };
     let records = match driver.offer(fact) {
         Offer::Recorded(record) => vec![record],
-        Offer::Ignored(_) | Offer::Refused(_) => Vec::new(),
+        Offer::Ignored(_) | Offer::Refused(_) | Offer::Unfinished(_) => Vec::new(),
     };
     let _ = driver.confirm(1);
     (driver, records)
@@ -97,6 +98,8 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
     let (by, failed) =
         ("ann".to_owned(), |name: &str, permanent| StepError { error: name.into(), cause: "c".into(), permanent });
     match what & 0x0f {
+        // Its turn comes first, mostly.
+        _ if what & 0x40 == 0 && driver.resume().contains(&Effect::Continue) => FactKind::Continued,
         0..=3 => FactKind::StepSucceeded { attempt, output: value },
         4 => FactKind::StepFailed { attempt, error: failed("Transient", false) },
         5 => FactKind::StepFailed { attempt, error: failed("States.Timeout", false) },
@@ -110,7 +113,7 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
         },
         10 => FactKind::TaskDecided { step: (which & 1 == 0).then_some(attempt.step), output: value, by },
         11 => FactKind::ChildEnded { step: attempt.step, outcome: Box::new(outcome(which, value)), child: None },
-        12 => FactKind::CancelRequested { by, reason: "because".into() },
+        12 => FactKind::CancelRequested { by, reason: "because".into(), parent: None },
         13 => FactKind::Operator(Operator { decision: decision(which), by, reason: "must be".into() }),
         14 => FactKind::Parked { cause: "it panicked".into() },
         _ => FactKind::Started(Box::new(Start {
@@ -121,6 +124,7 @@ fn fact(driver: &Driver, what: u8, which: u8) -> FactKind {
             cause: "again".into(),
             causes: 0,
             parent: None,
+            family: Default::default(),
             secret: None,
         })),
     }
@@ -132,6 +136,7 @@ fn attempt_of(effect: &Effect) -> Option<AttemptRef> {
         Effect::StopActivity(_)
         | Effect::SetTimer { .. }
         | Effect::ClearTimer { .. }
+        | Effect::Continue
         | Effect::Publish(_)
         | Effect::StartChild { .. }
         | Effect::CancelChild { .. }

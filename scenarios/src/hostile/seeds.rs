@@ -16,6 +16,7 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "archive" => archives::packed(),
         "command" => bodies::commands(),
         "definition" => texts::definitions(),
+        "edges" => edges(),
         "envelope" => bodies::envelopes(),
         "expression" => expressions::all(),
         "frame" => journals::frames(),
@@ -32,6 +33,22 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         _ => Vec::new(),
     };
     seeds.push(Vec::new());
+    seeds
+}
+
+/// Names from one letter to eighty of four bytes in scopes up to three deep, errors around their limit,
+/// values around theirs.
+fn edges() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for depth in 0..4 {
+        for letter in 0..8 {
+            for (name, error, value) in [(0, 1, 1), (77, 255, 58_254), (76, 86, 65_535), (40, 64, 9_709)] {
+                let [high, low] = u16::to_be_bytes(error);
+                let [most, least] = u16::to_be_bytes(value);
+                seeds.push(vec![depth, name, name, name, letter, high, low, letter, most, least, 7 - letter]);
+            }
+        }
+    }
     seeds
 }
 

@@ -25,7 +25,7 @@ pub fn snapshot(data: &[u8]) {
     facts.extend(
         steps.chain(1..4).take(6).map(|step| FactKind::StepSucceeded { attempt: attempt(step), output: json!(1) }),
     );
-    facts.push(FactKind::CancelRequested { by: "ops".into(), reason: "hostile".into() });
+    facts.push(FactKind::CancelRequested { by: "ops".into(), reason: "hostile".into(), parent: None });
     for kind in facts {
         let _ = driver.offer(Fact { at: Time::from_micros(1), seed: 3, kind });
         let _ = driver.confirm(9);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use protocol::command::ReleaseDecision;
 use protocol::view::Status;
-use protocol::{Code, Principal, Problem, SagaId, TraceId, Value};
-use supervisor::machine::{Definition, FactKind, Operator, Start};
+use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
+use supervisor::machine::{Definition, FactKind, Operator, Parent, Start};
+use supervisor::tree::reply::Reply;
 use supervisor::tree::shard::{Message, Right};
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +39,83 @@ pub struct User {
     pub asks: bool,
     /// Whether, and when, it is cancelled.
     pub cancel: Option<Duration>,
+}
+
+/// Somebody who takes the key that a saga's child would get: the child of another parent, which was told
+/// that key.
+pub struct Stranger {
+    /// The nodes.
+    pub bus: Arc<Bus>,
+    /// Its way to them.
+    pub link: Arc<Link>,
+    /// The saga that it starts.
+    pub saga: SagaId,
+    /// What that runs.
+    pub definition: Arc<Definition>,
+}
+
+impl Stranger {
+    /// Starts the saga, unless the child is there already.
+    pub async fn play(self) {
+        let elsewhere = SagaKey::new("elsewhere").expect("letters are a key");
+        let start = starting(&self.definition, &self.link, Some((elsewhere, 1)));
+        let message = start_message(&self.saga, &start, &self.definition);
+        let answer = insist(&self.bus, &self.link, "a stranger's start", |node| {
+            self.bus.command(&self.link, node, &self.saga, &message)
+        });
+        if answer.await.is_ok() {
+            self.bus.world.accepted(&self.saga, Command::Start);
+        }
+    }
+}
+
+/// What starts a saga of `definition`.
+fn starting(definition: &Definition, link: &Link, parent: Option<Parent>) -> Start {
+    let trace = TraceId::new(format!("{:032x}", 1 + link.roll(u64::MAX - 1))).expect("digits are a trace");
+    Start {
+        definition: definition.reference().clone(),
+        input: serde_json::json!({}),
+        by: by(),
+        trace,
+        cause: "cmd".into(),
+        causes: 0,
+        parent,
+        family: Default::default(),
+        secret: None,
+    }
+}
+
+fn start_message(
+    saga: &SagaId,
+    start: &Start,
+    definition: &Arc<Definition>,
+) -> impl Fn(Reply) -> Message + Send + Sync + use<> {
+    let (saga, start, definition) = (saga.clone(), start.clone(), definition.clone());
+    move |accepted| Message::Start {
+        saga: saga.clone(),
+        start: Box::new(start.clone()),
+        definition: definition.clone(),
+        accepted,
+        outcome: None,
+    }
+}
+
+/// Asks one node after another until there is an answer that is not "later".
+async fn insist<F>(bus: &Bus, link: &Link, what: &str, ask: impl Fn(usize) -> F) -> Result<Value, Problem>
+where
+    F: Future<Output = Result<Value, Problem>>,
+{
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let node = usize::try_from(link.roll(bus.nodes() as u64)).unwrap_or(0);
+        match ask(node).await {
+            Err(problem) if passes(problem.code) && Instant::now() < until => sleep(AGAIN).await,
+            Err(problem) if passes(problem.code) => {
+                return Err(Problem::new(problem.code, format!("{what} was never answered: {}", problem.message)));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn by() -> Principal {
@@ -73,47 +151,17 @@ impl User {
         end
     }
 
-    fn node(&self) -> usize {
-        usize::try_from(self.link.roll(self.bus.nodes() as u64)).unwrap_or(0)
-    }
-
     /// Asks until there is an answer that is not "later".
     async fn insist<F>(&self, what: &str, ask: impl Fn(usize) -> F) -> Result<Value, Problem>
     where
         F: Future<Output = Result<Value, Problem>>,
     {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match ask(self.node()).await {
-                Err(problem) if passes(problem.code) && Instant::now() < until => sleep(AGAIN).await,
-                Err(problem) if passes(problem.code) => {
-                    return Err(Problem::new(problem.code, format!("{what} was never answered: {}", problem.message)));
-                }
-                answer => return answer,
-            }
-        }
+        insist(&self.bus, &self.link, what, ask).await
     }
 
     async fn start(&self, link: &Arc<Link>) -> Result<(), String> {
-        let trace =
-            TraceId::new(format!("{:032x}", 1 + self.link.roll(u64::MAX - 1))).map_err(|error| error.to_string())?;
-        let start = Start {
-            definition: self.definition.reference().clone(),
-            input: serde_json::json!({}),
-            by: by(),
-            trace,
-            cause: "cmd".into(),
-            causes: 0,
-            parent: None,
-            secret: None,
-        };
-        let message = |accepted| Message::Start {
-            saga: self.saga.clone(),
-            start: Box::new(start.clone()),
-            definition: self.definition.clone(),
-            accepted,
-            outcome: None,
-        };
+        let start = starting(&self.definition, &self.link, None);
+        let message = start_message(&self.saga, &start, &self.definition);
         let answer = self.insist("a start", |node| self.bus.command(link, node, &self.saga, &message)).await;
         answer.map_err(|problem| format!("{} was not started: {problem}", self.saga))?;
         self.bus.world.accepted(&self.saga, Command::Start);
@@ -133,7 +181,7 @@ impl User {
     }
 
     async fn cancel(&self, link: &Arc<Link>) {
-        let fact = FactKind::CancelRequested { by: "ann".into(), reason: "changed my mind".into() };
+        let fact = FactKind::CancelRequested { by: "ann".into(), reason: "changed my mind".into(), parent: None };
         let send = |node| self.bus.fact(link, node, &self.saga, fact.clone(), (by(), Right::Cancel));
         if let Ok(answer) = self.insist("a cancel", send).await
             && answer.get("ignored").is_none()

@@ -6,6 +6,9 @@ use crate::dice::Dice;
 
 /// Most states of one definition: enough for every combination of two, few enough to read.
 const STATES_MAX: usize = 12;
+/// Most characters of a state's name, and the character that makes one long: four bytes.
+const NAME_MAX_CHARS: usize = 80;
+const LONG: &str = "\u{20000}";
 /// Most scopes inside each other.
 const NESTING_MAX: usize = 2;
 
@@ -24,7 +27,8 @@ pub const CHILD: &str = "child";
 
 /// The definition of the child: two steps, of which the second may fail.
 pub fn child(dice: &mut Dice) -> Drawn {
-    let mut draw = Draw { dice, states: 0, scopes: 0, signals: Vec::new(), asks: false, name: CHILD.into() };
+    let name = CHILD.into();
+    let mut draw = Draw { dice, states: 0, scopes: 0, signals: Vec::new(), asks: false, name, long: false };
     let first = draw.work("s0", &None, true);
     let mut second = draw.work("s1", &None, true);
     second["End"] = json!(true);
@@ -34,10 +38,10 @@ pub fn child(dice: &mut Dice) -> Drawn {
     draw.finish(scope)
 }
 
-/// Definition number `number`.
-pub fn draw(dice: &mut Dice, number: usize) -> Drawn {
+/// Definition number `number`; with `long` its states have names as long as they may be.
+pub fn draw(dice: &mut Dice, number: usize, long: bool) -> Drawn {
     let name = format!("random-{number}");
-    let mut draw = Draw { dice, states: 0, scopes: 0, signals: Vec::new(), asks: false, name };
+    let mut draw = Draw { dice, states: 0, scopes: 0, signals: Vec::new(), asks: false, name, long };
     let scope = draw.scope("", &None, 0);
     draw.finish(scope)
 }
@@ -49,6 +53,7 @@ struct Draw<'a> {
     signals: Vec<String>,
     asks: bool,
     name: String,
+    long: bool,
 }
 
 impl Draw<'_> {
@@ -76,7 +81,13 @@ impl Draw<'_> {
     fn scope(&mut self, path: &str, base: &Option<String>, depth: usize) -> Value {
         let (number, count) = (self.scopes, 1 + self.dice.roll(4) as usize);
         self.scopes += 1;
-        let name = |index: usize| format!("{}S{index}", if number == 0 { String::new() } else { format!("N{number}") });
+        let long = self.long;
+        let named = |index: usize, what: &str| {
+            let name = format!("{}S{index}{what}", if number == 0 { String::new() } else { format!("N{number}") });
+            let missing = if long { NAME_MAX_CHARS - name.len() } else { 0 };
+            format!("{}{name}", LONG.repeat(missing))
+        };
+        let name = |index: usize| named(index, "");
         let mut states = Map::new();
         let mut start = name(0);
         if let Some(base) = base
@@ -85,7 +96,7 @@ impl Draw<'_> {
             // The first thing that an item does is to remember where it stands.
             let mut assign = Map::new();
             assign.insert(base.clone(), json!("{% $states.input.p %}"));
-            start = format!("{}P", name(0));
+            start = named(0, "P");
             states.insert(start.clone(), json!({ "Type": "Pass", "Assign": assign, "Next": name(0) }));
         }
         for index in 0..count {
@@ -105,11 +116,11 @@ impl Draw<'_> {
         }
         let last = match self.dice.roll(8) {
             0 => json!({ "Type": "Fail", "Error": "Wanted", "Cause": "the definition says so" }),
-            1 => json!({ "Type": "Compensate", "Next": format!("{}E", name(count)) }),
+            1 => json!({ "Type": "Compensate", "Next": named(count, "E") }),
             _ => json!({ "Type": "Succeed" }),
         };
         if last["Type"] == "Compensate" {
-            states.insert(format!("{}E", name(count)), json!({ "Type": "Succeed" }));
+            states.insert(named(count, "E"), json!({ "Type": "Succeed" }));
         }
         states.insert(name(count), last);
         json!({ "StartAt": start, "States": states })
@@ -231,7 +242,7 @@ mod tests {
     fn whatever_is_drawn_can_be_deployed() {
         let mut dice = Dice::new(1);
         for number in 0..300 {
-            let drawn = draw(&mut dice, number);
+            let drawn = draw(&mut dice, number, number % 4 == 0);
             if let Err(faults) = Definition::parse(&drawn.source, "drawn") {
                 panic!("{faults}\n{}", drawn.source);
             }

@@ -5,12 +5,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use protocol::ShardId;
 use tokio::time::sleep;
 
 use super::link::Weather;
 use super::node::Bus;
 use super::plan::{Fault, Kind, Plan};
-use super::server::Trouble;
+use super::server::{Loss, Trouble};
 
 /// Chance in thousandths that a node dies with a frame while that fault is on.
 const DIES: i64 = 250;
@@ -84,11 +85,31 @@ async fn happen(bus: &Arc<Bus>, fault: Fault) {
         Kind::Away => at_server(bus, Trouble::Away, long).await,
         Kind::Full => at_server(bus, Trouble::Full, long).await,
         Kind::Leaderless => at_server(bus, Trouble::Leaderless, long).await,
+        Kind::Blackout => {
+            bus.server.inner().trouble = Trouble::Away;
+            sleep(long / 2).await;
+            (0..bus.nodes()).for_each(|node| bus.kill(node));
+            at_server(bus, Trouble::Away, long / 2).await;
+        }
+        Kind::Deleted => lose(bus, Loss::Deleted, long).await,
+        Kind::OlderCopy => lose(bus, Loss::Cut, long).await,
         Kind::ClockJump => {
             let ahead = i64::try_from(bus.world.roll(2 * JUMP_MS)).unwrap_or(0) - i64::try_from(JUMP_MS).unwrap_or(0);
             bus.ahead[node].store(ahead * 1_000, Relaxed);
         }
     }
+}
+
+/// A shard's journal is lost, and nodes look at what is left of it, some of them anew; then somebody
+/// brings back what was there.
+async fn lose(bus: &Arc<Bus>, how: Loss, long: Duration) {
+    let shard = ShardId(u16::try_from(bus.world.roll(u64::from(bus.shards))).unwrap_or(0));
+    bus.server.inner().lose(shard, how);
+    if bus.world.roll(2) == 0 {
+        (0..bus.nodes()).for_each(|node| bus.kill(node));
+    }
+    sleep(long).await;
+    bus.server.inner().bring_back(shard);
 }
 
 async fn at_server(bus: &Bus, trouble: Trouble, long: Duration) {

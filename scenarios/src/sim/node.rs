@@ -16,6 +16,7 @@ use supervisor::tree::reply::{Answer, Reply, moved};
 use supervisor::tree::root::{self, ClusterLimits, RootActor, Shards};
 use supervisor::tree::shard::{Message, Right};
 use supervisor::tree::shell::Handle;
+use supervisor::tree::turns::Turns;
 
 use super::link::{Link, REQUEST_WITHIN, Weather};
 use super::ports::{Library, Ports, SkewedClock};
@@ -126,6 +127,8 @@ impl Bus {
             sweep_every: Duration::from_millis(500 + self.world.roll(4_000)),
             snapshot_every_records: 2 + self.world.roll(12),
             sleep_horizon: Duration::from_millis(self.world.roll(800)),
+            refused_for: Duration::from_millis(500),
+            decision_threads: None,
             ..Limits::default()
         };
         let engine = Arc::new(Engine {
@@ -136,12 +139,15 @@ impl Bus {
             journal: ports.clone(),
             snapshots: ports.clone(),
             outbox: ports.clone(),
+            events: ports.clone(),
             peers: ports.clone(),
             definitions: self.library.clone(),
             activities,
             remote: ports.clone(),
             seeds: Seeds::new(self.world.roll(u64::MAX)),
             observer: Arc::new(Unobserved),
+            pulses: Arc::default(),
+            turns: Turns::new(1),
         });
         let shards = Arc::new(Shards::default());
         let (last_word, _) = tokio::sync::mpsc::unbounded_channel();
@@ -220,7 +226,7 @@ impl Bus {
         let node = usize::try_from(from.roll(self.nodes() as u64)).unwrap_or(0);
         let by = Principal::new("skald").expect("a word is a principal");
         let answer = match parcel {
-            Parcel::Child { definition, input, parent, by, trace, causes } => {
+            Parcel::Child { definition, input, parent, by, trace, causes, family, pinned: _ } => {
                 let found = self.library.by_reference.values().find(|known| known.name() == definition);
                 let Some(definition) = found.cloned() else { return Ok(()) };
                 let start = Start {
@@ -231,6 +237,7 @@ impl Bus {
                     cause: format!("{}/{}", to.tenant, parent.0),
                     causes: *causes,
                     parent: Some(parent.clone()),
+                    family: family.clone(),
                     secret: None,
                 };
                 let message = |accepted| Message::Start {
@@ -242,21 +249,19 @@ impl Bus {
                 };
                 self.command(from, node, to, &message).await
             }
-            Parcel::ChildEnded { step, outcome, child } => {
-                let fact = FactKind::ChildEnded { step: *step, outcome: outcome.clone(), child: child.clone() };
-                self.fact(from, node, to, fact, (by, Right::Internal)).await
-            }
-            Parcel::Cancel { by: parent } => {
-                let reason = format!("the parent saga {parent} does not want it any more");
-                let fact = FactKind::CancelRequested { by: parent.clone(), reason };
+            Parcel::ChildEnded { .. } | Parcel::Cancel { .. } => {
+                let fact = parcel.fact().expect("what is no start is a fact");
                 self.fact(from, node, to, fact, (by, Right::Internal)).await
             }
         };
         match answer {
             Ok(_) => Ok(()),
-            Err(problem) => match problem.code {
-                Code::Unavailable | Code::Busy | Code::Timeout => Err(Unavailable(problem.message)),
-                _ => Ok(()),
+            Err(problem) if matches!(problem.code, Code::Unavailable | Code::Busy | Code::Timeout) => {
+                Err(Unavailable(problem.message))
+            }
+            Err(problem) => match parcel.refused(to, &problem) {
+                Some((home, ended)) => Box::pin(self.deliver(from, &home, &ended)).await,
+                None => Ok(()),
             },
         }
     }

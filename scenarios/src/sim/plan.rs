@@ -32,6 +32,12 @@ pub struct Plan {
     pub shaken: bool,
     /// Signals that each saga gets besides those that it waits for.
     pub noise: u64,
+    /// How long the event stream knows an id again: longer than a request can be late.
+    pub window: Duration,
+    /// Whether the event stream refuses some events for good.
+    pub refuses: bool,
+    /// Whether names and keys are as long as they may be.
+    pub long_names: bool,
     /// Faults that come, in order.
     pub faults: Vec<Fault>,
 }
@@ -72,10 +78,16 @@ pub enum Kind {
     Leaderless,
     /// A node's clock jumps.
     ClockJump,
+    /// The server is away for longer than it knows ids again, and the nodes die meanwhile.
+    Blackout,
+    /// A shard's stream is deleted, and an empty one stands in its place until a copy is brought back.
+    Deleted,
+    /// An older copy of a shard's stream stands in its place, until the last one is brought back.
+    OlderCopy,
 }
 
 /// Every kind of fault.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 13] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::CrashOnAppend,
@@ -86,6 +98,9 @@ pub const KINDS: [Kind; 10] = [
     Kind::Full,
     Kind::Leaderless,
     Kind::ClockJump,
+    Kind::Blackout,
+    Kind::Deleted,
+    Kind::OlderCopy,
 ];
 
 impl Plan {
@@ -105,13 +120,16 @@ impl Plan {
         } else {
             Weather { delay: Duration::from_micros(200 + dice.roll(5_000)), ..Weather::FAIR }
         };
+        // What was asked may arrive twice as late as whoever asked gave up.
+        let window = REQUEST_WITHIN * 3 + Duration::from_millis(dice.roll(10_000));
         let faults: Vec<Fault> = (0..dice.roll(10))
             .map(|_| {
                 let kind = KINDS[dice.roll(KINDS.len() as u64) as usize];
+                let long = Duration::from_millis(50 + dice.roll(5_000));
                 Fault {
                     after: Duration::from_millis(dice.roll(2_500)),
                     kind,
-                    long: Duration::from_millis(50 + dice.roll(5_000)),
+                    long: if kind == Kind::Blackout { window + long } else { long },
                     node: dice.roll(nodes as u64) as usize,
                 }
             })
@@ -129,6 +147,9 @@ impl Plan {
             noise: if dice.roll(3) == 0 { dice.roll(20) } else { 0 },
             weather,
             skewed,
+            window,
+            refuses: dice.roll(4) == 0,
+            long_names: dice.roll(4) == 0,
             faults,
         }
     }

@@ -11,11 +11,13 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, SagaId, ShardId, Tenant, Time, Value};
 use supervisor::activity::{Attempt, Failure};
+use supervisor::journal::anchor::Accepted;
 use supervisor::journal::frame::Frame;
+use supervisor::journal::{Anchor, Stream};
 use supervisor::machine::Definition;
 use supervisor::ports::{
-    AppendError, Beat, Clock, Cluster, Definitions, Journal, Lease, Outbox, Parcel, Peers, Position, PutError,
-    RemoteActivities, RemoteAnswer, Shelf, Snapshot, Snapshots, Unavailable,
+    AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Events, Held, Journal, Lease, Outbox, Parcel, Peers,
+    Place, Position, PutError, RemoteActivities, RemoteAnswer, SendError, Shelf, Snapshot, Snapshots, Unavailable,
 };
 
 use super::link::{Link, NoAnswer};
@@ -150,6 +152,28 @@ impl Journal for Ports {
         });
         chunks.try_flatten().boxed()
     }
+
+    async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable> {
+        self.ask(move |inner| Some(inner.stream(shard))).await
+    }
+
+    async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable> {
+        self.ask(move |inner| inner.anchor(shard)).await
+    }
+
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+        let anchor = *anchor;
+        self.ask(move |inner| inner.keep(shard, anchor)).await
+    }
+
+    /// Nobody accepts a loss here: what was lost is brought back.
+    async fn accepted(&self, _: ShardId) -> Result<Option<Accepted>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn renew(&self, shard: ShardId, _: Position) -> Result<(), Unavailable> {
+        Err(Unavailable(format!("nobody accepted a loss of shard {shard}")))
+    }
 }
 
 #[async_trait]
@@ -192,9 +216,9 @@ impl Snapshots for Ports {
 
 #[async_trait]
 impl Cluster for Ports {
-    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), Unavailable> {
+    async fn announce(&self, node: &NodeId, info: Bytes) -> Result<(), AnnounceError> {
         let node = node.clone();
-        self.ask(move |inner| inner.beat(&node, info)).await
+        Ok(self.ask(move |inner| inner.beat(&node, info)).await?)
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), Unavailable> {
@@ -225,11 +249,41 @@ impl Outbox for Ports {
     async fn publish(&self, event: &Envelope) -> Result<(), Unavailable> {
         let event = event.clone();
         let full = || Unavailable("no space left".into());
-        self.ask(move |inner| (inner.trouble == Trouble::None).then(|| inner.publish(event))).await?.ok_or_else(full)
+        let said = self.ask(move |inner| {
+            (inner.trouble == Trouble::None).then(|| {
+                inner.publish(event, None);
+            })
+        });
+        said.await?.ok_or_else(full)
     }
 
     async fn bury(&self, _: &str, _: &str, _: &str, _: Bytes) -> Result<(), Unavailable> {
         self.ask(|_| ()).await
+    }
+}
+
+#[async_trait]
+impl Events for Ports {
+    async fn say(&self, event: &Envelope, place: &Place) -> Result<u64, SendError> {
+        let (event, place) = (event.clone(), *place);
+        let said =
+            self.ask(move |inner| (inner.trouble == Trouble::None).then(|| inner.publish(event, Some(place)))).await?;
+        let said = said.ok_or_else(|| Unavailable("no space left".into()))?;
+        said.ok_or_else(|| SendError::Refused("the simulated server does not like its id".into()))
+    }
+
+    fn window(&self) -> Duration {
+        self.server.inner().window
+    }
+
+    async fn held(&self, shard: ShardId, after: u64, _since: Time) -> Result<Held, Unavailable> {
+        self.ask(move |inner| inner.held(shard, after)).await
+    }
+
+    async fn bury(&self, event: &Envelope, place: &Place, _why: &str) -> Result<(), SendError> {
+        let (event, place) = (event.clone(), *place);
+        let buried = self.ask(move |inner| (inner.trouble == Trouble::None).then(|| inner.bury(event, place))).await?;
+        Ok(buried.ok_or_else(|| Unavailable("no space left".into()))?)
     }
 }
 

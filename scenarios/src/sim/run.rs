@@ -8,11 +8,11 @@ use protocol::view::Status;
 use protocol::{NodeId, SagaId, SagaKey, Tenant};
 use supervisor::activity::Activity;
 use supervisor::journal::frame::Frame;
-use supervisor::machine::{Definition, FactKind};
+use supervisor::machine::{Definition, FactKind, child_key};
 use supervisor::ports::Lease;
 
 use super::activities::Work;
-use super::client::User;
+use super::client::{Stranger, User};
 use super::definitions::{Drawn, child, draw};
 use super::faults;
 use super::link::{Link, Weather};
@@ -26,6 +26,9 @@ use crate::dice::Dice;
 /// How long, in simulated time, relays and children may take after the last saga that somebody waits
 /// for has ended.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// The last step whose child's key a stranger may take: few sagas have more.
+const STRANGERS_STEP_MAX: u64 = 8;
 
 /// What a run came to.
 pub struct Outcome {
@@ -63,7 +66,7 @@ pub fn run(plan: &Plan) -> Outcome {
 async fn play(plan: Plan) -> Outcome {
     let mut dice = Dice::new(plan.seed.rotate_left(17) ^ 0x5ca1_d000);
     let world = World::new(dice.clone());
-    let mut drawn: Vec<Drawn> = (0..plan.definitions).map(|number| draw(&mut dice, number)).collect();
+    let mut drawn: Vec<Drawn> = (0..plan.definitions).map(|number| draw(&mut dice, number, plan.long_names)).collect();
     drawn.push(child(&mut dice));
     let parsed: Vec<Arc<Definition>> = drawn
         .iter()
@@ -80,6 +83,10 @@ async fn play(plan: Plan) -> Outcome {
         vec![Arc::new(Work { world: outside.clone(), link: link.clone(), node: node.to_owned() })]
     };
     let bus = Bus::new(world.clone(), library, (plan.nodes, plan.shards), Box::new(offer));
+    {
+        let mut server = bus.server.inner();
+        (server.window, server.refuses) = (plan.window, plan.refuses);
+    }
     for node in 0..plan.nodes {
         bus.start(node).await;
     }
@@ -90,7 +97,7 @@ async fn play(plan: Plan) -> Outcome {
         let user = User {
             bus: bus.clone(),
             link: Link::new(&world, Weather { delay: Duration::from_millis(20), ..Weather::FAIR }),
-            saga: SagaId::new(tenant(), SagaKey::new(format!("saga-{number}")).expect("letters and digits are a key")),
+            saga: SagaId::new(tenant(), key(number, plan.long_names)),
             definition: parsed[which].clone(),
             signals: drawn[which].signals.clone(),
             noise: plan.noise,
@@ -103,12 +110,30 @@ async fn play(plan: Plan) -> Outcome {
             (user.saga.clone(), user.play().await)
         });
     }
+    // Dice of their own, so that the sagas above are drawn as they would be without them.
+    let mut dice = Dice::new(plan.seed.rotate_left(31) ^ 0x57a4_6e72);
+    let mut strangers = tokio::task::JoinSet::new();
+    for _ in 0..plan.sagas.div_ceil(2) {
+        let robbed = SagaKey::new(format!("saga-{}", dice.roll(plan.sagas as u64))).expect("a key");
+        let stranger = Stranger {
+            bus: bus.clone(),
+            link: Link::new(&world, Weather { delay: Duration::from_millis(20), ..Weather::FAIR }),
+            saga: SagaId::new(tenant(), child_key(&robbed, 1 + dice.roll(STRANGERS_STEP_MAX), 1)),
+            definition: parsed.last().expect("the child is there").clone(),
+        };
+        let begin = Duration::from_millis(dice.roll(8_000));
+        strangers.spawn(async move {
+            tokio::time::sleep(begin).await;
+            stranger.play().await;
+        });
+    }
     faults::trouble(&bus, &plan).await;
     let mut shown = BTreeMap::new();
     while let Some(user) = users.join_next().await {
         let (saga, end) = user.expect("a user does not panic");
         shown.insert(saga, end);
     }
+    while strangers.join_next().await.is_some() {}
     tokio::time::sleep(SETTLE).await;
     alive.abort();
     finish(plan, &bus, &shown)
@@ -122,6 +147,7 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
         ledger: inner.ledger.clone(),
         journal: server.journal(plan.shards),
         events: server.events(),
+        buried: server.buried(),
         definitions: bus.library.by_reference.clone(),
         clocks_true: !plan.skewed,
         lateness_max: (!plan.skewed).then(|| plan.lateness_max()),
@@ -211,10 +237,16 @@ fn digest(history: &History) -> u64 {
     for entry in &history.ledger {
         (&entry.key, entry.attempt, entry.at.as_micros(), &entry.node).hash(&mut hasher);
     }
-    for event in &history.events {
-        event.event_id.hash(&mut hasher);
+    for said in &history.events {
+        said.event.event_id.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// The key of a saga; a long one leaves room for those of its children.
+fn key(number: usize, long: bool) -> SagaKey {
+    let fill = if long { "-".repeat(90) } else { String::new() };
+    SagaKey::new(format!("saga{fill}-{number}")).expect("letters, digits and hyphens are a key")
 }
 
 fn tenant() -> Tenant {

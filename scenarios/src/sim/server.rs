@@ -1,12 +1,19 @@
 //! The simulated server: what it acknowledged is kept, whatever happens. It numbers as JetStream
 //! does: the journal's frames of all shards share one sequence, so do the values of the snapshots.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::{Envelope, Epoch, NodeId, ShardId};
-use supervisor::ports::{AppendError, Beat, Lease, Position, Shelf, Snapshot};
+use protocol::{Envelope, Epoch, EventId, NodeId, ShardId, Time};
+use supervisor::journal::{Anchor, Stream};
+use supervisor::ports::{AppendError, Beat, Held, Lease, Place, Position, Shelf, Snapshot};
+
+use crate::check::Said;
+
+/// How ids end of events that a server refuses for good, where it refuses any: one in sixteen.
+const REFUSED_END: char = '7';
 
 /// The server of one run.
 #[derive(Default)]
@@ -45,10 +52,30 @@ pub struct Inner {
     beats: BTreeMap<NodeId, Beat>,
     leases: BTreeMap<ShardId, Lease>,
     epoch: u64,
-    events: Vec<Envelope>,
-    event_ids: HashSet<String>,
+    events: Vec<Said>,
+    /// Where and when the last message of an id was kept.
+    event_ids: HashMap<EventId, (u64, tokio::time::Instant)>,
+    /// How long the event stream knows an id again.
+    pub window: Duration,
+    /// Whether the event stream refuses some events for good, by their ids.
+    pub refuses: bool,
+    buried: Vec<Said>,
     /// Appends that a fence refused.
     pub fenced: u64,
+    anchors: BTreeMap<ShardId, Anchor>,
+    /// How often each shard's stream was made anew.
+    births: BTreeMap<ShardId, i64>,
+    /// What was taken away, until somebody brings it back.
+    copies: BTreeMap<ShardId, Vec<(Position, Bytes)>>,
+}
+
+/// How a journal is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// The stream was deleted, and an empty one stands in its place.
+    Deleted,
+    /// An older copy stands in its place.
+    Cut,
 }
 
 impl Server {
@@ -84,6 +111,48 @@ impl Inner {
     /// All frames, and an empty list for shards that have none.
     pub fn journal(&self, shards: u16) -> BTreeMap<ShardId, Vec<(Position, Bytes)>> {
         (0..shards).map(ShardId).map(|shard| (shard, self.frames(shard).to_vec())).collect()
+    }
+
+    /// A shard's stream.
+    pub fn stream(&self, shard: ShardId) -> Stream {
+        let born = Time::from_micros(self.births.get(&shard).copied().unwrap_or(0));
+        let last = self.frames(shard).last().map_or(0, |(position, _)| *position);
+        Stream { name: format!("J{shard}"), born, first: 1, last, kept_for: None }
+    }
+
+    /// What is kept of a shard's journal beside its lease.
+    pub fn anchor(&self, shard: ShardId) -> Option<Anchor> {
+        self.anchors.get(&shard).copied()
+    }
+
+    /// Keeps it, unless a later owner did.
+    pub fn keep(&mut self, shard: ShardId, anchor: Anchor) {
+        if self.anchors.get(&shard).is_none_or(|kept| kept.epoch <= anchor.epoch) {
+            self.anchors.insert(shard, anchor);
+        }
+    }
+
+    /// Takes a shard's journal away, or its end with all that is known of outside. Nothing happens to
+    /// one that nobody ever looked after.
+    pub fn lose(&mut self, shard: ShardId, how: Loss) {
+        let (Some(anchor), false) = (self.anchor(shard), self.copies.contains_key(&shard)) else { return };
+        let Some(frames) = self.frames.get_mut(&shard) else { return };
+        self.copies.insert(shard, frames.clone());
+        match how {
+            Loss::Deleted => {
+                frames.clear();
+                *self.births.entry(shard).or_default() += 1;
+            }
+            Loss::Cut => frames.retain(|(position, _)| *position < anchor.position),
+        }
+    }
+
+    /// Brings a shard's journal back, as it was when it was lost.
+    pub fn bring_back(&mut self, shard: ShardId) {
+        if let Some(copy) = self.copies.remove(&shard) {
+            self.frames.insert(shard, copy);
+            self.births.remove(&shard);
+        }
     }
 
     /// Writes a value over revision `expected`; `None` removes. A value may follow the note of a
@@ -171,15 +240,46 @@ impl Inner {
         Some(epoch)
     }
 
-    /// Keeps an event unless its id is known.
-    pub fn publish(&mut self, event: Envelope) {
-        if self.event_ids.insert(event.event_id.to_string()) {
-            self.events.push(event);
+    /// Keeps an event unless its id came within the window. Answers its sequence; none where it is
+    /// refused for good.
+    pub fn publish(&mut self, event: Envelope, place: Option<Place>) -> Option<u64> {
+        if self.refuses && event.event_id.as_str().ends_with(REFUSED_END) {
+            return None;
+        }
+        let now = tokio::time::Instant::now();
+        let known = self.event_ids.get(&event.event_id).filter(|(_, at)| now - *at < self.window);
+        if let Some((sequence, _)) = known {
+            return Some(*sequence);
+        }
+        let sequence = self.events.len() as u64 + 1;
+        self.event_ids.insert(event.event_id.clone(), (sequence, now));
+        self.events.push(Said { event, place });
+        Some(sequence)
+    }
+
+    /// Keeps what the event stream refuses.
+    pub fn bury(&mut self, event: Envelope, place: Place) {
+        // The dead letters know an id again for good: nobody reads them as a sequence.
+        if self.buried.iter().all(|said| said.event.event_id != event.event_id) {
+            self.buried.push(Said { event, place: Some(place) });
         }
     }
 
+    /// What the event stream holds of a shard behind a sequence.
+    pub fn held(&self, shard: ShardId, after: u64) -> Held {
+        let behind = self.events.get(usize::try_from(after).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let ours = behind.iter().zip(after + 1..).filter(|(said, _)| said.place.is_some_and(|it| it.shard == shard));
+        let events = ours.map(|(said, sequence)| (said.event.event_id.clone(), sequence)).collect();
+        Held { events, read_to: self.events.len() as u64 }
+    }
+
     /// The event stream.
-    pub fn events(&self) -> Vec<Envelope> {
+    pub fn events(&self) -> Vec<Said> {
         self.events.clone()
+    }
+
+    /// What the event stream refused.
+    pub fn buried(&self) -> Vec<Said> {
+        self.buried.clone()
     }
 }

@@ -124,6 +124,10 @@ impl Compute for Crowd {
         Ok(())
     }
 
+    async fn forget(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn traffic(&self, _: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         Ok(Vec::new())
     }

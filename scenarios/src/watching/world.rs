@@ -165,7 +165,7 @@ impl World {
         let finished = Command::Finished { sequence, outcome: Outcome::Succeeded };
         let finish = request(format!("finish:{id}"), Source::Runner, finished)?;
         arbitration.ask(&place, &asker, Stage::Dev, &finish).await?;
-        let set = Running::new(revision, record.comes.workload).set(&**store, &place).await?;
+        let set = Running::new(revision, record.comes.workload).set(&**store, &place, &record.tenant).await?;
         self.ports.compute.apply(&set).await?;
         Ok(())
     }

@@ -8,6 +8,7 @@ use node::client::{Client, Settings};
 use node::node::{Node, Parts};
 use node::server::{Finder, Server, ServerConfig};
 use protocol::command::Start;
+use protocol::query::{Body, Query};
 use protocol::view::Status;
 use protocol::{Principal, SagaKey, Tenant};
 use scenarios::activities;
@@ -84,10 +85,29 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     assert!(refused.contains("journal"), "the refusal says what is wrong: {refused}");
     assert!(acknowledged.len() > 20, "only {} were accepted: {refused}", acknowledged.len());
 
-    // Room again; the server switches its store off when a disk is full, so it is started anew.
+    // Health says that it does not serve, and why; the server names the reason on its monitor.
+    let health = || async {
+        let answers = client.query(&Query::Health).await.unwrap_or_default();
+        answers.into_iter().find_map(|answer| match answer.body {
+            Body::Health(health) => Some(health),
+            Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
+        })
+    };
+    until(PATIENCE, "health names the full disk", || async {
+        health().await.is_some_and(|health| {
+            !health.ready && health.troubles.iter().any(|trouble| trouble.contains("no space left"))
+        })
+    })
+    .await;
+    assert!(!server.heal().await.unwrap(), "there is no room yet");
+
+    // Room again: the server refuses until it is started anew, which whoever runs it does by itself.
     mount.grow();
-    server.kill().await;
-    server.restart().await.unwrap();
+    assert!(server.heal().await.unwrap(), "a server with room again is started anew");
+    until(PATIENCE, "every shard has its owner again", || async {
+        health().await.is_some_and(|health| health.ready && health.shards.len() == 8)
+    })
+    .await;
     until(PATIENCE, "new sagas are accepted again", || async {
         let key = SagaKey::new("after").unwrap();
         let start =

@@ -108,6 +108,10 @@ impl Compute for MemoryCompute {
         Ok(())
     }
 
+    async fn forget(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// A hundred good requests to every revision that gets any; the counts only grow.
     async fn traffic(&self, environment: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         let inner = self.inner();

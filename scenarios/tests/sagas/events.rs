@@ -23,7 +23,12 @@ fn an_event_carries_the_envelope_and_the_trace_of_the_command_and_comes_once() {
         assert_eq!(view.trace_id.as_str(), TRACE);
 
         let mut tail = stage.client.events(Since::Beginning, Some("StoryTold")).await.unwrap();
-        let event = tail.next().await.unwrap().unwrap();
+        let event = loop {
+            let event = tail.next().await.unwrap().unwrap();
+            if event.correlation_id == "acme/told" {
+                break event;
+            }
+        };
         assert_eq!(
             serde_json::to_value(&event).unwrap(),
             json!({

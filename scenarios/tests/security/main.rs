@@ -4,7 +4,12 @@
 mod allowed;
 mod audit;
 mod certificates;
+mod children;
+mod doors;
+mod four_eyes;
+mod hog;
 mod logins;
+mod ownership;
 mod refused;
 mod replay;
 mod written;
@@ -14,8 +19,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Event, ServerError};
 use node::client::{Client, Settings};
+use node::config::Config;
+use node::http::token::{digest, scopes};
 use node::nats::{About, seed_of};
 use node::node::{Node, Parts};
+use node::secret::Secret;
 use node::server::Server;
 use protocol::{Principal, Tenant};
 use scenarios::activities;
@@ -23,6 +31,7 @@ use scenarios::cluster::{config, server, until};
 use scenarios::definitions;
 use scenarios::ledger::Ledger;
 use scenarios::stage::PATIENCE;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The users of the stories.
@@ -70,10 +79,75 @@ impl House {
         house
     }
 
+    /// The same with one node, which keeps processes and answers over HTTP to `acme` and `evil`: each of
+    /// their people has a token by the name.
+    async fn platform() -> Self {
+        let definitions: Vec<&str> = actors::definitions().iter().map(|(_, source)| *source).collect();
+        let mut house = Self::build(0, &[]).await;
+        let mut config = config(house.dir.path(), &house.server, 0).unwrap();
+        config.runtime.dir = Some(house.dir.path().join("runtime"));
+        config.http.bind = Some(([127, 0, 0, 1], 0).into());
+        let holder = |(tenant, principal): (&str, &str)| {
+            let (sha256, scopes) = (digest(&Secret::new(principal)), serde_json::to_string(&scopes()).unwrap());
+            format!(
+                "[[token]]\nsha256 = \"{sha256}\"\ntenant = \"{tenant}\"\nprincipal = \"{principal}\"\nscopes = {scopes}\n"
+            )
+        };
+        let tokens: String = [("acme", "ann"), ("acme", "bob"), ("evil", "eve")].into_iter().map(holder).collect();
+        std::fs::create_dir_all(&config.data_dir).unwrap();
+        std::fs::write(config.data_dir.join("http-tokens.toml"), tokens).unwrap();
+        // Only the deployment: the installation's activities are not offered here.
+        let node = house.start(config, &definitions[1..]).await.unwrap();
+        house.nodes.push(node);
+        house
+    }
+
+    /// Asks over HTTP with a token; answers the status and the body.
+    async fn http(&self, token: &str, method: &str, path: &str, body: Value, key: Option<&str>) -> (u16, Value) {
+        let at = self.nodes[0].http().unwrap();
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = reqwest::Client::new().request(method, format!("http://{at}/v1/runtime{path}"));
+        request = request.bearer_auth(token).json(&body).timeout(PATIENCE);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// Runs the program with the credentials of `user`; answers how it ended and what it said.
+    async fn skald(&self, user: &str, args: &[&str]) -> (Option<i32>, Value) {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
+        command.args(["--json", "--server", &self.server.url(), "--creds"]).arg(self.file(user)).args(args);
+        for name in ["SKALD_TENANT", "SKALD_AS"] {
+            command.env_remove(name);
+        }
+        let output = command.output().await.unwrap();
+        (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+    }
+
+    async fn end(mut self) {
+        for node in self.nodes.drain(..) {
+            node.drain().await.unwrap();
+        }
+    }
+
     async fn node(&self, number: usize, more: &[&str]) -> anyhow::Result<Node> {
+        self.node_with(number, more, |_| {}).await
+    }
+
+    /// A node with other settings.
+    async fn node_with(&self, number: usize, more: &[&str], adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Node> {
         let mut config = config(self.dir.path(), &self.server, number)?;
+        adjust(&mut config);
+        let sources: Vec<&str> = definitions::ALL.iter().chain(more).copied().collect();
+        self.start(config, &sources).await
+    }
+
+    async fn start(&self, mut config: Config, sources: &[&str]) -> anyhow::Result<Node> {
         config.credentials = Some(self.file("node"));
-        let sources = definitions::ALL.iter().chain(more).enumerate();
+        let sources = sources.iter().enumerate();
         let ledger = Ledger::open(&self.dir.path().join("ledger"))?;
         let parts = Parts {
             activities: activities::all(&ledger),

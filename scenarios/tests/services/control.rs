@@ -16,11 +16,11 @@ use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server that says which process it is. One of them at a time reports the queue, whose length
-/// stands in a file: whoever has the lock, until it ends.
+/// A server of which one at a time reports the queue, whose length stands in a file that the service
+/// keeps: whoever has the lock, until it ends.
 const SERVER: &str = r#"#!/usr/bin/env python3
 import fcntl, http.server, os
-QUEUE = os.environ["QUEUE"]
+QUEUE = os.environ["SKALD_STATE"] + "/queue"
 LOCK = open(QUEUE + ".reporter", "w")
 def reports():
     try:
@@ -31,9 +31,10 @@ def reports():
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = str(os.getpid())
+        body = "well"
         if self.path == "/metrics":
-            body = "queue_depth %s\n" % (open(QUEUE).read().strip() if reports() else 0)
+            waits = open(QUEUE).read().strip() if os.path.exists(QUEUE) else 2
+            body = "queue_depth %s\n" % (waits if reports() else 0)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -48,7 +49,6 @@ Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 struct World {
     platform: Platform,
     queue: PathBuf,
-    url: String,
 }
 
 impl World {
@@ -59,26 +59,17 @@ impl World {
         }
         // Three nodes: one keeps the processes, and the workers are wherever their shards are.
         let platform = Platform::start(3).await.unwrap();
-        let queue = platform.cluster.dir.path().canonicalize().unwrap().join("queue");
-        std::fs::write(&queue, "2").unwrap();
+        let queue = platform.state(DEV, "web").join("queue");
         let input = json!({
             "environment": DEV, "service": "web", "version": "v1", "replicas": 2, "artifact": platform.add(SERVER),
-            "probe": { "path": "/health" }, "configuration": { "QUEUE": queue },
+            "probe": { "path": "/health" },
         });
-        let url = platform.deployed("deploy-v1", input).await.unwrap();
-        Some(Self { platform, queue, url })
+        platform.deployed("deploy-v1", input).await.unwrap();
+        Some(Self { platform, queue })
     }
 
-    /// The processes that answer: asked often enough that each had its turn.
-    async fn pids(&self) -> BTreeSet<i32> {
-        let mut pids = BTreeSet::new();
-        let client = reqwest::Client::builder().timeout(Duration::from_millis(500)).build().unwrap();
-        for _ in 0..20 {
-            if let Ok(answer) = client.get(format!("{}/", self.url)).send().await {
-                pids.extend(answer.text().await.ok().and_then(|text| text.parse::<i32>().ok()));
-            }
-        }
-        pids
+    fn pids(&self) -> BTreeSet<i32> {
+        self.platform.processes(DEV, "web")
     }
 
     async fn wanted(&self) -> u32 {
@@ -113,12 +104,12 @@ async fn replicas_follow_what_is_asked_of_them() {
 }
 
 async fn a_killed_replica_comes_back(world: &World) {
-    let before = world.pids().await;
+    let before = world.pids();
     assert_eq!(before.len(), 2, "{before:?}");
     let killed = *before.first().unwrap();
     kill_process(Pid::from_raw(killed).unwrap(), Signal::KILL).unwrap();
     until(PATIENCE, "another one answers", || async {
-        let now = world.pids().await;
+        let now = world.pids();
         now.len() == 2 && !now.contains(&killed)
     })
     .await;
@@ -127,13 +118,13 @@ async fn a_killed_replica_comes_back(world: &World) {
 /// Its process is there, and only the probes tell that it does not live.
 async fn a_replica_that_hangs_is_seen_and_started_anew(world: &World) {
     let mut tail = world.platform.client.events(Since::Now, Some("HealthCheckCompleted")).await.unwrap();
-    let stopped = *world.pids().await.last().unwrap();
+    let stopped = *world.pids().last().unwrap();
     kill_process(Pid::from_raw(stopped).unwrap(), Signal::STOP).unwrap();
     let degraded = health(&mut tail, "Degraded").await;
     assert_eq!((&degraded.payload["serviceId"], &degraded.payload["environmentId"]), (&json!("web"), &json!("dev")));
     let well = health(&mut tail, "Healthy").await;
     assert_eq!(well.payload["ready"], 2, "{well:?}");
-    let now = world.pids().await;
+    let now = world.pids();
     assert!(now.len() == 2 && !now.contains(&stopped), "{now:?} without {stopped}");
 }
 
@@ -151,7 +142,7 @@ async fn replicas_follow_the_load(world: &World) {
         until(PATIENCE, "replicas follow", || async {
             world.platform.run("scaling", DEV).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
-            world.wanted().await == replicas && world.pids().await.len() == replicas as usize
+            world.wanted().await == replicas && world.pids().len() == replicas as usize
         })
         .await;
         let applied = tokio::time::timeout(PATIENCE, tail.next()).await.expect("it is said").unwrap().unwrap();

@@ -2,7 +2,6 @@
 //! and everything that befalls one: releases good and bad, load, accidents, hands, a rotation, and
 //! the death of the node that keeps the processes (H01, H02, F33, F36, F38, F39, F45, F53).
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use protocol::runtime::{ApplyScalingPolicy, BindSecret, ListSecrets, OfService};
@@ -124,21 +123,13 @@ async fn follow(platform: &Platform, expected: u32) {
     .await;
 }
 
-async fn pids(url: &str) -> BTreeSet<i32> {
-    let mut pids = BTreeSet::new();
-    for _ in 0..20 {
-        pids.extend(said(url, "/pid").await.and_then(|pid| pid.parse::<i32>().ok()));
-    }
-    pids
-}
-
 async fn a_killed_replica_comes_back(platform: &Platform, url: &str) {
-    let before = pids(url).await;
+    let before = platform.processes(DEV, "web");
     let killed = *before.first().unwrap();
     kill_process(Pid::from_raw(killed).unwrap(), Signal::KILL).unwrap();
     until(PATIENCE, "another one answers", || async {
-        let now = pids(url).await;
-        now.len() == 2 && !now.contains(&killed)
+        let now = platform.processes(DEV, "web");
+        now.len() == 2 && !now.contains(&killed) && said(url, "/").await.is_some()
     })
     .await;
     let row = platform.service(DEV, "web").await.unwrap();

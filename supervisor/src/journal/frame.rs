@@ -7,7 +7,8 @@ use protocol::{Epoch, NodeId, Principal, SagaId, TraceId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::machine::{Driver, Effect, Record};
+use super::Digest;
+use crate::machine::{Driver, Effect, Family, Record};
 
 /// Who wrote a frame. Node, epoch and counter together are unique: a writer recognises its own
 /// frame by them when an acknowledgement was lost.
@@ -23,6 +24,17 @@ pub struct Header {
     /// memory: made fresh at each takeover.
     #[serde(default)]
     pub nonce: u64,
+    /// The digest of the shard's frame before this one; [`Digest::NONE`] in its first. Absent from
+    /// frames of releases that did not chain them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Digest>,
+}
+
+impl Header {
+    /// Whether both are of one writing: what it was written after may differ from try to try.
+    pub fn is_of(&self, other: &Self) -> bool {
+        (&self.node, self.epoch, self.nonce, self.counter) == (&other.node, other.epoch, other.nonce, other.counter)
+    }
 }
 
 /// What a record costs in a frame besides its own bytes: a mark, and a length of four bytes at most.
@@ -50,7 +62,7 @@ impl Frame {
 
     /// Bytes of a frame without records, with the largest counter and number of records it may have.
     pub fn overhead(header: &Header) -> usize {
-        let header = Header { counter: u64::MAX, ..header.clone() };
+        let header = Header { counter: u64::MAX, after: Some(Digest::NONE), ..header.clone() };
         // An empty list has one byte of its own, a long one five.
         Self::write(&header, Vec::new()).len() + 4
     }
@@ -81,6 +93,8 @@ pub struct Sending {
     pub trace: TraceId,
     /// How many events led to it, one after the other.
     pub causes: u32,
+    /// Where it stands among its own.
+    pub family: Family,
     /// `Publish`, `StartChild`, `CancelChild` or `Ended`.
     pub effect: Effect,
 }
@@ -99,7 +113,8 @@ impl Sending {
         let (Some(by), Some(trace)) = (execution.started_by(), execution.trace()) else { return Vec::new() };
         let sending = |effect| {
             let (saga, by, trace) = (execution.saga().clone(), by.clone(), trace.clone());
-            Arc::new(Self { saga, by, trace, causes: execution.causes(), effect })
+            let (causes, family) = (execution.causes(), execution.family());
+            Arc::new(Self { saga, by, trace, causes, family, effect })
         };
         effects.into_iter().map(sending).collect()
     }
@@ -111,7 +126,13 @@ mod tests {
 
     #[test]
     fn a_frame_is_read_back() {
-        let header = Header { node: NodeId::new("a").unwrap(), epoch: Epoch(7), counter: 3, nonce: 9 };
+        let header = Header {
+            node: NodeId::new("a").unwrap(),
+            epoch: Epoch(7),
+            counter: 3,
+            nonce: 9,
+            after: Some(Digest::NONE),
+        };
         let bytes = Frame::write(&header, vec![vec![1, 2], vec![3]]);
         let frame = Frame::read(&bytes).unwrap();
         assert_eq!(frame.header, header);

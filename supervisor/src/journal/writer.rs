@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::{Epoch, NodeId};
 
+use super::Digest;
 use super::frame::{Batch, Frame, Header, Sending};
 use crate::ports::{AppendError, Position, Unavailable};
 
@@ -43,6 +44,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// Looks that must find less than what was acknowledged before it counts as lost: a leader that was
+/// cut off without knowing it can answer with what it had.
+const BEHIND_LOOKS: u32 = 3;
 
 /// What the writer wants done. Exactly one is under way at a time.
 #[derive(Clone, PartialEq, Debug)]
@@ -88,6 +93,9 @@ pub enum Settled<T> {
         /// Under which epoch.
         epoch: Epoch,
     },
+    /// The journal does not hold any more what it acknowledged. Whoever takes the shard over next
+    /// compares it with what was left, and decides.
+    Lost(String),
 }
 
 enum Doing {
@@ -113,6 +121,10 @@ pub struct Writer<T> {
     /// What a frame costs besides its records.
     overhead: usize,
     last: Position,
+    /// The digest of the frame there.
+    digest: Digest,
+    /// Looks in a row that found less than what was acknowledged.
+    behind: u32,
     queue: VecDeque<(Batch, T)>,
     flight: Option<Flight<T>>,
     doing: Doing,
@@ -122,15 +134,17 @@ pub struct Writer<T> {
 }
 
 impl<T> Writer<T> {
-    /// A writer whose next frame follows the one at `last`. `header` is that of the frame at
-    /// `last` when this writer's takeover put it there.
-    pub fn new(limits: Limits, header: Header, last: Position) -> Self {
+    /// A writer whose next frame follows the one at `last`, which has `digest`. `header` is that of
+    /// the frame at `last` when this writer's takeover put it there.
+    pub fn new(limits: Limits, header: Header, last: Position, digest: Digest) -> Self {
         let overhead = Frame::overhead(&header);
         Self {
             limits,
             header,
             overhead,
             last,
+            digest,
+            behind: 0,
             queue: VecDeque::new(),
             flight: None,
             doing: Doing::Idle,
@@ -142,6 +156,11 @@ impl<T> Writer<T> {
     /// Where the last durable frame is.
     pub fn position(&self) -> Position {
         self.last
+    }
+
+    /// The digest of that frame.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Whether nothing is on its way and nothing waits.
@@ -204,6 +223,7 @@ impl<T> Writer<T> {
 
     fn take_off(&mut self) {
         self.header.counter += 1;
+        self.header.after = Some(self.digest);
         let (mut records, mut tickets, mut outbox, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), self.overhead);
         while let Some((batch, _)) = self.queue.front() {
             if !tickets.is_empty() && bytes + batch.bytes() > self.limits.frame_max_bytes {
@@ -257,12 +277,28 @@ impl<T> Writer<T> {
         };
         let position = found.as_ref().map_or(0, |(position, _)| *position);
         if position == self.last {
+            self.behind = 0;
+            if found.is_some_and(|(_, bytes)| Digest::of(&bytes) != self.digest) {
+                self.doing = Doing::Fenced;
+                return Settled::Lost(format!("frame {position} is not the one that was acknowledged"));
+            }
             self.doing = Doing::Append { after: Duration::ZERO, asked: false };
             return Settled::Unsettled("the frame did not arrive, sending it again".into());
         }
+        if position < self.last {
+            self.behind += 1;
+            let why = format!("the journal ends at {position}, and {} was acknowledged", self.last);
+            if self.behind >= BEHIND_LOOKS {
+                self.doing = Doing::Fenced;
+                return Settled::Lost(why);
+            }
+            let after = self.pause();
+            self.doing = Doing::Look { after, asked: false };
+            return Settled::Unsettled(why);
+        }
         let header = found.as_ref().and_then(|(_, bytes)| Frame::read(bytes).ok()).map(|frame| frame.header);
         match (header, &self.flight) {
-            (Some(header), Some(flight)) if header == flight.header => self.landed(position),
+            (Some(header), Some(flight)) if header.is_of(&flight.header) => self.landed(position),
             #[cfg(feature = "simulation")]
             (Some(_), _) if crate::simulation::planted(crate::simulation::Bug::Fence) => {
                 self.last = position;
@@ -283,9 +319,11 @@ impl<T> Writer<T> {
 
     fn landed(&mut self, position: Position) -> Settled<T> {
         self.last = position;
+        self.behind = 0;
         self.doing = Doing::Idle;
         match self.flight.take() {
-            Some(Flight { tickets, outbox, records, .. }) => {
+            Some(Flight { frame, tickets, outbox, records, .. }) => {
+                self.digest = Digest::of(&frame);
                 self.committed += tickets.len() as u64;
                 Settled::Committed { position, tickets, outbox, records }
             }
@@ -313,11 +351,16 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { node: NodeId::new("a").unwrap(), epoch: Epoch(4), counter: 0, nonce: 1 }
+        Header { node: NodeId::new("a").unwrap(), epoch: Epoch(4), counter: 0, nonce: 1, after: None }
+    }
+
+    /// The takeover frame, at 10.
+    fn takeover() -> Bytes {
+        Frame::write(&header(), Vec::new()).into()
     }
 
     fn writer() -> Writer<&'static str> {
-        Writer::new(Limits::default(), header(), 10)
+        Writer::new(Limits::default(), header(), 10, Digest::of(&takeover()))
     }
 
     fn batch(byte: u8) -> Batch {
@@ -372,8 +415,7 @@ mod tests {
         let first = writer.wanted();
         writer.appended(Err(AppendError::Undecided("10164".into())));
         writer.wanted();
-        let before = Frame::write(&header(), vec![]);
-        writer.looked(Ok(Some((10, before.into()))));
+        writer.looked(Ok(Some((10, takeover()))));
         let again = writer.wanted();
         match (first, again) {
             (Some(Request::Append { frame: a, id: x, .. }), Some(Request::Append { frame: b, id: y, .. })) => {
@@ -392,11 +434,53 @@ mod tests {
         writer.wanted();
         writer.appended(Err(AppendError::Conflict));
         assert_eq!(writer.wanted(), Some(Request::Look { after: Duration::ZERO }));
-        let other = Header { node: NodeId::new("b").unwrap(), epoch: Epoch(5), counter: 0, nonce: 2 };
+        let other = Header { node: NodeId::new("b").unwrap(), epoch: Epoch(5), counter: 0, nonce: 2, after: None };
         let frame = Frame::write(&other, vec![]);
         let settled = writer.looked(Ok(Some((11, frame.into()))));
         assert_eq!(settled, Settled::Fenced { by: other.node, epoch: Epoch(5) });
         assert_eq!(writer.wanted(), None, "a fenced writer does nothing more");
+    }
+
+    #[test]
+    fn each_frame_says_what_it_follows() {
+        let mut writer = writer();
+        let mut before = Digest::of(&takeover());
+        for position in 11..14 {
+            writer.push(batch(1), "x").unwrap();
+            let (frame, _) = append(writer.wanted());
+            assert_eq!(Frame::read(&frame).unwrap().header.after, Some(before));
+            committed(writer.appended(Ok(position)));
+            before = Digest::of(&frame);
+            assert_eq!(writer.digest(), before);
+        }
+    }
+
+    #[test]
+    fn a_journal_that_forgot_what_it_acknowledged_is_not_gone_on_with() {
+        let shorter = Some((9, Bytes::from(Frame::write(&header(), vec![]))));
+        for found in [None, shorter] {
+            let mut writer = writer();
+            writer.push(batch(1), "one").unwrap();
+            writer.wanted();
+            writer.appended(Err(AppendError::Conflict));
+            for _ in 1..BEHIND_LOOKS {
+                assert!(matches!(writer.wanted(), Some(Request::Look { .. })));
+                assert!(matches!(writer.looked(Ok(found.clone())), Settled::Unsettled(_)));
+            }
+            assert!(matches!(writer.wanted(), Some(Request::Look { .. })));
+            assert!(matches!(writer.looked(Ok(found)), Settled::Lost(_)));
+            assert_eq!(writer.wanted(), None);
+        }
+    }
+
+    #[test]
+    fn another_frame_in_the_place_of_ours_is_a_loss() {
+        let mut writer = writer();
+        writer.push(batch(1), "one").unwrap();
+        writer.wanted();
+        writer.appended(Err(AppendError::Undecided("time-out".into())));
+        writer.wanted();
+        assert!(matches!(writer.looked(Ok(Some((10, Bytes::from_static(b"flipped"))))), Settled::Lost(_)));
     }
 
     #[test]
@@ -431,12 +515,15 @@ mod tests {
             let batch = Batch { records, outbox: Vec::new() };
             let most = Frame::overhead(&header) + batch.bytes();
             let limits = Limits { batch_max_bytes: most, ..Limits::default() };
-            let mut writer = Writer::new(limits.clone(), header.clone(), last);
+            let mut writer = Writer::new(limits.clone(), header.clone(), last, Digest::NONE);
             writer.push(batch.clone(), "fits").unwrap();
             let (frame, _) = append(writer.wanted());
             assert!(frame.len() <= most, "{} bytes, expected at most {most}", frame.len());
             let limits = Limits { batch_max_bytes: most - 1, ..limits };
-            assert_eq!(Writer::new(limits, header.clone(), last).push(batch, "too large"), Err("too large"));
+            assert_eq!(
+                Writer::new(limits, header.clone(), last, Digest::NONE).push(batch, "too large"),
+                Err("too large")
+            );
         }
     }
 

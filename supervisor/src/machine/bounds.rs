@@ -90,7 +90,7 @@ pub(super) fn bounded(mut tree: AstNode) -> Result<AstNode, String> {
 }
 
 /// Every name that the expression itself gives to something.
-fn names(node: &mut AstNode, bound: &mut HashSet<String>, depth: usize) -> Result<(), String> {
+pub(super) fn names(node: &mut AstNode, bound: &mut HashSet<String>, depth: usize) -> Result<(), String> {
     if depth > DEPTH_MAX {
         return Err(format!(
             "it nests deeper than {DEPTH_MAX} levels: name its parts, or let an activity do this work"
@@ -155,7 +155,10 @@ fn walk(node: &mut AstNode, bound: &HashSet<String>) -> Result<(), String> {
 }
 
 /// Every node below `node`.
-fn children(node: &mut AstNode, visit: &mut dyn FnMut(&mut AstNode) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn children(
+    node: &mut AstNode,
+    visit: &mut dyn FnMut(&mut AstNode) -> Result<(), String>,
+) -> Result<(), String> {
     match node {
         AstNode::Path { steps } => {
             for step in steps {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::view::Status;
-use protocol::{SagaKey, Time, Value};
+use protocol::{DefinitionRef, SagaKey, Time, Value};
 use serde::{Deserialize, Serialize};
 
 use super::fact::StepError;
@@ -19,6 +19,8 @@ pub enum Datum {
     Input,
     /// The item of a Map that the scope in question is for.
     Item,
+    /// What a cut record left for the state that the scope in question enters next.
+    Ahead,
     /// This one.
     Is(Arc<Value>),
 }
@@ -45,9 +47,23 @@ pub enum Awaited {
         key: SagaKey,
         /// What it runs.
         definition: Arc<str>,
+        /// Exactly this version of it; the newest when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<DefinitionRef>,
         /// Its input.
         input: Datum,
     },
+}
+
+/// A state that is entered with the saga's next turn.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Ahead {
+    /// In which scope.
+    pub scope: u64,
+    /// Its name.
+    pub state: Arc<str>,
+    /// Its input.
+    pub input: Datum,
 }
 
 /// One thing that a decision settled. `scope` 0 is the outermost; states are named by their path.
@@ -313,14 +329,33 @@ pub enum Change {
     ChildDropped {
         /// The child.
         key: SagaKey,
+        /// The step that waited for it. Absent in what the first releases wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u64>,
     },
-    /// The saga's actor failed again and again; everything stands still.
+    /// The saga cannot go on by itself; everything stands still.
     Parked {
-        /// The last panic.
+        /// Why: the last panic of its actor, or how it makes no progress.
         cause: String,
     },
     /// It goes on as it was.
     Unparked,
+    /// The decision's budget is used up: the rest comes with the next turn.
+    Cut {
+        /// States to enter, besides those left by a record before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ahead: Vec<Ahead>,
+        /// Scopes whose Map opens more items.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stalled: Vec<u64>,
+    },
+    /// The saga's turn came after a cut.
+    Resumed,
+    /// The expressions of a state ran out of a whole decision's budget.
+    Overran {
+        /// The state.
+        state: Arc<str>,
+    },
     /// The saga ended.
     Finished {
         /// How.
@@ -358,7 +393,8 @@ impl Change {
             | Self::UndoStuck { state, .. }
             | Self::Undone { state, .. }
             | Self::Ending { state, .. }
-            | Self::Finished { state, .. } => Some(state),
+            | Self::Finished { state, .. }
+            | Self::Overran { state } => Some(state),
             Self::Began { .. }
             | Self::Opened { .. }
             | Self::ScopeEnded { .. }
@@ -371,7 +407,9 @@ impl Change {
             | Self::SignalSeen { .. }
             | Self::ChildDropped { .. }
             | Self::Parked { .. }
-            | Self::Unparked => None,
+            | Self::Unparked
+            | Self::Cut { .. }
+            | Self::Resumed => None,
         }
     }
 }

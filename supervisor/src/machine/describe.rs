@@ -13,7 +13,7 @@ pub fn describe(record: &Record, position: u64) -> HistoryEntry {
         position,
         at: record.fact.at,
         fact: fact(record),
-        settled: record.changes.iter().filter_map(settled).collect(),
+        settled: record.changes.iter().filter_map(|change| settled(&record.fact.kind, change)).collect(),
     }
 }
 
@@ -31,12 +31,13 @@ fn fact(record: &Record) -> String {
         FactKind::ChildEnded { step, child: _, outcome } => {
             format!("child of step {step} ended: {}", outcome.status.word())
         }
-        FactKind::CancelRequested { by, reason } if reason.is_empty() => format!("cancel asked by {by}"),
-        FactKind::CancelRequested { by, reason } => format!("cancel asked by {by}: {reason}"),
+        FactKind::CancelRequested { by, reason, parent: _ } if reason.is_empty() => format!("cancel asked by {by}"),
+        FactKind::CancelRequested { by, reason, parent: _ } => format!("cancel asked by {by}: {reason}"),
         FactKind::Operator(operator) => {
             let why = if operator.reason.is_empty() { String::new() } else { format!(": {}", operator.reason) };
             format!("operator {} says {:?}{why}", operator.by, operator.decision).to_lowercase()
         }
+        FactKind::Continued => "its turn came".to_owned(),
         FactKind::Parked { cause } => format!("parked: {cause}"),
     }
 }
@@ -84,12 +85,15 @@ fn state(change: &Change) -> Option<&str> {
         | Change::ChildDropped { .. }
         | Change::Parked { .. }
         | Change::Unparked
+        | Change::Cut { .. }
+        | Change::Resumed
+        | Change::Overran { .. }
         | Change::Finished { .. } => None,
     }
 }
 
 /// What a change says to a person; `None` for bookkeeping.
-fn settled(change: &Change) -> Option<String> {
+fn settled(fact: &FactKind, change: &Change) -> Option<String> {
     Some(match change {
         Change::Began { alarm: Some(alarm) } => format!("times out at {}", alarm.at),
         Change::Entered { state, step, .. } => format!("entered {state} as step {step}"),
@@ -131,8 +135,12 @@ fn settled(change: &Change) -> Option<String> {
         Change::Ending { status, error, cause, .. } => format!("will be {}: {error}: {cause}", status.word()),
         Change::SignalKept { name, .. } => format!("kept signal {name}"),
         Change::SignalTaken { name } => format!("used signal {name}"),
-        Change::ChildDropped { key } => format!("cancelled child {key}"),
-        Change::Parked { .. } => "everything stands still".to_owned(),
+        Change::ChildDropped { key, step: _ } => format!("cancelled child {key}"),
+        // The fact says why.
+        Change::Parked { .. } if matches!(fact, FactKind::Parked { .. }) => "everything stands still".to_owned(),
+        Change::Parked { cause } => format!("parked: {cause}"),
+        Change::Cut { .. } => "used up what one decision may cost, and goes on when its turn comes".to_owned(),
+        Change::Overran { state } => format!("the expressions of {state} took longer than one decision may"),
         Change::Unparked => "goes on as it was".to_owned(),
         Change::Finished { status, error: Some(error), .. } => format!("{}: {error}", status.word()),
         Change::Finished { status, error: None, .. } => status.word().to_owned(),
@@ -141,6 +149,7 @@ fn settled(change: &Change) -> Option<String> {
         | Change::ScopeEnded { failed: false, .. }
         | Change::Joined { .. }
         | Change::Armed { .. }
+        | Change::Resumed
         | Change::SignalSeen { .. } => return None,
     })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use protocol::{Problem, SagaId};
 
+use super::allowance::Allowance;
 use super::decide::{Verdict, decide};
 use super::definition::Definition;
 use super::effect::Effect;
@@ -42,6 +43,8 @@ pub enum Offer {
     Ignored(&'static str),
     /// Whoever sent it is told why it has no effect.
     Refused(Problem),
+    /// A brief allowance does not suffice. Nothing is changed; here is the fact back.
+    Unfinished(Fact),
 }
 
 /// Why a record cannot be replayed.
@@ -77,20 +80,26 @@ impl Driver {
         Self { definition, execution, held: Vec::new(), weight: WEIGHT_UNKNOWN }
     }
 
+    /// [`Driver::offer_within`] a whole budget, where no time passes.
+    pub fn offer(&mut self, fact: Fact) -> Offer {
+        self.offer_within(fact, Allowance::untimed())
+    }
+
     /// Decides and folds ahead. Several facts may be offered before one [`Driver::confirm`]; their
     /// records go into one batch, in order.
-    pub fn offer(&mut self, mut fact: Fact) -> Offer {
+    pub fn offer_within(&mut self, mut fact: Fact, allowance: Allowance<'_>) -> Offer {
         fact.kind.keep_texts();
         let number = self.execution.records + 1;
-        match decide(&mut self.execution, &self.definition, &fact, number, &mut self.held, &mut self.weight) {
+        let (x, held, weight) = (&mut self.execution, &mut self.held, &mut self.weight);
+        match decide(x, &self.definition, &fact, number, held, weight, allowance) {
             Verdict::Settled(changes) => {
-                self.execution.records = number;
-                self.execution.changed_at = fact.at;
+                self.execution.recorded(number, &fact, &changes);
                 let (saga, previous) = (self.execution.saga.clone(), self.execution.position);
                 Offer::Recorded(Record { saga, number, previous, fact, changes })
             }
             Verdict::Ignored(why) => Offer::Ignored(why),
             Verdict::Refused(problem) => Offer::Refused(problem),
+            Verdict::Unfinished => Offer::Unfinished(fact),
         }
     }
 
@@ -123,9 +132,8 @@ impl Driver {
         for change in &record.changes {
             fold(x, &mut folding, change, &mut effects);
         }
-        x.records = record.number;
+        x.recorded(record.number, &record.fact, &record.changes);
         x.position = position;
-        x.changed_at = record.fact.at;
         self.weight = WEIGHT_UNKNOWN;
         effects.retain(is_outbox);
         Ok(effects)

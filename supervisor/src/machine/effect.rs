@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use protocol::view::Outcome;
-use protocol::{Envelope, SagaKey, Time, Value};
+use protocol::{DefinitionRef, Envelope, SagaKey, Time, Value};
 use serde::{Deserialize, Serialize};
 
 use super::fact::AttemptRef;
+use super::family::Parent;
 
 /// Something to do in the world. Handed out only after the record is in the journal, and again by
 /// `resume` after a takeover when it is still wanted.
@@ -28,6 +29,8 @@ pub enum Effect {
         /// As it was set.
         timer: u64,
     },
+    /// Offer `Continued` when the saga's turn comes, behind the others.
+    Continue,
     /// Publish an event, under the id it carries, also when it is published again.
     Publish(Box<Envelope>),
     /// Start a child saga under `key`; its end comes back as `ChildEnded`.
@@ -38,11 +41,15 @@ pub enum Effect {
         key: SagaKey,
         /// The child's definition, by name.
         definition: String,
+        /// Exactly this version of it; the newest when absent.
+        pinned: Option<DefinitionRef>,
         /// The child's input.
         input: Value,
     },
     /// The child's outcome is not wanted any more: cancel it.
     CancelChild {
+        /// The step that waited for it; absent in what the first releases wrote.
+        step: Option<u64>,
         /// As it was started.
         key: SagaKey,
     },
@@ -51,7 +58,7 @@ pub enum Effect {
         /// How.
         outcome: Box<Outcome>,
         /// The parent's key and waiting step.
-        parent: Option<(SagaKey, u64)>,
+        parent: Option<Parent>,
     },
 }
 

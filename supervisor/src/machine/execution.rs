@@ -10,8 +10,9 @@ use protocol::view::{Outcome, Status};
 use protocol::{DefinitionRef, Principal, SagaId, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
-use super::change::{Alarm, Datum};
-use super::fact::{AttemptRef, StepError};
+use super::change::{Alarm, Change, Datum};
+use super::fact::{AttemptRef, Fact, StepError};
+use super::family::{Family, Parent};
 
 /// One saga as its records made it. Written as its snapshot.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -46,6 +47,20 @@ pub struct Execution {
     /// Ids of the last signals.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) seen: VecDeque<String>,
+    /// What it did by itself since something came from outside.
+    #[serde(default, skip_serializing_if = "Run::is_new")]
+    pub(super) run: Run,
+}
+
+/// What a saga did by itself: more than the limits allow is no progress.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Run {
+    /// States entered by cut records, one after the other, up to the last one.
+    #[serde(default)]
+    pub states: u64,
+    /// States that overran, since something came from outside.
+    #[serde(default)]
+    pub overruns: u32,
 }
 
 /// How it was started.
@@ -58,7 +73,9 @@ pub(super) struct Started {
     #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
     pub causes: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(SagaKey, u64)>,
+    pub parent: Option<Parent>,
+    #[serde(default, skip_serializing_if = "Family::is_new")]
+    pub family: Family,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     pub input: Arc<Value>,
@@ -84,6 +101,9 @@ pub(super) struct Parked {
 pub(super) struct KeptSignal {
     pub name: String,
     pub payload: Arc<Value>,
+    /// When it came; signals kept by earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// One run of a `States` map.
@@ -101,6 +121,16 @@ pub(super) struct Scope {
     /// How to undo what was done, last last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<Entry>,
+    /// The state to enter with the next turn, when the record was cut before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Box<Next>>,
+}
+
+/// A state to enter.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Next {
+    pub state: Arc<str>,
+    pub input: Arc<Value>,
 }
 
 /// A state that was entered.
@@ -157,6 +187,8 @@ pub(super) enum Doing {
     Child {
         key: SagaKey,
         definition: Arc<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned: Option<DefinitionRef>,
         input: Arc<Value>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         alarm: Option<Alarm>,
@@ -185,6 +217,9 @@ pub(super) struct Fork {
     /// How the state will fail, once what is being undone inside is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<StepError>,
+    /// Whether it opens more items with the next turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stalled: bool,
 }
 
 /// Something to undo.
@@ -259,7 +294,48 @@ impl Execution {
             outcome: None,
             signals: VecDeque::new(),
             seen: VecDeque::new(),
+            run: Run::default(),
         }
+    }
+
+    /// A record is folded; what its fact and changes say about progress is counted.
+    pub(super) fn recorded(&mut self, number: u64, fact: &Fact, changes: &[Change]) {
+        self.records = number;
+        self.changed_at = fact.at;
+        let (mut entered, mut overran, mut cut) = (0, 0, false);
+        for change in changes {
+            entered += u64::from(matches!(change, Change::Entered { .. }));
+            overran += u32::from(matches!(change, Change::Overran { .. }));
+            cut |= matches!(change, Change::Cut { .. });
+        }
+        let before = if fact.kind.is_turn() { self.run.states } else { 0 };
+        self.run.states = if cut { before + entered } else { 0 };
+        let before = if fact.kind.is_from_outside() { 0 } else { self.run.overruns };
+        self.run.overruns = before + overran;
+    }
+
+    /// Whether the last record was cut and something is left to go on with.
+    pub(super) fn is_cut(&self) -> bool {
+        self.scopes.values().any(|scope| scope.ahead.is_some() || scope.is_stalled())
+    }
+
+    /// The scopes whose Map opens more items with the next turn.
+    pub(super) fn stalled(&self) -> Vec<u64> {
+        self.scopes.iter().filter(|(_, scope)| scope.is_stalled()).map(|(number, _)| *number).collect()
+    }
+
+    /// The states to enter with the next turn, the one that waited longest first: numbers grow.
+    pub(super) fn ahead(&self) -> Vec<(u64, Arc<str>)> {
+        let waits = |number: u64, scope: &Scope| scope.frame.as_ref().map_or(number, |frame| frame.step);
+        let mut found: Vec<_> = self
+            .scopes
+            .iter()
+            .filter_map(|(number, scope)| {
+                Some((waits(*number, scope), *number, Arc::clone(&scope.ahead.as_ref()?.state)))
+            })
+            .collect();
+        found.sort_unstable_by_key(|(since, ..)| *since);
+        found.into_iter().map(|(_, scope, state)| (scope, state)).collect()
     }
 
     /// The frame of `scope`.
@@ -376,6 +452,10 @@ impl Execution {
 
 /// A key as it goes out. Older releases kept longer ones in their snapshots.
 pub(super) fn whole_key(key: String) -> String {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::planted(crate::simulation::Bug::Cut) {
+        return protocol::text::beginning(&key, KEY_MAX_BYTES).to_owned();
+    }
     match identity(&key, KEY_MAX_BYTES) {
         Cow::Borrowed(_) => key,
         Cow::Owned(short) => short,
@@ -416,12 +496,24 @@ fn collect<'a>(stack: &'a [Entry], found: &mut Vec<&'a Undo>) {
     }
 }
 
+impl Run {
+    const fn is_new(&self) -> bool {
+        self.states == 0 && self.overruns == 0
+    }
+}
+
+impl Scope {
+    fn is_stalled(&self) -> bool {
+        matches!(&self.frame, Some(Frame { doing: Doing::Fork(fork), .. }) if fork.stalled)
+    }
+}
+
 impl Undo {
     /// What the undo is given.
     pub fn given(&self) -> Value {
         match &self.arguments {
             Some(Datum::Is(arguments)) => Value::clone(arguments),
-            Some(Datum::Given | Datum::Input | Datum::Item) | None => {
+            Some(Datum::Given | Datum::Input | Datum::Item | Datum::Ahead) | None => {
                 let output = self.output.as_ref().map_or(Value::Null, |output| Value::clone(output));
                 serde_json::json!({ "input": &*self.input, "output": output })
             }

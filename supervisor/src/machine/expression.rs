@@ -20,12 +20,19 @@ use jsonata_core::parser;
 use jsonata_core::value::{JMap, JValue};
 use protocol::{Time, Value, codec};
 
+use super::exact::tree::Way;
+use super::exact::{self, Numbers, literal, tree};
 use super::{bounds, budget, functions};
 
 /// Error name: an expression failed, or has no value.
 pub const QUERY_EVALUATION_ERROR: &str = "States.QueryEvaluationError";
 /// Error name: a value is larger than allowed.
 pub const DATA_LIMIT_EXCEEDED: &str = "States.DataLimitExceeded";
+/// Error name, within the machine only: an expression took all the time that it was given. A decision
+/// makes [`QUERY_EVALUATION_ERROR`] of it, or cuts its record.
+pub(super) const OUT_OF_TIME: &str = "States.QueryEvaluationError (out of time)";
+/// What the engine's own error begins with when the time is over.
+const ENGINE_OUT_OF_TIME: &str = "D1012";
 /// Compiled expressions kept per thread; a node runs some tens of definitions with some tens of
 /// expressions each. When it is full it is emptied: compiling costs microseconds.
 const COMPILED_MAX: usize = 4_096;
@@ -41,8 +48,8 @@ const WHY_MAX_CHARS: usize = 500;
 /// What one expression and one value may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Longest evaluation of one expression, in milliseconds; a decision must not hold up its
-    /// shard.
+    /// Time for all expressions of one decision together, in milliseconds. What needs more is cut into
+    /// several; one state whose expressions need more fails.
     pub expression_ms: u64,
     /// Deepest evaluation of one expression: recursion beyond this is a mistake.
     pub expression_depth: usize,
@@ -56,13 +63,23 @@ pub struct Limits {
     /// bytes of JSON. The same figure as the language's best-known service, and well below the
     /// bus's message limit.
     pub value_bytes: usize,
-    /// States entered while deciding one fact; a loop without a pause in it ends here.
+    /// States entered in one decision; a longer chain goes on with the saga's next turn.
     pub transitions: u32,
+    /// States entered without waiting for anything before a saga is parked as stuck: some minutes of
+    /// turns, and more than any list that fits into a saga has items.
+    pub unbroken_states: u64,
+    /// States whose expressions ran out of a whole budget, with nothing from outside in between, before
+    /// a saga is parked as stuck. A retry or two is fair, the rest holds up others.
+    pub overruns: u32,
     /// Items of one Map.
     pub map_items: usize,
     /// Items of one Map that are under way at once, whatever it asks for: each is some hundred
     /// bytes of the state below.
     pub map_width: usize,
+    /// How many parents a saga may have above it: a definition that starts itself ends here. Deeper
+    /// than any that people write, and few enough that a failure comes up through all of them in a
+    /// second.
+    pub child_depth: u32,
     /// Largest state of one execution, stored: it is written as one message (1 MiB on a NATS server
     /// unless told otherwise), and what is noted of undos under way comes on top.
     pub execution_bytes: usize,
@@ -84,8 +101,11 @@ impl Default for Limits {
             expression_bytes: 8 << 20,
             value_bytes: 256 * 1024,
             transitions: 1_000,
+            unbroken_states: 1_000_000,
+            overruns: 5,
             map_items: 10_000,
             map_width: 500,
+            child_depth: 32,
             execution_bytes: 800 * 1024,
             record_bytes: 768 * 1024,
             message_bytes: 1024 * 1024,
@@ -126,9 +146,15 @@ pub struct Sight<'a> {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Expression {
     source: Arc<str>,
+    /// What the engine reads instead, where numbers are written in it that it cannot hold.
+    numerals: Option<Arc<str>>,
     path: Option<Path>,
     /// Every `$name` in it.
     names: Vec<String>,
+    /// Functions of the language to which it gives a value of its own somewhere.
+    renamed: Vec<String>,
+    /// Why it cannot be evaluated: one that an earlier release took.
+    fault: Option<Arc<str>>,
 }
 
 /// A path that needs no query engine.
@@ -151,8 +177,30 @@ impl Expression {
     pub fn new(source: &str) -> Result<Self, String> {
         let source = source.trim();
         let tree = calmly(|| parser::parse(source))?.map_err(|error| explain(source, &error.to_string()))?;
-        bounds::bounded(tree)?;
-        Ok(Self { source: source.into(), path: Path::read(source), names: names(source) })
+        let numerals: Option<Arc<str>> = literal::with_numerals(source)?.map(Into::into);
+        let exact = match &numerals {
+            Some(numerals) => calmly(|| parser::parse(numerals))?.map_err(|error| error.to_string())?,
+            None => tree.clone(),
+        };
+        let renamed = tree::renamed(&exact)?;
+        for (tree, exactly) in [(tree, false), (exact, true)] {
+            bounds::bounded(tree::prepared(tree, &Way { exactly, variables: Vec::new() })?)?;
+        }
+        Ok(Self {
+            source: source.into(),
+            numerals,
+            path: Path::read(source),
+            names: names(source),
+            renamed,
+            fault: None,
+        })
+    }
+
+    /// One that was deployed once and could not be any more: it fails where it is evaluated.
+    pub(super) fn failing(source: &str, why: String) -> Self {
+        let source = source.trim();
+        let fault = Some(why.into());
+        Self { source: source.into(), numerals: None, path: None, names: names(source), renamed: Vec::new(), fault }
     }
 
     /// The source between `{%` and `%}`.
@@ -176,19 +224,45 @@ impl Expression {
 
     fn trouble(&self, why: impl std::fmt::Display) -> Trouble {
         let shown: String = self.source.chars().take(200).collect();
-        let why: String = why.to_string().chars().take(WHY_MAX_CHARS).collect();
+        // What the engine says of a numeral is said of a number.
+        let why: String = why.to_string().chars().filter(|c| *c != exact::MARK).take(WHY_MAX_CHARS).collect();
         Trouble { error: QUERY_EVALUATION_ERROR, cause: format!("{{% {shown} %}}: {why}") }
     }
 
+    /// How an evaluation ended without a value.
+    fn ended(&self, why: &str) -> Trouble {
+        let trouble = self.trouble(why);
+        if why.contains(ENGINE_OUT_OF_TIME) { Trouble { error: OUT_OF_TIME, ..trouble } } else { trouble }
+    }
+
+    /// Whether it needs the query engine, whose work may take long.
+    pub fn is_query(&self) -> bool {
+        self.path.is_none()
+    }
+
+    /// Runs it without numerals, unless it meets one, and with them then.
     fn query(&self, sight: &Sight<'_>) -> Result<Value, Trouble> {
-        let tree = compiled(&self.source).map_err(|why| self.trouble(why))?;
-        let mut context = Context::new();
-        for name in &self.names {
-            if name == "states" {
-                context.bind("states".to_owned(), self.states(sight));
-            } else if let Some(value) = (sight.variable)(name) {
-                context.bind(name.clone(), JValue::from(value.clone()));
+        if let Some(why) = &self.fault {
+            return Err(self.trouble(why));
+        }
+        let numbers = Rc::new(Numbers::default());
+        let seen = self.seen(sight, &numbers).map_err(|why| self.trouble(why))?;
+        if self.numerals.is_none() && !numbers.met.get() {
+            let result = self.run(sight, &seen, &numbers, false);
+            if !numbers.met.get() {
+                return result;
             }
+        }
+        self.run(sight, &seen, &numbers, true)
+    }
+
+    fn run(&self, sight: &Sight<'_>, seen: &Seen, numbers: &Rc<Numbers>, exactly: bool) -> Result<Value, Trouble> {
+        let source = self.numerals.as_ref().unwrap_or(&self.source);
+        let way = Way { exactly, variables: seen.like_functions.clone() };
+        let tree = compiled(source, way).map_err(|why| self.trouble(why))?;
+        let mut context = Context::new();
+        for (name, value) in &seen.values {
+            context.bind(name.clone(), value.clone());
         }
         let options = EvaluatorOptions {
             timeout_ms: Some(sight.limits.expression_ms),
@@ -197,10 +271,12 @@ impl Expression {
             max_sequence_length: Some(sight.limits.expression_sequence),
         };
         let mut evaluator = Evaluator::with_options(context, options);
-        functions::register(&mut evaluator, &self.names, sight.now, sight.seed).map_err(|why| self.trouble(why))?;
+        functions::register(&mut evaluator, &self.names, sight.now, sight.seed, numbers)
+            .map_err(|why| self.trouble(why))?;
+        exact::functions::register(&mut evaluator, numbers, exactly).map_err(|why| self.trouble(why))?;
         budget::register(&mut evaluator, sight.limits).map_err(|why| self.trouble(why))?;
         let result = calmly(|| evaluator.evaluate(&tree, &JValue::Undefined));
-        let result = result.map_err(|why| self.trouble(why))?.map_err(|error| self.trouble(error))?;
+        let result = result.map_err(|why| self.trouble(why))?.map_err(|error| self.ended(&error.to_string()))?;
         if result.is_undefined() {
             return Err(self.trouble("it has no value (undefined)"));
         }
@@ -208,25 +284,51 @@ impl Expression {
         plain(&result, 0, &mut left).map_err(|why| self.trouble(why))
     }
 
+    /// Every variable that it names, as the engine is given it.
+    fn seen(&self, sight: &Sight<'_>, numbers: &Numbers) -> Result<Seen, String> {
+        let mut seen = Seen { values: Vec::with_capacity(self.names.len()), like_functions: Vec::new() };
+        for name in &self.names {
+            if name == "states" {
+                seen.values.push((name.clone(), self.states(sight, numbers)?));
+            } else if let Some(value) = (sight.variable)(name) {
+                let value = numbers.seen(value)?;
+                if tree::is_function(name) && !self.renamed.contains(name) {
+                    seen.like_functions.push(name.clone());
+                    seen.values.push((tree::variable(name), value));
+                } else {
+                    seen.values.push((name.clone(), value));
+                }
+            }
+        }
+        Ok(seen)
+    }
+
     /// `$states` with the parts the source speaks of; converting what it does not is wasted.
-    fn states(&self, sight: &Sight<'_>) -> JValue {
+    fn states(&self, sight: &Sight<'_>, numbers: &Numbers) -> Result<JValue, String> {
         let whole = !self.source.contains("$states.");
         let wants = |part: &str| whole || self.source.contains(part);
         let mut states: Vec<(String, JValue)> = Vec::with_capacity(4);
         if wants("input") {
-            states.push(("input".into(), JValue::from(sight.input.clone())));
+            states.push(("input".into(), numbers.seen(sight.input)?));
         }
         if let Some(result) = sight.result.filter(|_| wants("result")) {
-            states.push(("result".into(), JValue::from(result.clone())));
+            states.push(("result".into(), numbers.seen(result)?));
         }
         if let Some(error) = sight.error.filter(|_| wants("errorOutput")) {
-            states.push(("errorOutput".into(), JValue::from(error.clone())));
+            states.push(("errorOutput".into(), numbers.seen(error)?));
         }
         if wants("context") {
-            states.push(("context".into(), JValue::from((sight.context)())));
+            states.push(("context".into(), numbers.seen(&(sight.context)())?));
         }
-        JValue::Object(Rc::new(states.into_iter().collect::<JMap>()))
+        Ok(JValue::Object(Rc::new(states.into_iter().collect::<JMap>())))
     }
+}
+
+/// What an expression is given.
+struct Seen {
+    values: Vec<(String, JValue)>,
+    /// Variables of the saga that are called like functions of the language.
+    like_functions: Vec<String>,
 }
 
 enum Found<'a> {
@@ -299,20 +401,21 @@ fn names(source: &str) -> Vec<String> {
 }
 
 thread_local! {
-    static COMPILED: RefCell<HashMap<Arc<str>, Rc<AstNode>>> = RefCell::new(HashMap::new());
+    static COMPILED: RefCell<HashMap<(Arc<str>, Way), Rc<AstNode>>> = RefCell::new(HashMap::new());
 }
 
-fn compiled(source: &Arc<str>) -> Result<Rc<AstNode>, String> {
+fn compiled(source: &Arc<str>, way: Way) -> Result<Rc<AstNode>, String> {
+    let key = (Arc::clone(source), way);
     COMPILED.with_borrow_mut(|kept| {
-        if let Some(tree) = kept.get(source) {
+        if let Some(tree) = kept.get(&key) {
             return Ok(Rc::clone(tree));
         }
         let tree = calmly(|| parser::parse(source))?.map_err(|error| error.to_string())?;
-        let tree = Rc::new(bounds::bounded(tree)?);
+        let tree = Rc::new(bounds::bounded(tree::prepared(tree, &key.1)?)?);
         if kept.len() >= COMPILED_MAX {
             kept.clear();
         }
-        kept.insert(Arc::clone(source), Rc::clone(&tree));
+        kept.insert(key, Rc::clone(&tree));
         Ok(tree)
     })
 }
@@ -368,7 +471,10 @@ fn plain(value: &JValue, depth: usize, left: &mut usize) -> Result<Value, String
         JValue::Null => Value::Null,
         JValue::Bool(yes) => Value::Bool(*yes),
         JValue::Number(number) => plain_number(*number)?,
-        JValue::String(text) => Value::String(text.to_string()),
+        JValue::String(text) => match exact::numeral(value) {
+            Some(figures) => exact::plain(figures)?,
+            None => Value::String(text.to_string()),
+        },
         JValue::Array(items) => {
             let items = items.iter().filter(|item| !item.is_undefined());
             Value::Array(items.map(|item| plain(item, depth + 1, left)).collect::<Result<_, _>>()?)
@@ -376,6 +482,9 @@ fn plain(value: &JValue, depth: usize, left: &mut usize) -> Result<Value, String
         JValue::Object(fields) => {
             let mut map = serde_json::Map::new();
             for (name, field) in fields.iter().filter(|(_, field)| !field.is_undefined()) {
+                if let Some(figures) = name.strip_prefix(exact::MARK) {
+                    return Err(format!("the name of a field must be a text: write $string(…) around {figures}"));
+                }
                 map.insert(name.clone(), plain(field, depth + 1, left)?);
             }
             Value::Object(map)
@@ -390,7 +499,7 @@ fn plain(value: &JValue, depth: usize, left: &mut usize) -> Result<Value, String
 #[allow(clippy::cast_possible_truncation)] // Guarded: whole and within 53 bits.
 fn plain_number(number: f64) -> Result<Value, String> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if number.fract() == 0.0 && number.abs() < EXACT {
+    if number.fract() == 0.0 && number.abs() <= EXACT {
         return Ok(Value::from(number as i64));
     }
     serde_json::Number::from_f64(number).map(Value::Number).ok_or_else(|| "its value is not a finite number".into())

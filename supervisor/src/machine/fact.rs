@@ -6,6 +6,7 @@ use protocol::view::Outcome;
 use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
+use super::family::{Family, Parent};
 use super::text::{keep_cause, keep_error};
 
 /// Something that came from outside a saga.
@@ -81,9 +82,16 @@ pub enum FactKind {
         by: String,
         /// Why.
         reason: String,
+        /// The saga that does not want it as its child any more, and the step that waited for it, which
+        /// the first releases did not say. Only a true child obeys, and it obeys whatever its `access`
+        /// says. Absent when a principal asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<(SagaKey, Option<u64>)>,
     },
     /// An operator's word about a stuck saga.
     Operator(Operator),
+    /// The saga's turn came to go on with what a cut record left. Only its own tree says so.
+    Continued,
     /// The saga's actor failed again and again; it is parked with the panic kept.
     Parked {
         /// The last panic.
@@ -100,7 +108,7 @@ impl FactKind {
                 outcome.error.iter_mut().for_each(keep_error);
                 outcome.cause.iter_mut().for_each(keep_cause);
             }
-            Self::CancelRequested { reason, by: _ } => keep_cause(reason),
+            Self::CancelRequested { reason, by: _, parent: _ } => keep_cause(reason),
             Self::Operator(operator) => keep_cause(&mut operator.reason),
             Self::Parked { cause } => keep_cause(cause),
             // Values have a limit of their own, and everything else is ours.
@@ -108,8 +116,34 @@ impl FactKind {
             | Self::StepSucceeded { .. }
             | Self::TimerFired { .. }
             | Self::Signalled { .. }
-            | Self::TaskDecided { .. } => {}
+            | Self::TaskDecided { .. }
+            | Self::Continued => {}
         }
+    }
+
+    /// Whether the saga did not bring it about by itself.
+    pub(super) const fn is_from_outside(&self) -> bool {
+        match self {
+            Self::Started(_)
+            | Self::StepSucceeded { .. }
+            | Self::StepFailed { .. }
+            | Self::Signalled { .. }
+            | Self::TaskDecided { .. }
+            | Self::ChildEnded { .. }
+            | Self::CancelRequested { .. }
+            | Self::Operator(_) => true,
+            Self::TimerFired { .. } | Self::Continued | Self::Parked { .. } => false,
+        }
+    }
+
+    /// Whether it is a turn after a cut record.
+    pub(super) const fn is_turn(&self) -> bool {
+        matches!(self, Self::Continued)
+    }
+
+    /// Whether a person wants something now, so that it goes before what the saga does by itself.
+    pub const fn is_urgent(&self) -> bool {
+        matches!(self, Self::CancelRequested { .. } | Self::Operator(_))
     }
 }
 
@@ -139,7 +173,10 @@ pub struct Start {
     pub causes: u32,
     /// The parent's key and waiting step, when it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<(SagaKey, u64)>,
+    pub parent: Option<Parent>,
+    /// Where it stands among its own.
+    #[serde(default, skip_serializing_if = "Family::is_new")]
+    pub family: Family,
     /// Random, and told to nobody: what proves that a late answer's token was given out by the saga.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use protocol::Value;
 use protocol::view::Outcome;
 
-use super::change::{Awaited, Change, Datum};
+use super::change::{Ahead, Awaited, Change, Datum};
 use super::effect::Effect;
 use super::execution::{
-    Doing, Ending, Entry, Execution, Fork, Frame, KeptSignal, Parked, ROOT, Scope, Started, Undo, Undoing,
+    Doing, Ending, Entry, Execution, Fork, Frame, KeptSignal, Next, Parked, ROOT, Scope, Started, Undo, Undoing,
 };
 use super::fact::{Fact, FactKind};
 use super::wanted::{call, child, envelope, undo_call, wanted};
@@ -39,6 +39,7 @@ impl<'a> Folding<'a> {
             | FactKind::TimerFired { .. }
             | FactKind::CancelRequested { .. }
             | FactKind::Operator(_)
+            | FactKind::Continued
             | FactKind::Parked { .. } => None,
         };
         Self { fact, number, given: Arc::new(given.cloned().unwrap_or(Value::Null)), events: 0 }
@@ -51,6 +52,7 @@ impl<'a> Folding<'a> {
             Datum::Is(value) => Arc::clone(value),
             Datum::Input => input(x, scope),
             Datum::Item => item(x, scope),
+            Datum::Ahead => ahead(x, scope),
         }
     }
 }
@@ -76,6 +78,11 @@ fn item(x: &Execution, scope: u64) -> Arc<Value> {
     }
 }
 
+fn ahead(x: &Execution, scope: u64) -> Arc<Value> {
+    let ahead = x.scopes.get(&scope).and_then(|scope| scope.ahead.as_ref());
+    ahead.map_or_else(|| Arc::new(Value::Null), |ahead| Arc::clone(&ahead.input))
+}
+
 /// Folds `change` into `x` and adds what follows from it to `effects`.
 pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change, effects: &mut Vec<Effect>) {
     let at = folding.fact.at;
@@ -90,6 +97,7 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
                 variables: Default::default(),
                 frame: None,
                 stack: Vec::new(),
+                ahead: None,
             };
             x.scopes.insert(*scope, opened);
             if let Some(Frame { doing: Doing::Fork(fork), .. }) = x.frame_mut(*holder) {
@@ -100,6 +108,7 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
             let input = folding.value(x, *scope, input);
             number(x, *step);
             if let Some(scope) = x.scopes.get_mut(scope) {
+                scope.ahead = None;
                 scope.frame = Some(Frame {
                     state: Arc::clone(state),
                     step: *step,
@@ -138,9 +147,10 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
                 Awaited::Human(arguments) => {
                     Doing::Human { arguments: folding.value(x, *scope, arguments), alarm: *alarm }
                 }
-                Awaited::Child { key, definition, input } => Doing::Child {
+                Awaited::Child { key, definition, pinned, input } => Doing::Child {
                     key: key.clone(),
                     definition: Arc::clone(definition),
+                    pinned: pinned.clone(),
                     input: folding.value(x, *scope, input),
                     alarm: *alarm,
                 },
@@ -167,6 +177,7 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
                 failed: 0,
                 lanes: Vec::new(),
                 failing: None,
+                stalled: false,
             };
             if let Some(frame) = x.frame_mut(*scope) {
                 frame.attempt = *attempt;
@@ -281,11 +292,14 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
             if !x.frame(ROOT).is_some_and(|frame| frame.doing == Doing::Undo) {
                 stop(x, folding, ROOT, effects);
             }
+            if let Some(root) = x.scopes.get_mut(&ROOT) {
+                root.ahead = None;
+            }
             x.ending = Some(ending);
         }
         Change::SignalKept { name, payload } => {
             let payload = folding.value(x, ROOT, payload);
-            x.signals.push_back(KeptSignal { name: name.clone(), payload });
+            x.signals.push_back(KeptSignal { name: name.clone(), payload, since: Some(folding.fact.at) });
         }
         Change::SignalTaken { name } => {
             if let Some(index) = x.signals.iter().position(|kept| *kept.name == **name) {
@@ -298,7 +312,14 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
             }
             x.seen.push_back(id.clone());
         }
-        Change::ChildDropped { key } => effects.push(Effect::CancelChild { key: key.clone() }),
+        Change::ChildDropped { key, step } => {
+            // One that is not durable yet is not born at all.
+            let before = effects.len();
+            effects.retain(|effect| !matches!(effect, Effect::StartChild { key: unborn, .. } if unborn == key));
+            if effects.len() == before {
+                effects.push(Effect::CancelChild { step: *step, key: key.clone() });
+            }
+        }
         Change::Parked { cause } => {
             halt(x, effects);
             x.parked = Some(Parked { cause: cause.clone(), since: at });
@@ -307,6 +328,23 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
             x.parked = None;
             effects.extend(wanted(x));
         }
+        Change::Cut { ahead, stalled } => {
+            for Ahead { scope, state, input } in ahead {
+                let input = folding.value(x, *scope, input);
+                if let Some(scope) = x.scopes.get_mut(scope) {
+                    scope.ahead = Some(Box::new(Next { state: Arc::clone(state), input }));
+                }
+            }
+            for scope in stalled {
+                stall(x, *scope, true);
+            }
+            if x.parked.is_none() {
+                effects.push(Effect::Continue);
+            }
+        }
+        Change::Resumed => x.stalled().into_iter().for_each(|scope| stall(x, scope, false)),
+        // Counted with its record.
+        Change::Overran { .. } => {}
         Change::Finished { status, state, output, error, cause } => {
             let outcome = Outcome {
                 status: *status,
@@ -323,6 +361,13 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
     }
 }
 
+/// Whether the Map of `scope` opens more items with the next turn.
+fn stall(x: &mut Execution, scope: u64, stalled: bool) {
+    if let Some(Frame { doing: Doing::Fork(fork), .. }) = x.frame_mut(scope) {
+        fork.stalled = stalled;
+    }
+}
+
 fn began(x: &mut Execution, folding: &Folding<'_>, alarm: Option<super::change::Alarm>, effects: &mut Vec<Effect>) {
     if let FactKind::Started(start) = &folding.fact.kind {
         x.definition = start.definition.clone();
@@ -333,11 +378,19 @@ fn began(x: &mut Execution, folding: &Folding<'_>, alarm: Option<super::change::
             cause: start.cause.clone(),
             causes: start.causes,
             parent: start.parent.clone(),
+            family: start.family.clone(),
             secret: start.secret.clone(),
             input: Arc::clone(&folding.given),
         });
     }
-    let root = Scope { holder: None, prefix: "".into(), variables: Default::default(), frame: None, stack: Vec::new() };
+    let root = Scope {
+        holder: None,
+        prefix: "".into(),
+        variables: Default::default(),
+        frame: None,
+        stack: Vec::new(),
+        ahead: None,
+    };
     x.scopes.insert(ROOT, root);
     x.alarm = alarm;
     if let Some(alarm) = alarm {
@@ -354,6 +407,7 @@ fn finished(x: &mut Execution, folding: &Folding<'_>, outcome: Outcome, effects:
     if let Some(root) = x.scopes.get_mut(&ROOT) {
         root.variables.clear();
         root.stack.clear();
+        root.ahead = None;
         if let Some(frame) = &mut root.frame {
             frame.doing = Doing::Nothing;
             frame.input = Arc::new(Value::Null);
@@ -395,6 +449,7 @@ fn fired(folding: &Folding<'_>) -> Option<u64> {
         | FactKind::ChildEnded { .. }
         | FactKind::CancelRequested { .. }
         | FactKind::Operator(_)
+        | FactKind::Continued
         | FactKind::Parked { .. } => None,
     }
 }
@@ -447,6 +502,7 @@ fn answered(folding: &Folding<'_>, which: super::fact::AttemptRef) -> bool {
         | FactKind::ChildEnded { .. }
         | FactKind::CancelRequested { .. }
         | FactKind::Operator(_)
+        | FactKind::Continued
         | FactKind::Parked { .. } => false,
     }
 }

@@ -3,6 +3,7 @@
 //! the same twice (`$now`, `$millis`, `$random`), answered from the fact's time and seed.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use jsonata_core::evaluator::{Context, Evaluator, EvaluatorError};
 use jsonata_core::parser;
@@ -11,9 +12,12 @@ use protocol::Time;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::budget;
+use super::exact::Numbers;
 
 /// Most items `$range` and `$partition` make.
 const ITEMS_MAX: usize = 1_000;
+/// All whole numbers up to here are numbers of the engine.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 /// The longest text that `$parse` reads: a value that could also be kept.
 const PARSED_MAX_BYTES: usize = 256 * 1024;
 
@@ -22,7 +26,13 @@ fn wrong(why: impl Into<String>) -> EvaluatorError {
 }
 
 /// Registers those of the functions that `names` names.
-pub fn register(evaluator: &mut Evaluator, names: &[String], now: Time, seed: u64) -> Result<(), EvaluatorError> {
+pub(super) fn register(
+    evaluator: &mut Evaluator,
+    names: &[String],
+    now: Time,
+    seed: u64,
+    numbers: &Rc<Numbers>,
+) -> Result<(), EvaluatorError> {
     for name in names {
         match name.as_str() {
             "now" => evaluator.register_fn_override("now", move |args: &[JValue]| from_millis(now, args))?,
@@ -55,7 +65,10 @@ pub fn register(evaluator: &mut Evaluator, names: &[String], now: Time, seed: u6
             "partition" => evaluator.register_fn("partition", |args: &[JValue]| partition(args))?,
             "range" => evaluator.register_fn("range", |args: &[JValue]| range(args))?,
             "hash" => evaluator.register_fn("hash", |args: &[JValue]| hash(args))?,
-            "parse" => evaluator.register_fn("parse", |args: &[JValue]| parse(args))?,
+            "parse" => {
+                let numbers = Rc::clone(numbers);
+                evaluator.register_fn("parse", move |args: &[JValue]| parse(&numbers, args))?;
+            }
             _ => {}
         }
     }
@@ -125,9 +138,15 @@ fn range(args: &[JValue]) -> Result<JValue, EvaluatorError> {
             return Err(wrong(format!("$range would make more than {ITEMS_MAX} items")));
         }
         items.push(JValue::from_f64(at));
+        if (at + step).abs() > WHOLE_MAX || at + step == at {
+            return Err(wrong("$range goes beyond what is exact in 53 bits"));
+        }
         at += step;
     }
-    Ok(JValue::array(items))
+    // A list of one is the one, as for every list that the language makes.
+    let mut items = JValue::array(items);
+    items.mark_sequence();
+    Ok(items)
 }
 
 fn hash(args: &[JValue]) -> Result<JValue, EvaluatorError> {
@@ -144,10 +163,14 @@ fn hash(args: &[JValue]) -> Result<JValue, EvaluatorError> {
     Ok(JValue::from(hex))
 }
 
-fn parse(args: &[JValue]) -> Result<JValue, EvaluatorError> {
+fn parse(numbers: &Numbers, args: &[JValue]) -> Result<JValue, EvaluatorError> {
     let text = args.first().and_then(JValue::as_str).ok_or_else(|| wrong("$parse needs a text of JSON"))?;
     if text.len() > PARSED_MAX_BYTES {
         return Err(wrong(format!("$parse reads {PARSED_MAX_BYTES} bytes at most; let an activity read this")));
     }
-    JValue::from_json_str(text).map_err(|error| wrong(format!("$parse: {error}")))
+    let value = serde_json::from_str(text).map_err(|error| wrong(format!("$parse: {error}")))?;
+    match protocol::number::first_not_kept(text.as_bytes()) {
+        Some(number) => Err(wrong(format!("$parse: {}", protocol::number::not_kept(number)))),
+        None => numbers.seen(&value).map_err(wrong),
+    }
 }

@@ -7,6 +7,8 @@
 //! [`Record`] and neither decides nor evaluates. What a saga runs is a [`Definition`], checked whole
 //! before it can be had.
 
+mod allowance;
+pub mod amount;
 mod bounds;
 mod budget;
 pub mod change;
@@ -15,9 +17,11 @@ pub mod definition;
 pub mod describe;
 mod driver;
 pub mod effect;
+mod exact;
 pub mod execution;
 pub mod expression;
 pub mod fact;
+pub mod family;
 mod fold;
 pub(crate) mod functions;
 pub mod membership;
@@ -27,18 +31,21 @@ pub mod remains;
 pub mod render;
 pub mod restart;
 pub mod retry;
+pub mod stores;
 pub mod text;
 mod token;
 mod view;
 mod wanted;
 
-pub use change::{Alarm, Awaited, Change, Datum};
+pub use allowance::{Allowance, Spent};
+pub use change::{Ahead, Alarm, Awaited, Change, Datum};
 pub use definition::Definition;
 pub use describe::describe;
 pub use driver::{Driver, Offer, ReplayError};
 pub use effect::{ActivityCall, Effect};
 pub use execution::Execution;
 pub use fact::{AttemptRef, Fact, FactKind, Operator, Start, StepError};
+pub use family::{Family, Parent, child_key};
 pub use record::Record;
 pub use remains::Remains;
 pub use render::render;

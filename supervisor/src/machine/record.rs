@@ -1,9 +1,9 @@
 //! What a fact settled: the unit of the journal.
 
-use protocol::SagaId;
+use protocol::{SagaId, SagaKey};
 use serde::{Deserialize, Serialize};
 
-use super::change::Change;
+use super::change::{Awaited, Change};
 use super::fact::Fact;
 
 /// A fact and everything it settled. Folding the records of a saga, in order, gives its state;
@@ -21,4 +21,17 @@ pub struct Record {
     /// What it settled, in order.
     #[serde(default)]
     pub changes: Vec<Change>,
+}
+
+impl Record {
+    /// How many events it says are to be published.
+    pub fn events(&self) -> usize {
+        self.changes.iter().filter(|change| matches!(change, Change::Published { .. })).count()
+    }
+
+    /// Whether it starts the child `key`.
+    pub(super) fn bears(&self, key: &SagaKey) -> bool {
+        let starts = |change: &Change| matches!(change, Change::Awaits { what: Awaited::Child { key: born, .. }, .. } if born == key);
+        self.changes.iter().any(starts)
+    }
 }

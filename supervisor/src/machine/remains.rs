@@ -47,6 +47,7 @@ impl Remains {
             cause: start.cause.clone(),
             causes: start.causes,
             parent: start.parent.clone(),
+            family: start.family.clone(),
             input: Arc::new(Value::Null),
             secret: None,
         });

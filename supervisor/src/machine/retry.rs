@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::amount::SECONDS_MAX;
 use super::definition::Retrier;
 use super::functions::{fraction, mix};
 use super::text::error_name;
@@ -64,8 +65,6 @@ pub const UNDO_INTERVAL_S: f64 = 2.0;
 pub const UNDO_RATE: f64 = 2.0;
 /// The longest pause, in seconds.
 pub const UNDO_CAP_S: f64 = 120.0;
-/// The longest pause of any retry or wait, in seconds: a hundred years, which saturates nothing.
-const PAUSE_MAX_S: f64 = 100.0 * 365.0 * 86_400.0;
 
 /// Whether `names` (an `ErrorEquals`) match `error`, as it is kept. `also` is a second name the error
 /// goes by.
@@ -79,8 +78,9 @@ pub fn matches(names: &[String], error: &str, also: Option<&str>) -> bool {
     })
 }
 
-/// The pause before retry number `retry` (counted from 1) of one retrier.
-#[allow(clippy::cast_possible_wrap)] // Bounded by the caller's u32 counts.
+/// The pause before retry number `retry` (counted from 1) of one retrier. One without a
+/// `MaxDelaySeconds` grows until it is as long as a pause can be.
+#[allow(clippy::cast_precision_loss)] // A hundred years fit.
 pub fn pause(retrier: &Retrier, retry: u32, seed: u64) -> Duration {
     let exponent = i32::try_from(retry.saturating_sub(1)).unwrap_or(i32::MAX);
     let mut seconds = retrier.interval * retrier.rate.powi(exponent);
@@ -90,12 +90,8 @@ pub fn pause(retrier: &Retrier, retry: u32, seed: u64) -> Duration {
     if retrier.jitter {
         seconds *= fraction(mix(seed ^ u64::from(retry)));
     }
-    duration(seconds)
-}
-
-/// Seconds as a duration; what is no sensible figure becomes the nearest one.
-pub fn duration(seconds: f64) -> Duration {
-    if seconds.is_nan() { Duration::ZERO } else { Duration::from_secs_f64(seconds.clamp(0.0, PAUSE_MAX_S)) }
+    // An interval of nothing grows to nothing, however often it is multiplied.
+    if seconds.is_nan() { Duration::ZERO } else { Duration::from_secs_f64(seconds.min(SECONDS_MAX as f64)) }
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use protocol::view::{Outcome, SagaView, Status, Waiting};
+use protocol::view::{Outcome, SIGNAL_SHOWN_MAX_BYTES, SagaView, SignalView, Status, Waiting};
 use protocol::{DefinitionRef, Principal, SagaId, SagaKey, Time, TraceId, Value};
 
 use super::change::Alarm;
-use super::execution::{Doing, Execution, Frame, ROOT, Undo, Undoing};
+use super::execution::{Doing, Execution, Frame, KeptSignal, ROOT, Scope, Undo, Undoing};
+use super::family::{Family, Parent};
+
+/// Why a saga waits whose record was cut.
+const TURN: &str = "goes on when its turn comes: it has used up what one decision may cost";
 
 /// A task that a person can decide.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,16 +54,21 @@ impl Execution {
         if self.start.is_some() && self.is_idle() { Status::Waiting } else { Status::Running }
     }
 
+    /// Why it stands still until an operator releases it, if it is parked.
+    pub fn parked(&self) -> Option<&str> {
+        self.parked.as_ref().map(|parked| parked.cause.as_str())
+    }
+
     /// Whether nothing more will happen.
     pub fn is_final(&self) -> bool {
         self.outcome.is_some()
     }
 
-    /// Whether no attempt is under way, so that it may sleep until something comes.
+    /// Whether no attempt is under way and no turn is waited for, so that it may sleep until something comes.
     pub fn is_idle(&self) -> bool {
         let attempts = || self.frames().any(|(_, frame)| matches!(frame.doing, Doing::Attempt { .. }));
         let undos = || self.undos().iter().any(|undo| matches!(undo.doing, Undoing::Attempt { .. }));
-        self.parked.is_some() || !(attempts() || undos())
+        self.parked.is_some() || !(attempts() || undos() || self.is_cut())
     }
 
     /// Every timer that is set: its number and when it is due.
@@ -123,8 +132,18 @@ impl Execution {
     }
 
     /// The parent's key and waiting step, when it is a child.
-    pub fn parent(&self) -> Option<&(SagaKey, u64)> {
+    pub fn parent(&self) -> Option<&Parent> {
         self.start.as_ref()?.parent.as_ref()
+    }
+
+    /// Whether it is the child that `step` of `parent` waits for; without a step, any child of it.
+    pub fn is_child_of(&self, parent: &SagaKey, step: Option<u64>) -> bool {
+        self.parent().is_some_and(|(key, own)| key == parent && step.is_none_or(|step| step == *own))
+    }
+
+    /// Where it stands among its own.
+    pub fn family(&self) -> Family {
+        self.start.as_ref().map(|start| start.family.clone()).unwrap_or_default()
     }
 
     /// The last change.
@@ -134,7 +153,11 @@ impl Execution {
 
     /// The state that the outermost scope is in, or was in last.
     pub fn state(&self) -> String {
-        self.frame(ROOT).map(|frame| frame.state.to_string()).unwrap_or_default()
+        match self.scopes.get(&ROOT) {
+            Some(Scope { frame: Some(frame), .. }) => frame.state.to_string(),
+            Some(Scope { frame: None, ahead: Some(ahead), .. }) => ahead.state.to_string(),
+            Some(Scope { frame: None, ahead: None, .. }) | None => String::new(),
+        }
     }
 
     fn frames(&self) -> impl Iterator<Item = (u64, &Frame)> {
@@ -172,7 +195,7 @@ impl Execution {
         if let Some(parked) = &self.parked {
             return vec![Waiting {
                 state: self.state(),
-                what: format!("its actor failed again and again; an operator must release it ({})", parked.cause),
+                what: format!("it is parked, and an operator must release it: {}", parked.cause),
                 kind: "operator".into(),
                 since: parked.since,
                 until: None,
@@ -182,7 +205,8 @@ impl Execution {
             }];
         }
         let frames = self.frames().filter_map(|(scope, frame)| self.frame_waits(scope, frame));
-        frames.chain(self.undos().into_iter().filter_map(undo_waits)).collect()
+        let turns = self.scopes.iter().filter_map(|(_, scope)| scope_waits(scope, self.changed_at));
+        frames.chain(turns).chain(self.undos().into_iter().filter_map(undo_waits)).collect()
     }
 
     fn frame_waits(&self, scope: u64, frame: &Frame) -> Option<Waiting> {
@@ -210,6 +234,7 @@ impl Execution {
             Doing::Child { key, definition, alarm, .. } => {
                 ("child", format!("waits for child {key} ({definition})"), frame.entered, until(alarm), None, None)
             }
+            Doing::Fork(fork) if fork.stalled => ("turn", TURN.to_owned(), self.changed_at, None, None, None),
             Doing::Nothing | Doing::Fork(_) | Doing::Undo => return None,
         };
         Some(Waiting {
@@ -240,12 +265,33 @@ impl Execution {
             trace_id: start.map_or_else(|| TraceId::new("none").expect("a plain word is a name"), |s| s.trace.clone()),
             waiting: self.waiting(),
             compensations: self.undos().into_iter().map(|undo| format!("{} ({})", undo.path, undo.activity)).collect(),
+            signals: self.signals.iter().map(shown).collect(),
             outcome: self.outcome.clone(),
             shard: 0,
             node: String::new(),
             awake: false,
         }
     }
+}
+
+fn shown(signal: &KeptSignal) -> SignalView {
+    let bytes = serde_json::to_vec(&signal.payload).map_or(0, |text| text.len());
+    let payload = (bytes <= SIGNAL_SHOWN_MAX_BYTES).then(|| Value::clone(&signal.payload));
+    SignalView { name: signal.name.clone(), since: signal.since, bytes, payload }
+}
+
+fn scope_waits(scope: &Scope, since: Time) -> Option<Waiting> {
+    let ahead = scope.ahead.as_ref()?;
+    Some(Waiting {
+        state: format!("{}{}", scope.prefix, ahead.state),
+        what: TURN.into(),
+        kind: "turn".into(),
+        since,
+        until: None,
+        step: None,
+        attempt: None,
+        last_error: None,
+    })
 }
 
 fn undo_waits(undo: &Undo) -> Option<Waiting> {

@@ -36,6 +36,9 @@ pub(super) fn wanted(x: &Execution) -> Vec<Effect> {
             effects.push(timer(*alarm));
         }
     }
+    if x.is_cut() {
+        effects.push(Effect::Continue);
+    }
     effects
 }
 
@@ -73,11 +76,12 @@ pub(super) fn undo_call(undo: &Undo) -> Option<Effect> {
 }
 
 pub(super) fn child(frame: &Frame) -> Option<Effect> {
-    let Doing::Child { key, definition, input, alarm: _ } = &frame.doing else { return None };
+    let Doing::Child { key, definition, pinned, input, alarm: _ } = &frame.doing else { return None };
     Some(Effect::StartChild {
         step: frame.step,
         key: key.clone(),
         definition: definition.to_string(),
+        pinned: pinned.clone(),
         input: Value::clone(input),
     })
 }
@@ -109,9 +113,11 @@ pub(super) fn is_outbox(effect: &Effect) -> bool {
     match effect {
         Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } => true,
         Effect::Ended { parent, .. } => parent.is_some(),
-        Effect::StartActivity(_) | Effect::StopActivity(_) | Effect::SetTimer { .. } | Effect::ClearTimer { .. } => {
-            false
-        }
+        Effect::StartActivity(_)
+        | Effect::StopActivity(_)
+        | Effect::SetTimer { .. }
+        | Effect::ClearTimer { .. }
+        | Effect::Continue => false,
     }
 }
 
@@ -128,12 +134,14 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
                 folding.events += 1;
                 effects.extend(envelope(x, &folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
             }
-            Change::ChildDropped { key } => effects.push(Effect::CancelChild { key: key.clone() }),
+            Change::ChildDropped { key, step } if !record.bears(key) => {
+                effects.push(Effect::CancelChild { step: *step, key: key.clone() });
+            }
             Change::Finished { output, .. } => {
                 // The record itself may have the output that is too large to be kept.
                 let output = match output {
                     Some(datum @ (Datum::Given | Datum::Is(_))) => Some(folding.value(x, ROOT, datum)),
-                    Some(Datum::Input | Datum::Item) | None => None,
+                    Some(Datum::Input | Datum::Item | Datum::Ahead) | None => None,
                 };
                 let outcome = match (output.filter(|output| !output.is_null()), &x.outcome) {
                     (Some(output), Some(outcome)) => {
@@ -171,8 +179,13 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
             | Change::SignalKept { .. }
             | Change::SignalTaken { .. }
             | Change::SignalSeen { .. }
+            // Of a child that the same record started, the world never heard.
+            | Change::ChildDropped { .. }
             | Change::Parked { .. }
-            | Change::Unparked => {}
+            | Change::Unparked
+            | Change::Cut { .. }
+            | Change::Resumed
+            | Change::Overran { .. } => {}
         }
     }
     effects

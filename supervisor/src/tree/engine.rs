@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use protocol::{Epoch, NodeId, ShardId, Time};
 
+use super::pulse::Pulses;
+use super::turns::Turns;
 use crate::activities::Activities;
 use crate::journal::frame::Frame;
 use crate::journal::writer;
 use crate::machine::restart::Intensity;
-use crate::ports::{Clock, Definitions, Journal, Outbox, Peers, RemoteActivities, Snapshots};
+use crate::ports::{Clock, Definitions, Events, Journal, Outbox, Peers, RemoteActivities, Snapshots};
 
 /// Settings of the tree. Each names its reason; "full" is always answered with "busy".
 #[derive(Clone, Debug)]
@@ -52,10 +54,40 @@ pub struct Limits {
     /// payload has; beyond it what comes from outside is answered with "busy". What other sagas send
     /// is taken all the same: two full shards would wait for each other.
     pub unsent_max: u64,
+    /// How long an event that is refused for good is tried again before it is buried and the others go
+    /// on: permissions and limits are put right by hand, and a person who is at it should be waited for.
+    pub refused_for: Duration,
+    /// How late the oldest event or parcel may be sent, or a timer be fired, before the shard is said to
+    /// stand still: much longer than an election or the restart of a server.
+    pub still_after: Duration,
+    /// Living sagas below one root, over all shards: a Map of the largest number of children at once,
+    /// each with one of its own, fits; what grows without end does not. The child that would be one
+    /// more fails its parent's step.
+    pub descendants: usize,
+    /// Living sagas of one tenant, over all shards; a sleeping one costs about half a kilobyte of
+    /// memory. A start beyond it is refused, a child fails its parent's step.
+    pub sagas_per_tenant: usize,
     /// How often a failing saga actor is restarted before it is parked.
     pub saga_restarts: Intensity,
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
     pub attempt_max: Duration,
+    /// Due timers of one tenant that may be under way at once per shard, until their sagas have recorded
+    /// them. Enough to fill a frame; a crowd that is due in the same second is fed to the shard in
+    /// portions of it, so that the shard stays ready to answer others.
+    pub due_in_flight: usize,
+    /// How long the expressions of a decision may take on a thread that carries messages, in
+    /// milliseconds: some hundred times what an ordinary decision needs. What takes longer waits for a
+    /// turn on a thread of its own.
+    pub brief_ms: u64,
+    /// Decisions that may be under way at length, each on a thread of its own. `None`: they are made
+    /// where they stand, and no time is counted, so that a simulation is repeatable.
+    pub decision_threads: Option<usize>,
+}
+
+/// One decision fewer than there are processors, so that one is left for messages; at least two, so that
+/// a tenant's long decisions leave room for another's.
+pub fn decision_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| (processors.get() - 1).max(2))
 }
 
 impl Default for Limits {
@@ -74,8 +106,15 @@ impl Default for Limits {
             relay_in_flight: 64,
             parcels_in_flight: 64,
             unsent_max: 100_000,
+            refused_for: Duration::from_secs(5),
+            still_after: Duration::from_secs(30),
+            descendants: 20_000,
+            sagas_per_tenant: 500_000,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
+            due_in_flight: 256,
+            brief_ms: 2,
+            decision_threads: Some(decision_threads()),
         }
     }
 }
@@ -92,6 +131,14 @@ pub trait Observer: Send + Sync + 'static {
     }
     /// An event was published.
     fn published(&self) {}
+    /// Something that was to be sent was refused for good, and lies among the dead letters.
+    fn buried(&self, reason: &str) {
+        let _ = reason;
+    }
+    /// Something is wrong with the journal of `shard`, or not any more.
+    fn trouble(&self, shard: ShardId, why: Option<&str>) {
+        let _ = (shard, why);
+    }
     /// A span was made for work of this trace; an exporter joins the two.
     fn joins(&self, span: &tracing::Span, trace: &protocol::TraceId) {
         let _ = (span, trace);
@@ -117,8 +164,10 @@ pub struct Engine {
     pub journal: Arc<dyn Journal>,
     /// Latest states.
     pub snapshots: Arc<dyn Snapshots>,
-    /// Events and dead letters.
+    /// Events that workers publish, and dead letters.
     pub outbox: Arc<dyn Outbox>,
+    /// The stream that the shards' events go to.
+    pub events: Arc<dyn Events>,
     /// The other sagas.
     pub peers: Arc<dyn Peers>,
     /// Definitions by version.
@@ -131,6 +180,10 @@ pub struct Engine {
     pub seeds: Seeds,
     /// Who is told what happens.
     pub observer: Arc<dyn Observer>,
+    /// How the shards of this node move.
+    pub pulses: Arc<Pulses>,
+    /// Who may decide at length.
+    pub turns: Arc<Turns>,
 }
 
 impl Engine {

@@ -2,20 +2,21 @@
 //! Fenced, it ends itself, and the shard with it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use protocol::ShardId;
-use tracing::{info, warn};
+use protocol::{ShardId, Time};
+use tracing::{error, info, warn};
 
 use super::engine::Engine;
+use super::pulse::NEVER;
 use super::relay;
 use super::saga;
 use super::shard;
 use super::shell::{Behaviour, Fault, Handle, Me};
 use crate::journal::frame::{Batch, Header};
-use crate::journal::{Request, Settled, Writer};
+use crate::journal::{Digest, Request, Settled, Writer};
 use crate::ports::{AppendError, Position, Unavailable};
 
 /// Who gets to know that a batch is durable.
@@ -61,7 +62,7 @@ const GATHER_QUIET_ROUNDS: u32 = 3;
 const GATHER_ROUNDS_MAX: u32 = 32;
 
 /// Counters shown by the shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meters {
     /// Frames made durable since the takeover.
     pub frames: AtomicU64,
@@ -69,10 +70,56 @@ pub struct Meters {
     pub records: AtomicU64,
     /// The last frame's position.
     pub position: AtomicU64,
+    /// The last frame's position with its digest.
+    pub last: Mutex<(Position, Digest)>,
     /// Batches that wait or are on their way.
     pub backlog: AtomicU64,
     /// Events and parcels that are durable and not sent yet.
     pub unsent: AtomicU64,
+    /// Events that were refused for good and buried.
+    pub buried: AtomicU64,
+    /// Since when the oldest frame waits of which something is unsent, in microseconds; [`NEVER`].
+    pub(super) waits_since: AtomicI64,
+    /// When the earliest timer is due; [`NEVER`].
+    pub(super) due: AtomicI64,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            frames: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            position: AtomicU64::new(0),
+            last: Mutex::default(),
+            backlog: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+            buried: AtomicU64::new(0),
+            waits_since: AtomicI64::new(NEVER),
+            due: AtomicI64::new(NEVER),
+        }
+    }
+}
+
+impl Meters {
+    fn stands_at(&self, position: Position, digest: Digest) {
+        self.position.store(position, Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (position, digest);
+    }
+
+    /// The last frame's position and its digest.
+    pub fn last(&self) -> (Position, Digest) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the oldest unsent frame waits.
+    pub(super) fn wait_since(&self, since: Option<Time>) {
+        self.waits_since.store(since.map_or(NEVER, Time::as_micros), Relaxed);
+    }
+
+    /// When the earliest timer is due.
+    pub(super) fn set_due(&self, due: Option<Time>) {
+        self.due.store(due.map_or(NEVER, Time::as_micros), Relaxed);
+    }
 }
 
 /// The journal actor of one shard.
@@ -85,6 +132,8 @@ pub struct JournalActor {
     pub header: Header,
     /// The takeover frame's position.
     pub position: Position,
+    /// The takeover frame's digest.
+    pub digest: Digest,
     /// Where what is durable gets sent from.
     pub relay: Handle<relay::Message>,
     /// Who is told when the shard is fenced.
@@ -112,8 +161,9 @@ impl Behaviour for JournalActor {
     type State = State;
 
     async fn start(&self, _me: &Me<Message>) -> Result<State, Fault> {
-        self.meters.position.store(self.position, Relaxed);
-        let writer = Writer::new(self.engine.limits.writer.clone(), self.header.clone(), self.position);
+        self.meters.stands_at(self.position, self.digest);
+        let limits = self.engine.limits.writer.clone();
+        let writer = Writer::new(limits, self.header.clone(), self.position, self.digest);
         Ok(State {
             writer,
             barriers: VecDeque::new(),
@@ -172,7 +222,7 @@ impl JournalActor {
                 self.engine.observer.appended(records, state.asked.elapsed());
                 self.meters.frames.fetch_add(1, Relaxed);
                 self.meters.records.fetch_add(records as u64, Relaxed);
-                self.meters.position.store(position, Relaxed);
+                self.meters.stands_at(position, state.writer.digest());
                 self.meters.backlog.fetch_sub(tickets.len() as u64, Relaxed);
                 state.together = tickets.len();
                 self.relay.tell(relay::Message::Committed { position, outbox });
@@ -201,6 +251,10 @@ impl JournalActor {
             Settled::Fenced { by, epoch } => {
                 warn!(shard = %self.shard, by = %by, epoch = epoch.0, "fenced: another node owns the shard, stepping down");
                 self.owner.tell(shard::Message::Fenced { by });
+            }
+            Settled::Lost(why) => {
+                error!(shard = %self.shard, why, "the journal is not what it acknowledged, the shard stops");
+                self.owner.tell(shard::Message::Lost(why));
             }
         }
         if state.writer.is_resting() {

@@ -9,15 +9,22 @@
 //! ```
 
 pub mod card;
+pub mod census;
 pub mod engine;
+pub mod ground;
 pub mod journal;
+pub mod ledger;
 pub mod load;
+pub mod own;
 pub mod pages;
+pub mod progress;
+pub mod pulse;
 pub mod recovery;
 pub mod relay;
 pub mod reply;
 pub mod root;
 pub mod saga;
+mod say;
 pub mod service;
 pub mod shard;
 pub mod shards;
@@ -26,4 +33,5 @@ pub mod slot;
 pub mod step;
 pub mod sweep;
 pub mod timers;
+pub mod turns;
 pub mod workers;

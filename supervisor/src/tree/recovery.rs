@@ -11,8 +11,14 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::engine::Engine;
+use super::ground::Ground;
 use super::pages::{self, Page, Pages};
+use super::progress::Sent;
+use super::relay::Unsent;
+use super::shell::Fault;
 use super::slot::EndedEntry;
+use crate::journal::Digest;
+use crate::journal::anchor::{Anchor, Loss};
 use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
@@ -29,6 +35,27 @@ pub struct Mark {
     pub low_water: Position,
     /// Everything up to here was sent.
     pub relayed: Position,
+    /// Events of the shard up to there; older releases did not count them.
+    #[serde(default)]
+    pub events: u64,
+    /// A sequence of the event stream behind which everything else of the shard stands; 0 where
+    /// nobody knows one.
+    #[serde(default)]
+    pub stream: u64,
+    /// The digest of the frame at `low_water`, when it is known: the first frame of a replay follows
+    /// it. Absent from marks of former releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Where the journal stood when the mark was written: the copy of what stands beside the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
+}
+
+impl Mark {
+    /// What was sent.
+    pub const fn sent(&self) -> Sent {
+        Sent { position: self.relayed, events: self.events, stream: self.stream }
+    }
 }
 
 /// The snapshot store's name of the mark.
@@ -40,14 +67,18 @@ pub struct Recovered {
     pub header: Header,
     /// Where it is.
     pub position: Position,
+    /// Its digest.
+    pub digest: Digest,
+    /// What the shard stands on.
+    pub ground: Ground,
     /// Live sagas: driver, snapshot revision, whether the store has this very state.
     pub live: Vec<(Driver, u64, bool)>,
     /// Ended sagas that are not in a page yet, with the revision of a snapshot left behind.
     pub ended: Vec<(EndedEntry, u64)>,
     /// Pages of ended sagas, of which only the indexes were read.
     pub pages: Pages,
-    /// What is to be sent again.
-    pub outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    /// What may not be sent yet.
+    pub outbox: Vec<Unsent>,
     /// The mark found, and its revision.
     pub mark: (Mark, u64),
     /// Sagas that are in a page and left a snapshot behind, with its revision: it is to be removed.
@@ -63,13 +94,33 @@ pub struct Recovered {
 #[error("{0}")]
 pub struct NotTaken(pub String);
 
-/// Takes `shard` over under `epoch`.
-pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<Recovered, NotTaken> {
-    let header = Header { node: engine.node.clone(), epoch, counter: 0, nonce: engine.seeds.next() };
-    let position = append_takeover(engine, shard, &header).await?;
+impl NotTaken {
+    /// Because of `error`, in its words.
+    pub fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Takes `shard` over under `epoch`. Fails with [`Stopped`](super::ground::Stopped) when the journal
+/// is not the one that its last owner left.
+pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<Recovered, Fault> {
+    let mark = found_mark(engine, shard).await?;
+    let mut ground = Ground::look(engine, shard, mark.as_ref()).await?;
+    let header = Header { node: engine.node.clone(), epoch, counter: 0, nonce: engine.seeds.next(), after: None };
+    // What an idle shard wrote last may be cut for its age; the chain goes on behind it all the same.
+    let left = ground.left().or(mark.and_then(|mark| mark.digest)).unwrap_or(Digest::NONE);
+    let (position, frame) = append_takeover(engine, shard, &header, left).await?;
     let mut recovery = Recovery::read(engine, shard).await?;
-    recovery.replay(engine, shard, position).await?;
-    let recovered = recovery.finish(header, position);
+    recovery.check(engine, shard, position, &mut ground).await?;
+    recovery.replay(engine, shard, position, &mut ground).await?;
+    let digest = Digest::of(&frame);
+    let (mark, revision) = &recovery.mark;
+    if let Some(anchor) = ground.anchor(epoch, engine.now(), (position, digest), (mark, *revision))
+        && let Err(error) = engine.journal.keep(shard, &anchor).await
+    {
+        warn!(%shard, %error, "where the journal stands could not be written down beside the lease; the next sweep tries again");
+    }
+    let recovered = recovery.finish(header, (position, digest), ground);
     info!(
         %shard, epoch = epoch.0, position, live = recovered.live.len(), replayed = recovered.replayed,
         "shard taken over"
@@ -77,8 +128,21 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     Ok(recovered)
 }
 
-async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Result<Position, NotTaken> {
-    let frame = bytes::Bytes::from(Frame::write(header, Vec::new()));
+/// The mark, read by itself before anything is written. One that cannot be read is met again, and
+/// told of, when all snapshots are read.
+async fn found_mark(engine: &Engine, shard: ShardId) -> Result<Option<Mark>, NotTaken> {
+    let found = engine.snapshots.get(shard, MARK).await.map_err(NotTaken::of)?;
+    Ok(found.and_then(|found| codec::load(&found.bytes).ok()))
+}
+
+/// Appends the takeover frame behind the shard's last one, or behind `left` where that is cut off.
+/// Answers where it is, and its bytes.
+async fn append_takeover(
+    engine: &Engine,
+    shard: ShardId,
+    header: &Header,
+    left: Digest,
+) -> Result<(Position, bytes::Bytes), NotTaken> {
     let mut why = String::new();
     for _ in 0..TRIES_MAX {
         let last = match engine.journal.last(shard).await {
@@ -90,18 +154,22 @@ async fn append_takeover(engine: &Engine, shard: ShardId, header: &Header) -> Re
             }
         };
         let expected = last.as_ref().map_or(0, |(position, _)| *position);
-        if let Some((position, bytes)) = &last {
-            let found = Frame::read(bytes).map_err(|error| NotTaken(format!("frame {position}: {error}")))?;
-            if found.header == *header {
-                return Ok(*position);
+        let mut after = left;
+        if let Some((position, bytes)) = last {
+            let found = Frame::read(&bytes).map_err(|error| NotTaken(format!("frame {position}: {error}")))?;
+            if found.header.is_of(header) {
+                return Ok((position, bytes));
             }
+            after = Digest::of(&bytes);
             if found.header.epoch > header.epoch {
                 let (node, epoch) = (found.header.node, found.header.epoch.0);
                 return Err(NotTaken(format!("{node} owns it under the later epoch {epoch}")));
             }
         }
-        match engine.journal.append(shard, frame.clone(), expected, &frame_id(header)).await {
-            Ok(position) => return Ok(position),
+        let header = Header { after: Some(after), ..header.clone() };
+        let frame = bytes::Bytes::from(Frame::write(&header, Vec::new()));
+        match engine.journal.append(shard, frame.clone(), expected, &frame_id(&header)).await {
+            Ok(position) => return Ok((position, frame)),
             // The former owner is still writing, or nobody knows: look again.
             Err(error @ (AppendError::Conflict | AppendError::Undecided(_))) => why = error.to_string(),
             Err(error @ AppendError::Refused(_)) => return Err(NotTaken(error.to_string())),
@@ -119,10 +187,12 @@ struct Recovery {
     /// key.
     read: HashMap<Arc<str>, HashMap<SagaId, EndedEntry>>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
-    outbox: Vec<(Position, Vec<Arc<Sending>>)>,
+    outbox: Vec<Unsent>,
     mark: (Mark, u64),
     orphans: Vec<(EndedEntry, u64)>,
     replayed: u64,
+    /// Set when no snapshot counts.
+    from_the_beginning: bool,
 }
 
 impl Recovery {
@@ -215,21 +285,92 @@ impl Recovery {
         Ok(definition)
     }
 
-    async fn replay(&mut self, engine: &Engine, shard: ShardId, until: Position) -> Result<(), NotTaken> {
-        let Mark { low_water, relayed } = self.mark.0;
+    /// Compares the snapshots with what was left and with the journal, whose takeover frame is at
+    /// `until`. Snapshots that are older than what was left are not used: where the journal reaches
+    /// back to its beginning everything is told anew by it.
+    async fn check(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        until: Position,
+        ground: &mut Ground,
+    ) -> Result<(), Fault> {
+        if ground.outlives(self.mark.1) {
+            warn!(%shard, found = self.mark.1, "the snapshots are older than what was left; the whole journal is read instead");
+            let mark = Mark { low_water: 0, ..ground.marked() };
+            *self = Self { from_the_beginning: true, mark: (mark, self.mark.1), ..Self::default() };
+            return Ok(());
+        }
+        let mut live = self.drivers.values().map(|(driver, ..)| driver.execution());
+        let ahead = live.find(|execution| execution.position() >= until);
+        let ahead = match ahead.map(|execution| (execution.saga().to_string(), execution.position())) {
+            Some(live) => Some(live),
+            None => self.ended_ahead(engine, shard, until).await?,
+        };
+        if let Some((name, position)) = ahead {
+            ground.refuse(shard, Loss::Ahead { name, position })?;
+        }
+        Ok(())
+    }
+
+    /// Of the pages that know of ends at `until` or later: the last saga that ended, and where. The
+    /// indexes say whether there is one; only then is a page read.
+    async fn ended_ahead(
+        &self,
+        engine: &Engine,
+        shard: ShardId,
+        until: Position,
+    ) -> Result<Option<(String, Position)>, NotTaken> {
+        let ahead = self.pages.iter().filter(|page| page.span.upto >= until);
+        let Some(page) = ahead.max_by_key(|page| (page.span.upto, page.name.clone())) else { return Ok(None) };
+        let entries = pages::entries(engine, shard, &page.name).await.map_err(NotTaken::of)?;
+        let last = entries.into_iter().flatten().find(|entry| entry.position == page.span.upto);
+        // An index that outlived its page is named itself: it too knows more than the journal.
+        let name = last.map_or_else(|| page.index_name(), |entry| entry.saga.to_string());
+        Ok(Some((name, page.span.upto)))
+    }
+
+    async fn replay(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        until: Position,
+        ground: &mut Ground,
+    ) -> Result<(), Fault> {
+        let Mark { low_water, relayed, digest, .. } = self.mark.0;
+        let mut before = if self.from_the_beginning { Some(Digest::NONE) } else { digest };
+        let mut begun = false;
         let mut frames = engine.journal.read(shard, low_water + 1, until);
         while let Some(frame) = frames.next().await {
             let (position, bytes) = frame.map_err(|error| NotTaken(error.to_string()))?;
             let damaged = |error: &dyn std::fmt::Display| NotTaken(format!("frame {position}: {error}"));
-            let records = Frame::read(&bytes).and_then(|frame| frame.decode()).map_err(|error| damaged(&error))?;
-            let mut sendings = Vec::new();
+            let frame = Frame::read(&bytes).map_err(|error| damaged(&error))?;
+            let whole = match frame.header.after {
+                Some(after) => before.is_none_or(|before| before == after),
+                // Of a release that did not chain: nobody can say what was before it.
+                None => begun || !self.from_the_beginning,
+            };
+            if !whole {
+                ground.refuse(
+                    shard,
+                    match begun {
+                        true => Loss::Altered { position },
+                        false if self.from_the_beginning => Loss::Snapshots { low_water: ground.marked().low_water },
+                        false => Loss::Cut { low_water },
+                    },
+                )?;
+            }
+            (before, begun) = (Some(Digest::of(&bytes)), true);
+            let records = frame.decode().map_err(|error| damaged(&error))?;
+            let mut unsent = Unsent { position, outbox: Vec::new(), lost: Vec::new() };
+            let mut events = 0;
             for record in records {
                 self.replayed += 1;
                 let ended = self.in_a_page(engine, shard, &record.saga).await?;
                 if let Some(ended) = ended.filter(|ended| position <= ended.position).cloned() {
                     // It ended and its page is written, but what it said may not be sent.
                     if position > relayed {
-                        sendings.extend(self.send_again(engine, &record, ended).await?);
+                        unsent.say(self.send_again(engine, &record, ended).await?, &record, &mut events);
                     }
                     continue;
                 }
@@ -246,17 +387,18 @@ impl Recovery {
                 }
                 let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
+                    unsent.say(Vec::new(), &record, &mut events);
                     continue;
                 };
                 let fresh = record.number > driver.execution().records();
                 let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
                 *clean &= !fresh;
                 if position > relayed {
-                    sendings.extend(Sending::of(driver, effects));
+                    unsent.say(Sending::of(driver, effects), &record, &mut events);
                 }
             }
-            if !sendings.is_empty() {
-                self.outbox.push((position, sendings));
+            if position > relayed && !(unsent.outbox.is_empty() && unsent.lost.is_empty()) {
+                self.outbox.push(unsent);
             }
         }
         Ok(())
@@ -277,7 +419,7 @@ impl Recovery {
         Ok(Sending::of(&Driver::restore(definition, remains.execution), words))
     }
 
-    fn finish(self, header: Header, position: Position) -> Recovered {
+    fn finish(self, header: Header, (position, digest): (Position, Digest), ground: Ground) -> Recovered {
         let mut live = Vec::new();
         let mut ended = Vec::new();
         for (_, (driver, revision, clean)) in self.drivers {
@@ -290,6 +432,8 @@ impl Recovery {
         Recovered {
             header,
             position,
+            digest,
+            ground,
             live,
             ended,
             pages: self.pages,

@@ -11,6 +11,8 @@ pub struct Reply(To);
 
 enum To {
     Nobody,
+    /// Nobody either; what is held is dropped when the answer is given.
+    Held(Box<dyn Send>),
     Channel(tokio::sync::oneshot::Sender<Answer>),
     Call(Box<dyn FnOnce(Answer) + Send>),
 }
@@ -26,9 +28,15 @@ impl Reply {
         Self(To::Nobody)
     }
 
+    /// Answers nobody, and holds `held` until it is answered: whoever sends many things of our own
+    /// sees by that how many are under way.
+    pub fn holding(held: impl Send + 'static) -> Self {
+        Self(To::Held(Box::new(held)))
+    }
+
     /// Whether it was made for nobody: what comes with it is our own.
     pub const fn is_nobodys(&self) -> bool {
-        matches!(self.0, To::Nobody)
+        matches!(self.0, To::Nobody | To::Held(_))
     }
 
     /// A promise and the future that waits for it.
@@ -40,7 +48,7 @@ impl Reply {
     /// Whether nobody waits any more.
     pub fn is_gone(&self) -> bool {
         match &self.0 {
-            To::Nobody => true,
+            To::Nobody | To::Held(_) => true,
             To::Channel(tell) => tell.is_closed(),
             To::Call(_) => false,
         }
@@ -66,6 +74,7 @@ impl To {
     fn send(self, answer: Answer) {
         match self {
             Self::Nobody => {}
+            Self::Held(held) => drop(held),
             Self::Channel(tell) => {
                 // The one who asked may have gone away.
                 let _ = tell.send(answer);

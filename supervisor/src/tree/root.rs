@@ -12,12 +12,14 @@ use tracing::{error, info, warn};
 
 use super::card::Card;
 use super::engine::Engine;
+use super::ground::Stopped;
+use super::own::own_event;
 use super::service::ServiceActor;
 use super::shard::{self, ShardActor};
 use super::shell::{self, Behaviour, Fault, Handle, Me};
 use crate::machine::membership::{Membership, Move, plan};
 use crate::machine::restart::{Failures, Intensity, Strategy, Verdict};
-use crate::ports::{Beat, Cluster, Lease};
+use crate::ports::{AnnounceError, Beat, Cluster, Lease};
 
 pub use super::service::{Service, StartActor, StartService, StartWith};
 pub use super::shards::Shards;
@@ -54,10 +56,12 @@ pub enum Message {
     Tick,
     /// What was seen.
     Looked(Result<(Vec<Beat>, Vec<Lease>), String>),
+    /// Another process goes by this node's name.
+    Taken(String),
     /// A claim was answered.
     Claimed(ShardId, Result<Option<Epoch>, String>),
     /// A shard's takeover ended.
-    Started(ShardId, Epoch, Result<Handle<shard::Message>, String>),
+    Started(ShardId, Epoch, Result<Handle<shard::Message>, NotStarted>),
     /// A shard that gave up may be tried again.
     Forgive(ShardId),
     /// Start a service again.
@@ -66,6 +70,29 @@ pub enum Message {
     /// for commands that are still on their way through this node, until it is stopped.
     Drain(tokio::sync::oneshot::Sender<()>),
 }
+
+/// Why a shard did not start.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// It may go better the next time, or elsewhere.
+    Failed(String),
+    /// Its journal is not what was left. It stays stopped until that changes or is accepted.
+    Stopped(Stopped),
+}
+
+impl From<ractor::SpawnErr> for NotStarted {
+    fn from(error: ractor::SpawnErr) -> Self {
+        let stopped = match &error {
+            ractor::SpawnErr::StartupFailed(why) => why.downcast_ref::<Stopped>().cloned(),
+            ractor::SpawnErr::ActorAlreadyStarted | ractor::SpawnErr::ActorAlreadyRegistered(_) => None,
+        };
+        stopped.map_or_else(|| Self::Failed(error.to_string()), Self::Stopped)
+    }
+}
+
+/// How often a stopped shard looks whether what was there is back: a few questions, so soon enough
+/// for whoever restores it.
+const STOPPED_AGAIN: Duration = Duration::from_secs(2);
 
 /// The root actor.
 pub struct RootActor {
@@ -177,9 +204,16 @@ impl Behaviour for RootActor {
                             warn!(why, "the cluster cannot be seen, going on with what this node owns");
                         }
                         state.trouble = true;
+                        self.shards.set_trouble(Some(why.clone()));
                         me.card().doing(format!("cannot see the cluster: {why}"));
                     }
                 }
+            }
+            Message::Taken(why) => {
+                error!(why, "another node has this name, this one ends");
+                // Nobody listens any more: the process is ending anyway.
+                let _ = self.last_word.send(why);
+                me.stop();
             }
             Message::Claimed(shard, answer) => self.claimed(me, shard, answer, state),
             Message::Started(shard, epoch, started) => self.shard_started(me, shard, epoch, started, state),
@@ -256,16 +290,20 @@ impl RootActor {
                 if !draining {
                     cluster.announce(&node, info).await?;
                 }
-                Ok::<_, crate::ports::Unavailable>((cluster.beats().await?, cluster.leases().await?))
+                Ok::<_, AnnounceError>((cluster.beats().await?, cluster.leases().await?))
             };
-            let seen = look.await.map_err(|error| error.to_string());
-            me.tell(Message::Looked(seen));
+            me.tell(match look.await {
+                Err(AnnounceError::Taken(why)) => Message::Taken(why),
+                Err(AnnounceError::Unavailable(error)) => Message::Looked(Err(error.to_string())),
+                Ok(seen) => Message::Looked(Ok(seen)),
+            });
         });
     }
 
     fn act(&self, me: &Me<Message>, beats: &[Beat], leases: &[Lease], state: &mut State) {
         if std::mem::take(&mut state.trouble) {
             info!("the cluster can be seen again");
+            self.shards.set_trouble(None);
             me.card().doing("");
         }
         let live = state.membership.observe(beats, state.began.elapsed());
@@ -273,6 +311,10 @@ impl RootActor {
             match lease.owner.as_ref().filter(|owner| live.contains(*owner)) {
                 Some(owner) => {
                     self.shards.owners.insert(lease.shard, owner.clone());
+                    if *owner != self.engine.node {
+                        // Whoever has it knows how it is.
+                        self.shards.go_on(lease.shard);
+                    }
                 }
                 None => {
                     self.shards.owners.remove(&lease.shard);
@@ -324,7 +366,7 @@ impl RootActor {
                 let me = me.clone();
                 tokio::spawn(async move {
                     let started = shell::start(actor, card, Some(me.cell())).await;
-                    me.tell(Message::Started(shard, epoch, started.map_err(|error| error.to_string())));
+                    me.tell(Message::Started(shard, epoch, started.map_err(NotStarted::from)));
                 });
             }
             Ok(None) => {
@@ -342,13 +384,17 @@ impl RootActor {
         me: &Me<Message>,
         shard: ShardId,
         epoch: Epoch,
-        started: Result<Handle<shard::Message>, String>,
+        started: Result<Handle<shard::Message>, NotStarted>,
         state: &mut State,
     ) {
         state.claiming.remove(&shard);
         match started {
             Ok(handle) if handle.cell().get_status() < ractor::ActorStatus::Stopping => {
                 state.shard_of.insert(handle.cell().get_id().pid(), shard);
+                if self.shards.go_on(shard) {
+                    info!(%shard, "what the shard stands on is there again, it goes on");
+                    self.say("ShardResumed", shard, serde_json::json!({}));
+                }
                 self.shards.gain(shard, handle.clone());
                 self.shards.owners.insert(shard, self.engine.node.clone());
                 state.shards.insert(shard, Owned { epoch, handle: Some(handle), handing_over: false });
@@ -357,8 +403,46 @@ impl RootActor {
                 }
             }
             Ok(_) => self.shard_ended(me, shard, Some("it ended while it started".into()), state),
-            Err(why) => self.shard_ended(me, shard, Some(why), state),
+            Err(NotStarted::Failed(why)) => self.shard_ended(me, shard, Some(why), state),
+            Err(NotStarted::Stopped(stopped)) => self.shard_stopped(me, shard, &stopped, state),
         }
+    }
+
+    /// The shard's journal is not what was left: it is told once, and looked at again and again. The
+    /// lease is given back, so that every node sees a shard without an owner.
+    fn shard_stopped(&self, me: &Me<Message>, shard: ShardId, stopped: &Stopped, state: &mut State) {
+        me.card().forget(&format!("shard {shard}"));
+        if let Some(owned) = state.shards.remove(&shard) {
+            self.release(shard, owned.epoch);
+        }
+        if self.shards.stop(shard, stopped.to_string()) {
+            error!(%shard, why = %stopped.loss, accept = stopped.accept, "the shard is stopped: its journal is not the one that was left");
+            me.card().note_failure(format!("shard {shard} is stopped: {stopped}"));
+            let told = serde_json::json!({"why": stopped.loss.to_string(), "accept": stopped.accept});
+            self.say("ShardStopped", shard, told);
+        }
+        state.sitting_out.insert(shard);
+        let again = me.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(STOPPED_AGAIN).await;
+            again.tell(Message::Forgive(shard));
+        });
+        self.maybe_leave(me, state);
+    }
+
+    /// Publishes an event of the runtime's own. It can be lost with what it speaks of, so health says
+    /// the same for as long as it is so.
+    fn say(&self, event_type: &str, shard: ShardId, mut payload: serde_json::Value) {
+        payload["shard"] = shard.0.into();
+        payload["node"] = self.engine.node.to_string().into();
+        let random = (self.engine.seeds.next(), self.engine.seeds.next());
+        let event = own_event(event_type, format!("shard-{shard}"), payload, self.engine.now(), random);
+        let outbox = self.engine.outbox.clone();
+        tokio::spawn(async move {
+            if let Err(error) = outbox.publish(&event).await {
+                warn!(%error, event = event.event_type, "an event about the runtime itself could not be published");
+            }
+        });
     }
 
     fn hand_over(&self, shard: ShardId, state: &mut State) {
@@ -375,6 +459,7 @@ impl RootActor {
 
     fn shard_ended(&self, me: &Me<Message>, shard: ShardId, failure: Option<String>, state: &mut State) {
         self.shards.lose(shard);
+        self.engine.observer.trouble(shard, None);
         me.card().forget(&format!("shard {shard}"));
         let Some(owned) = state.shards.remove(&shard) else { return };
         if let Some(why) = failure {

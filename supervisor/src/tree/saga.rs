@@ -1,5 +1,10 @@
 //! One saga: facts come in, the machine decides, the journal makes it durable, and only then does
 //! anything happen. Everything decided here is decided by the driver; this actor only carries it.
+//!
+//! An ordinary decision is made here, on a thread that carries messages, within a brief allowance.
+//! `deciding` does what takes longer: it waits for a turn.
+
+mod deciding;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
@@ -13,17 +18,21 @@ use tracing::warn;
 use super::card::Card;
 use super::engine::Engine;
 use super::journal::{self, Ticket};
+use super::relay;
 use super::reply::{Answer, Reply, moved};
 use super::shard;
 use super::shell::{self, Behaviour, Fault, Handle, Me};
 use super::step::{self, StepActor};
 use super::timers;
+use super::turns::Turn;
 use crate::activity::Heartbeat;
 use crate::journal::frame::{Batch, RECORD_OVERHEAD, Sending};
 use crate::machine::{
     ActivityCall, AttemptRef, Driver, Effect, Execution, Fact, FactKind, Offer, Remains, StepError, read_token,
 };
 use crate::ports::Position;
+pub use deciding::Decided;
+use deciding::Length;
 
 /// A batch takes no more records once it has this part of the largest frame: the one that is decided
 /// next may need the rest (`record_bytes` of the machine's limits).
@@ -49,6 +58,12 @@ pub enum Message {
     Snapshot,
     /// Begin with what is still wanted after a recovery.
     Resume,
+    /// What we sent is gone: it may go on.
+    Relayed,
+    /// The turn that was asked for.
+    Turn(Turn),
+    /// A decision that was made at length, or the panic that it ended in.
+    Decided(Result<Box<Decided>, String>),
 }
 
 /// What the shard may look at without asking.
@@ -86,6 +101,12 @@ impl Glance {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Its status and last change.
+    pub fn stands(&self) -> (Status, Time) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.status, seen.changed_at)
+    }
+
     fn update(&self, execution: &Execution) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::of(execution);
     }
@@ -119,6 +140,8 @@ pub struct SagaActor {
     pub journal: Handle<journal::Message>,
     /// The shard's timers.
     pub timers: Handle<timers::Message>,
+    /// The shard's relay.
+    pub relay: Handle<relay::Message>,
     /// Shared with the shard.
     pub glance: Arc<Glance>,
 }
@@ -132,6 +155,7 @@ pub struct State {
     appending: bool,
     /// Came while the journal was busy with us.
     queue: VecDeque<(FactKind, Reply)>,
+    length: Length,
     /// Questions about durable state that wait for the journal.
     questions: Vec<Question>,
     steps: BTreeMap<AttemptRef, Step>,
@@ -140,6 +164,7 @@ pub struct State {
     taken: u64,
     snapshot_at: u64,
     told_end: bool,
+    told_parked: bool,
 }
 
 enum Question {
@@ -165,12 +190,14 @@ impl Behaviour for SagaActor {
             pending: Vec::new(),
             appending: false,
             queue: VecDeque::new(),
+            length: Length::default(),
             questions: Vec::new(),
             steps: BTreeMap::new(),
             step_of: HashMap::new(),
             taken: 0,
             snapshot_at,
             told_end: false,
+            told_parked: false,
         })
     }
 
@@ -215,6 +242,9 @@ impl Behaviour for SagaActor {
                 state.questions.push(Question::Describe(reply));
             }
             Message::Snapshot => state.questions.push(Question::Snapshot),
+            Message::Relayed => self.may_go_on(me, state),
+            Message::Turn(turn) => self.turn_came(me, turn, state)?,
+            Message::Decided(decided) => self.decided(me, decided, state)?,
             #[cfg(feature = "simulation")]
             Message::Resume if crate::simulation::planted(crate::simulation::Bug::Resume) => {}
             Message::Resume => {
@@ -256,32 +286,31 @@ impl SagaActor {
                 Problem::new(Code::Busy, format!("{} has too many facts waiting", self.saga)).retry_after_ms(200),
             );
         }
-        state.queue.push_back((fact, reply));
-        if !state.appending {
-            self.decide(me, state);
-        }
+        state.put_in_line(fact, reply);
+        self.decide(me, state);
     }
 
     /// Offers what waits, and hands the records to the journal as one batch. What would make the
     /// batch too large for a frame waits for the next.
     fn decide(&self, me: &Me<Message>, state: &mut State) {
+        if !state.appending && !state.length.is_deciding() {
+            self.decide_with(me, Batch::default(), state);
+        }
+    }
+
+    fn decide_with(&self, me: &Me<Message>, mut batch: Batch, state: &mut State) {
         let enough = self.engine.limits.writer.batch_max_bytes / BATCH_SHARE;
-        let (mut batch, mut bytes) = (Batch::default(), 0);
+        let mut bytes = batch.bytes();
         while bytes < enough
-            && let Some((kind, reply)) = state.queue.pop_front()
+            && let Some((kind, reply)) = state.next_in_line()
         {
             let fact = Fact { at: self.engine.now(), seed: self.engine.seeds.next(), kind };
-            match state.driver.offer(fact) {
-                Offer::Recorded(record) => {
-                    let record = codec::store(&record);
-                    bytes += record.len() + RECORD_OVERHEAD;
-                    batch.records.push(record);
-                    state.pending.push((reply, Ok(serde_json::json!({}))));
+            match self.offer_briefly(fact, state) {
+                Offer::Unfinished(fact) => {
+                    self.wait_in_line(me, fact.kind, reply, state);
+                    break;
                 }
-                // What is ignored or refused because of a fact in this very batch is so only once
-                // that fact is durable.
-                Offer::Ignored(why) => state.pending.push((reply, Ok(serde_json::json!({ "ignored": why })))),
-                Offer::Refused(problem) => state.pending.push((reply, Err(problem))),
+                offer => bytes += settle(offer, reply, &mut batch, state),
             }
         }
         if batch.records.is_empty() {
@@ -291,6 +320,7 @@ impl SagaActor {
             #[cfg(feature = "simulation")]
             self.publish_early(&batch);
             state.appending = true;
+            state.length.sends = !batch.outbox.is_empty();
             let ticket = Ticket::Saga(me.clone(), self.glance.position.clone());
             self.journal.tell(journal::Message::Append(batch, ticket));
         }
@@ -328,6 +358,7 @@ impl SagaActor {
     async fn committed(&self, me: &Me<Message>, position: Position, state: &mut State) -> Result<(), Fault> {
         state.appending = false;
         let effects = state.driver.confirm(position);
+        self.tell_of_parking(me, state);
         self.glance.update(state.driver.execution());
         for (reply, answer) in state.pending.drain(..) {
             reply.send(answer);
@@ -340,9 +371,8 @@ impl SagaActor {
         if state.driver.execution().records() >= state.snapshot_at + self.engine.limits.snapshot_every_records {
             self.give_snapshot(me, state);
         }
-        if !state.queue.is_empty() {
-            self.decide(me, state);
-        }
+        self.decide(me, state);
+        self.ask_for_turn(me, state);
         Ok(())
     }
 
@@ -360,6 +390,7 @@ impl SagaActor {
             Effect::ClearTimer { timer } => {
                 self.timers.tell(timers::Message::Clear { saga: self.saga.clone(), timer });
             }
+            Effect::Continue => self.go_on(me, state),
             // The relay sends these: it got them with the batch.
             Effect::Publish(_) | Effect::StartChild { .. } | Effect::CancelChild { .. } | Effect::Ended { .. } => {}
         }
@@ -445,7 +476,11 @@ impl SagaActor {
     /// Asks to be put to sleep when nothing is under way and nothing is due soon.
     fn rest(&self, me: &Me<Message>, state: &mut State) {
         let execution = state.driver.execution();
-        let busy = state.appending || !state.queue.is_empty() || !state.steps.is_empty() || state.told_end;
+        let busy = state.appending
+            || state.length.is_busy()
+            || !state.queue.is_empty()
+            || !state.steps.is_empty()
+            || state.told_end;
         if busy || execution.records() == 0 || !execution.is_idle() {
             return;
         }
@@ -461,6 +496,25 @@ impl SagaActor {
             seen: Seen::of(execution),
         });
     }
+}
+
+/// Takes in what a fact came to. Answers the bytes of its record.
+fn settle(offer: Offer, reply: Reply, batch: &mut Batch, state: &mut State) -> usize {
+    match offer {
+        Offer::Recorded(record) => {
+            let record = codec::store(&record);
+            let bytes = record.len() + RECORD_OVERHEAD;
+            batch.records.push(record);
+            state.pending.push((reply, Ok(serde_json::json!({}))));
+            return bytes;
+        }
+        // What is ignored or refused because of a fact in this very batch is so only once
+        // that fact is durable.
+        Offer::Ignored(why) => state.pending.push((reply, Ok(serde_json::json!({ "ignored": why })))),
+        Offer::Refused(problem) => state.pending.push((reply, Err(problem))),
+        Offer::Unfinished(fact) => unreachable!("{:?} had the whole budget", fact.kind),
+    }
+    0
 }
 
 fn forged() -> Problem {

@@ -15,6 +15,10 @@ pub struct Shards {
     local: DashMap<ShardId, Handle<shard::Message>>,
     pub(super) owners: DashMap<ShardId, NodeId>,
     pub(super) live: Mutex<BTreeSet<NodeId>>,
+    /// Shards that this node should run and may not, each with the reason and what to do.
+    stopped: DashMap<ShardId, String>,
+    /// Why this node cannot say that it is alive, or see who else is.
+    trouble: Mutex<Option<String>>,
     /// Counts what this node gained and lost.
     changes: tokio::sync::watch::Sender<u64>,
 }
@@ -37,6 +41,33 @@ impl Shards {
     /// misses none.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// This node cannot take its part in the cluster because of this, or can again.
+    pub fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why this node cannot take its part in the cluster now.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The shard may not run on what is there; answers whether that is news.
+    pub fn stop(&self, shard: ShardId, why: String) -> bool {
+        self.stopped.insert(shard, why.clone()).is_none_or(|before| before != why)
+    }
+
+    /// The shard is not stopped any more; answers whether it was.
+    pub fn go_on(&self, shard: ShardId) -> bool {
+        self.stopped.remove(&shard).is_some()
+    }
+
+    /// Shards that this node should run and may not, each with the reason and what to do.
+    pub fn stopped(&self) -> Vec<(ShardId, String)> {
+        let mut all: Vec<_> = self.stopped.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
+        all.sort();
+        all
     }
 
     /// The shard, if this node runs it.

@@ -9,12 +9,13 @@ use protocol::{DefinitionRef, SagaId, Time};
 use ractor::ActorId;
 use serde::{Deserialize, Serialize};
 
+use super::census::Seat;
 use super::reply::Reply;
 use super::saga::{self, Glance, Seen};
 use super::shell::Handle;
-use crate::machine::FactKind;
 use crate::machine::definition::Definition;
 use crate::machine::restart::Failures;
+use crate::machine::{FactKind, Parent};
 use crate::ports::Position;
 
 /// One saga, as its shard knows it.
@@ -27,8 +28,18 @@ pub struct Slot {
     pub revision: u64,
     /// Failures of its actor; made when the first one happens.
     pub failures: Option<Box<Failures>>,
+    /// What counts while it lives; nothing once it has ended.
+    pub alive: Option<Box<Alive>>,
     /// Where it is.
     pub life: Life,
+}
+
+/// What is known of a saga while it lives.
+pub struct Alive {
+    /// The saga and its step that wait for it, when it is a child.
+    pub parent: Option<Parent>,
+    /// Its place among those that count.
+    pub seat: Seat,
 }
 
 /// Where a saga is.
@@ -132,6 +143,16 @@ impl Slot {
             Life::Asleep(asleep) => seen(asleep.status, &asleep.state, asleep.changed_at, asleep.records),
             Life::Ended(ended) => seen(ended.status, &ended.state, ended.at, ended.records),
             Life::Loading { .. } => seen(Status::Running, "(loading)", Time::default(), 0),
+        }
+    }
+
+    /// Its status and last change, for those who look at many.
+    pub fn stands(&self) -> (Status, Time) {
+        match &self.life {
+            Life::Awake { glance, .. } => glance.stands(),
+            Life::Asleep(asleep) => (asleep.status, asleep.changed_at),
+            Life::Ended(ended) => (ended.status, ended.at),
+            Life::Loading { .. } => (Status::Running, Time::default()),
         }
     }
 

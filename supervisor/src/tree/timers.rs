@@ -1,13 +1,17 @@
 //! The shard's timers: one wheel for all its sagas, also for those that sleep. Timers are durable
 //! through the records that set them; this is only their alarm.
+//!
+//! Many can be due at once. The shard is told of so many at a time that it stays ready for other
+//! things, and tenants take turns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{SagaId, Time};
+use protocol::{SagaId, Tenant, Time};
 
 use super::engine::Engine;
+use super::journal::Meters;
 use super::shard;
 use super::shell::{Behaviour, Fault, Handle, Me};
 
@@ -35,6 +39,20 @@ pub enum Message {
     },
     /// The alarm that was set for the earliest timer rang.
     Ring,
+    /// A saga of this tenant has taken in that its timer is due.
+    TakenIn(Tenant),
+}
+
+/// A due timer that its saga has not taken in yet. Dropped, it makes room for the next.
+pub struct UnderWay {
+    tenant: Tenant,
+    timers: Me<Message>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.timers.tell(Message::TakenIn(self.tenant.clone()));
+    }
 }
 
 /// The timers actor of one shard.
@@ -43,6 +61,8 @@ pub struct TimersActor {
     pub engine: Arc<Engine>,
     /// Who is told what is due.
     pub owner: Handle<shard::Message>,
+    /// Counters.
+    pub meters: Arc<Meters>,
 }
 
 /// What changes.
@@ -50,6 +70,11 @@ pub struct TimersActor {
 pub struct State {
     due: BTreeSet<(Time, Arc<SagaId>, u64)>,
     times: HashMap<(Arc<SagaId>, u64), Time>,
+    /// What is due and waits for room, by tenant.
+    ready: HashMap<Tenant, VecDeque<(Time, Arc<SagaId>, u64)>>,
+    /// Tenants with something ready, the next one first.
+    order: VecDeque<Tenant>,
+    under_way: HashMap<Tenant, usize>,
     alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
 }
 
@@ -75,8 +100,11 @@ impl Behaviour for TimersActor {
                 }
             }
             Message::Ring => state.alarm = None,
+            Message::TakenIn(tenant) => state.taken_in(&tenant),
         }
         self.fire(state);
+        self.feed(me, state);
+        self.meters.set_due(state.oldest());
         self.set_alarm(me, state);
         Ok(())
     }
@@ -88,13 +116,62 @@ impl Behaviour for TimersActor {
     }
 }
 
+impl State {
+    /// When the oldest timer was due, or the earliest is, of which the shard was not told.
+    fn oldest(&self) -> Option<Time> {
+        let wanted =
+            |(at, saga, timer): &&(Time, Arc<SagaId>, u64)| self.times.get(&(saga.clone(), *timer)) == Some(at);
+        let ready = self.ready.values().filter_map(|ready| ready.iter().find(wanted));
+        ready.chain(self.due.first()).map(|(at, _, _)| *at).min()
+    }
+
+    fn taken_in(&mut self, tenant: &Tenant) {
+        if let Some(count) = self.under_way.get_mut(tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.under_way.remove(tenant);
+            }
+        }
+    }
+}
+
 impl TimersActor {
     fn fire(&self, state: &mut State) {
         let now = self.engine.now();
         while state.due.first().is_some_and(|(at, _, _)| *at <= now) {
-            let Some((_, saga, timer)) = state.due.pop_first() else { break };
+            let Some((at, saga, timer)) = state.due.pop_first() else { break };
+            let ready = state.ready.entry(saga.tenant.clone()).or_default();
+            if ready.is_empty() {
+                state.order.push_back(saga.tenant.clone());
+            }
+            ready.push_back((at, saga, timer));
+        }
+    }
+
+    /// Tells the shard of what is ready, one of each tenant after the other, as far as there is room.
+    fn feed(&self, me: &Me<Message>, state: &mut State) {
+        let most = self.engine.limits.due_in_flight;
+        let has_room = |under_way: &HashMap<Tenant, usize>, tenant: &Tenant| {
+            under_way.get(tenant).is_none_or(|count| *count < most)
+        };
+        while let Some(next) = state.order.iter().position(|tenant| has_room(&state.under_way, tenant)) {
+            let Some(tenant) = state.order.remove(next) else { return };
+            let Some(ready) = state.ready.get_mut(&tenant) else { continue };
+            let first = ready.pop_front();
+            if ready.is_empty() {
+                state.ready.remove(&tenant);
+            } else {
+                state.order.push_back(tenant.clone());
+            }
+            let Some((at, saga, timer)) = first else { continue };
+            // Cleared meanwhile, or set to another time.
+            if state.times.get(&(saga.clone(), timer)) != Some(&at) {
+                continue;
+            }
             state.times.remove(&(saga.clone(), timer));
-            self.owner.tell(shard::Message::Due { saga, timer });
+            *state.under_way.entry(tenant.clone()).or_default() += 1;
+            let under_way = UnderWay { tenant, timers: me.clone() };
+            self.owner.tell(shard::Message::Due { saga, timer, under_way });
         }
     }
 

@@ -35,6 +35,7 @@ pub fn start(definition: &Definition, input: Value) -> FactKind {
         cause: "cmd-1".into(),
         causes: 4,
         parent: Some(("boss".parse().unwrap(), 3)),
+        family: Default::default(),
         secret: None,
     }))
 }
@@ -55,6 +56,8 @@ pub struct World {
     pub timers: BTreeMap<u64, Time>,
     pub children: Vec<(u64, String, Value)>,
     pub events: Vec<protocol::Envelope>,
+    /// Whether it waits for a turn.
+    pub turns: u32,
     /// Every attempt started, as `activity state #attempt`, undos with `undo` before.
     pub started: Vec<String>,
 }
@@ -71,6 +74,7 @@ impl World {
             timers: BTreeMap::new(),
             children: Vec::new(),
             events: Vec::new(),
+            turns: 0,
             started: Vec::new(),
         }
     }
@@ -113,8 +117,17 @@ impl World {
             }
             Effect::Publish(event) => self.events.push(*event),
             Effect::StartChild { step, key, input, .. } => self.children.push((step, key.to_string(), input)),
-            Effect::CancelChild { key } => self.children.retain(|(_, child, _)| *child != key.to_string()),
+            Effect::CancelChild { key, .. } => self.children.retain(|(_, child, _)| *child != key.to_string()),
+            Effect::Continue => self.turns = 1,
             Effect::Ended { .. } => {}
+        }
+    }
+
+    /// Gives the saga its turns as long as it wants one.
+    pub fn go_on(&mut self) {
+        while self.turns > 0 {
+            self.turns = 0;
+            self.fact(FactKind::Continued);
         }
     }
 

@@ -16,14 +16,17 @@ use protocol::view::SagaView;
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value};
 use supervisor::activities::Activities;
 use supervisor::activity::{Activity, Attempt, Failure};
+use supervisor::journal::anchor::{Accepted, Anchor, Stream};
 use supervisor::machine::definition::Definition;
 use supervisor::machine::{FactKind, Start};
 use supervisor::ports::*;
 use supervisor::tree::card::Card;
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
 use supervisor::tree::reply::{Answer, Reply};
+use supervisor::tree::root::NotStarted;
 use supervisor::tree::shard::{Message, Right, ShardActor};
 use supervisor::tree::shell::{self, Handle};
+use supervisor::tree::turns::Turns;
 
 pub const SHARD: ShardId = ShardId(0);
 /// Noon of an ordinary day.
@@ -48,6 +51,14 @@ pub struct Outside {
     pub frames: Mutex<BTreeMap<Position, Bytes>>,
     pub values: Mutex<BTreeMap<String, (u64, Bytes)>>,
     revisions: AtomicUsize,
+    /// When the journal's stream was made, in microseconds; 0: there is none.
+    pub born: Mutex<i64>,
+    /// The last sequence that it gave out.
+    pub last: AtomicUsize,
+    /// The first sequence that it may still hold.
+    pub first: AtomicUsize,
+    pub anchor: Mutex<Option<Anchor>>,
+    pub accepted: Mutex<Option<Accepted>>,
     /// Appends wait while this is set.
     pub journal_held: AtomicBool,
     /// Parcels are not taken while this is set.
@@ -60,6 +71,16 @@ pub struct Outside {
     /// Names of values that were read one by one.
     pub read: Mutex<Vec<String>>,
     pub events: Mutex<Vec<Envelope>>,
+    /// The place of each event, and when it was kept.
+    pub places: Mutex<Vec<(Place, tokio::time::Instant)>>,
+    /// How long the event stream knows an id again.
+    pub window: Mutex<Duration>,
+    /// Acknowledgements of the event stream do not come while this is set.
+    pub events_deaf: AtomicBool,
+    /// Types of events that the stream refuses for good.
+    pub refused_events: Mutex<Vec<String>>,
+    /// Events that were buried, with the reason.
+    pub buried: Mutex<Vec<(Envelope, Place, String)>>,
     /// Dead letters: tenant, reason, why, and the whole.
     pub dead: Mutex<Vec<(String, String, String, Bytes)>>,
     pub parcels: Mutex<Vec<(SagaId, Parcel)>>,
@@ -74,6 +95,11 @@ impl Outside {
             frames: Mutex::default(),
             values: Mutex::default(),
             revisions: AtomicUsize::new(0),
+            born: Mutex::new(NOON),
+            last: AtomicUsize::new(0),
+            first: AtomicUsize::new(1),
+            anchor: Mutex::default(),
+            accepted: Mutex::default(),
             journal_held: AtomicBool::new(false),
             peers_away: AtomicBool::new(false),
             refused: Mutex::default(),
@@ -81,6 +107,11 @@ impl Outside {
             unreadable: Mutex::default(),
             read: Mutex::default(),
             events: Mutex::default(),
+            places: Mutex::default(),
+            window: Mutex::new(Duration::from_secs(120)),
+            events_deaf: AtomicBool::new(false),
+            refused_events: Mutex::default(),
+            buried: Mutex::default(),
             dead: Mutex::default(),
             parcels: Mutex::default(),
             definitions: definitions.iter().map(|source| define(source)).collect(),
@@ -96,6 +127,12 @@ impl Outside {
     pub fn pages_read(&self) -> usize {
         let read = std::mem::take(&mut *self.read.lock().unwrap());
         read.iter().filter(|name| name.starts_with(PAGE_PREFIX)).count()
+    }
+
+    /// Frames up to `position` grow too old and are cut from the journal.
+    pub fn cut(&self, position: Position) {
+        self.frames.lock().unwrap().retain(|at, _| *at > position);
+        self.first.store(position as usize + 1, SeqCst);
     }
 
     fn is_listed(list: &Mutex<Vec<String>>, name: &str) -> bool {
@@ -121,8 +158,9 @@ impl Journal for Outside {
         if last != expected {
             return Err(AppendError::Conflict);
         }
-        frames.insert(last + 1, frame);
-        Ok(last + 1)
+        let next = last.max(self.last.load(SeqCst) as u64) + 1;
+        frames.insert(next, frame);
+        Ok(next)
     }
 
     async fn last(&self, _: ShardId) -> Result<Option<(Position, Bytes)>, Unavailable> {
@@ -138,6 +176,39 @@ impl Journal for Outside {
         let frames = self.frames.lock().unwrap();
         let found: Vec<_> = frames.range(from..=to).map(|(at, frame)| Ok((*at, frame.clone()))).collect();
         stream::iter(found).boxed()
+    }
+
+    async fn stream(&self, _: ShardId) -> Result<Option<Stream>, Unavailable> {
+        let last = self.frames.lock().unwrap().last_key_value().map_or(0, |(position, _)| *position);
+        let born = Time::from_micros(*self.born.lock().unwrap());
+        let last = last.max(self.last.load(SeqCst) as u64);
+        self.last.store(last as usize, SeqCst);
+        let first = self.first.load(SeqCst) as u64;
+        // What was cut was old enough to be cut.
+        let kept_for = (first > 1).then_some(Duration::ZERO);
+        Ok((born.as_micros() > 0).then(|| Stream { name: "J".into(), born, first, last, kept_for }))
+    }
+
+    async fn anchor(&self, _: ShardId) -> Result<Option<Anchor>, Unavailable> {
+        Ok(*self.anchor.lock().unwrap())
+    }
+
+    async fn keep(&self, _: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+        let mut kept = self.anchor.lock().unwrap();
+        if kept.is_none_or(|kept| kept.epoch <= anchor.epoch) {
+            *kept = Some(*anchor);
+        }
+        Ok(())
+    }
+
+    async fn accepted(&self, _: ShardId) -> Result<Option<Accepted>, Unavailable> {
+        Ok(self.accepted.lock().unwrap().clone())
+    }
+
+    async fn renew(&self, _: ShardId, beyond: Position) -> Result<(), Unavailable> {
+        *self.born.lock().unwrap() += 1;
+        self.last.store(beyond as usize, SeqCst);
+        Ok(())
     }
 }
 
@@ -202,6 +273,52 @@ impl Outbox for Outside {
 }
 
 #[async_trait]
+impl Events for Outside {
+    async fn say(&self, event: &Envelope, place: &Place) -> Result<u64, SendError> {
+        if Self::is_listed(&self.refused_events, &event.event_type) {
+            return Err(SendError::Refused("the stream is sealed".into()));
+        }
+        let sequence = {
+            let (mut events, mut places) = (self.events.lock().unwrap(), self.places.lock().unwrap());
+            let (now, window) = (tokio::time::Instant::now(), *self.window.lock().unwrap());
+            let known = events
+                .iter()
+                .zip(&*places)
+                .rposition(|(kept, (_, at))| kept.event_id == event.event_id && now.duration_since(*at) < window);
+            known.unwrap_or_else(|| {
+                events.push(event.clone());
+                places.push((*place, now));
+                events.len() - 1
+            })
+        };
+        if self.events_deaf.load(SeqCst) {
+            return Err(Unavailable("no acknowledgement".into()).into());
+        }
+        Ok(sequence as u64 + 1)
+    }
+
+    fn window(&self) -> Duration {
+        *self.window.lock().unwrap()
+    }
+
+    async fn held(&self, shard: ShardId, after: u64, _: Time) -> Result<Held, Unavailable> {
+        if self.events_deaf.load(SeqCst) {
+            return Err(Unavailable("no answer".into()));
+        }
+        let (events, places) = (self.events.lock().unwrap(), self.places.lock().unwrap());
+        let behind =
+            events.iter().zip(&*places).zip(1..).filter(|((_, (place, _)), at)| place.shard == shard && *at > after);
+        let found = behind.map(|((event, _), at)| (event.event_id.clone(), at)).collect();
+        Ok(Held { events: found, read_to: events.len() as u64 })
+    }
+
+    async fn bury(&self, event: &Envelope, place: &Place, why: &str) -> Result<(), SendError> {
+        self.buried.lock().unwrap().push((event.clone(), *place, why.into()));
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl Peers for Outside {
     async fn deliver(&self, to: &SagaId, parcel: &Parcel) -> Result<(), Unavailable> {
         if self.peers_away.load(SeqCst) {
@@ -250,27 +367,35 @@ pub struct World {
 impl World {
     /// A node takes the shard over under `epoch`.
     pub async fn take_over(outside: &Arc<Outside>, epoch: u64, limits: Limits) -> Self {
+        Self::try_take_over(outside, epoch, limits).await.unwrap()
+    }
+
+    /// The same, where it may be refused.
+    pub async fn try_take_over(outside: &Arc<Outside>, epoch: u64, limits: Limits) -> Result<Self, NotStarted> {
         let mut activities = Activities::new();
         activities.add(Arc::new(Echo), 10_000).unwrap();
         let engine = Arc::new(Engine {
             node: NodeId::new(format!("n{epoch}")).unwrap(),
             shards: 1,
+            turns: Turns::new(limits.decision_threads.unwrap_or(1)),
             limits,
             clock: outside.clone(),
             journal: outside.clone(),
             snapshots: outside.clone(),
             outbox: outside.clone(),
+            events: outside.clone(),
             peers: outside.clone(),
             definitions: outside.clone(),
             activities,
             remote: outside.clone(),
             seeds: Seeds::new(epoch),
             observer: Arc::new(Unobserved),
+            pulses: Arc::default(),
         });
         let card = Card::new("shard 0", "shard", engine.now());
         let actor = ShardActor { engine: engine.clone(), shard: SHARD, epoch: Epoch(epoch) };
-        let shard = shell::start(actor, card, None).await.unwrap();
-        Self { outside: outside.clone(), shard, engine }
+        let shard = shell::start(actor, card, None).await?;
+        Ok(Self { outside: outside.clone(), shard, engine })
     }
 
     /// Asks the shard; the answer within a minute.
@@ -312,6 +437,7 @@ impl World {
             cause: "cmd-1".into(),
             causes: 0,
             parent,
+            family: Default::default(),
             secret: None,
         });
         (start, definition)

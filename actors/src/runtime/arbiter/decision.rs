@@ -199,7 +199,7 @@ impl Refusal {
             Self::Owned(_) => "change the scaling policy, or remove it",
             Self::NotGoverned => "attach a scaling policy, or scale by hand",
             Self::OutOfRange { .. } => "change the bounds of the scaling policy",
-            Self::NotApproved => "have it approved, and ask again with the approval",
+            Self::NotApproved => "have it approved (`skald drift approve`), and ask again",
             Self::NotDesired { .. } => "read desired state again",
             Self::Older { .. } => "publish the old content as a new version",
             Self::NotBound => "bind the secret in desired state, and deploy",

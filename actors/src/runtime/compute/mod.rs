@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use supervisor::activity::Failure;
 
 pub mod artifacts;
+#[cfg(target_os = "linux")]
+pub mod confine;
 pub mod gateway;
 pub mod observed;
 #[cfg(target_os = "linux")]
@@ -81,6 +83,11 @@ pub trait Compute: Send + Sync + 'static {
     /// one that was observed: so asking again, after the new one started, does nothing. Answers
     /// when the wish is recorded.
     async fn restart(&self, environment: &str, replica: &str, incarnation: u64) -> Result<(), Failure>;
+
+    /// Forgets an environment that is not there any more: what the place kept for its services is removed,
+    /// and what was given to it can be given to another. Again: nothing happens. While a set of it is there:
+    /// refused as transient.
+    async fn forget(&self, environment: &str) -> Result<(), Failure>;
 
     /// What the gateway saw of the requests to each service of `environment`, counted since the
     /// moment that each figure names. Changes nothing.

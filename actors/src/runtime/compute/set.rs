@@ -114,10 +114,13 @@ pub struct Set {
     /// Which.
     #[serde(flatten)]
     pub id: SetId,
+    /// Whose service it is. Empty in what earlier releases wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
     /// The artifact: SHA-256 in lower-case hexadecimal digits.
     pub digest: String,
-    /// The program: absolute on the machine, or else a path in the artifact ([`PROGRAM`] where
-    /// that is a plain executable). No shell sees it.
+    /// The program: a path in the artifact ([`PROGRAM`] where that is a plain executable), or absolute
+    /// where the place has programs of its own and lets them be named. No shell sees it.
     pub command: String,
     /// Its arguments, each passed as it is.
     #[serde(default)]
@@ -142,7 +145,9 @@ pub struct Set {
 impl Set {
     /// Whether both stand for the same revision, however many of it.
     pub fn same_revision(&self, other: &Self) -> bool {
-        Self { replicas: 0, ..self.clone() } == Self { replicas: 0, ..other.clone() }
+        // One that an earlier release wrote down is nobody else's.
+        let tenant = if self.tenant.is_empty() { other.tenant.clone() } else { self.tenant.clone() };
+        Self { replicas: 0, tenant, ..self.clone() } == Self { replicas: 0, ..other.clone() }
     }
 
     /// Whether it makes sense.

@@ -97,7 +97,7 @@ impl Desk {
     async fn scaled(&self, service: &Service, to: u32) -> Result<Step, Failure> {
         let (place, ports) = (&service.place, &self.ports);
         let Some(running) = self.runs(service).await? else { return Ok(gone()) };
-        let mut set = running.set(&*ports.store, place).await?;
+        let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
         set.replicas = to;
         ports.compute.apply(&set).await?;
         Ok(Step::Ended(Outcome::Succeeded))

@@ -24,6 +24,7 @@ use crate::runtime::arbiter::{Command, Desired, Source, Standing};
 use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
 use crate::runtime::model::{RequestKey, ServiceSpec};
+use crate::runtime::ownership::NAME_TAKEN;
 use crate::runtime::place::Place;
 use crate::runtime::ports::desired::Empty;
 use crate::runtime::store;
@@ -127,10 +128,15 @@ impl RuntimeDeployment {
         }
         let service = match service {
             Some(service) => service.clone(),
-            None => {
-                let docket = self.desk.arbitration.open(&place, &spec.tenant_id, look.environment.stage).await?.value;
-                Service { place: place.clone(), docket }
-            }
+            None => match self.desk.arbitration.open(&place, &spec.tenant_id, look.environment.stage).await {
+                Ok(open) => Service { place: place.clone(), docket: open.value },
+                // One file that names what is another's holds up no other.
+                Err(taken) if taken.error == NAME_TAKEN => {
+                    why.push(taken.cause);
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            },
         };
         let state = &service.docket.state;
         if let Some(under_way) = &state.under_way {

@@ -43,7 +43,7 @@ mod stage;
 mod switching;
 mod telling;
 #[cfg(test)]
-mod world;
+pub(super) mod world;
 
 pub use asking::Said;
 pub use carrying::Carried;

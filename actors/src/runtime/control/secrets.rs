@@ -90,7 +90,13 @@ impl Worker for SecretRotation {
         let saw = format!("{} secrets", all.len());
         let values = &*self.desk.ports.secrets;
         let mut done = Done::default();
-        for binding in all.into_values() {
+        for mut binding in all.into_values() {
+            // What an earlier release let another tenant's service use, reaches it no more.
+            let ours = |service: &ServiceId| {
+                let known = look.services.iter().find(|it| it.place.service == *service);
+                known.is_none_or(|known| known.docket.tenant == run.worker.tenant)
+            };
+            binding.bound.retain(ours);
             let at = reference(&environment, &binding.secret_binding_id)?;
             if let Some(mut turn) = self.turn(run, &look, values, binding, at).await? {
                 self.go_on(&mut turn, &mut done).await?;

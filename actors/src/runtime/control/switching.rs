@@ -31,7 +31,7 @@ impl Desk {
         if old.set == new.set {
             return Ok(Step::Ended(Outcome::Succeeded));
         }
-        ports.compute.apply(&new.set(&*ports.store, place).await?).await?;
+        ports.compute.apply(&new.set(&*ports.store, place, &service.docket.tenant).await?).await?;
         let (environment, name) = (place.environment.as_str(), place.service.as_str());
         let observed = ports.compute.observe(environment).await?;
         let old_stands = observed.set(name, &old.set).is_some_and(|set| !set.removing);

@@ -148,6 +148,10 @@ impl Compute for Floor {
         Ok(())
     }
 
+    async fn forget(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn traffic(&self, _: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         Ok(Vec::new())
     }
@@ -431,7 +435,7 @@ impl World {
         };
         let name = place.deployment(&to.deployment_id);
         store::change(&*self.store, &place.space(), &name, |_: Option<&Record>| Some(record.clone())).await.unwrap();
-        let set = comes.set(&*self.store, &place).await.unwrap();
+        let set = comes.set(&*self.store, &place, &record.tenant).await.unwrap();
         let old: Vec<SetId> = self.floor.sets.lock().unwrap().keys().cloned().collect();
         self.floor.apply(&set).await.unwrap();
         let (environment, service) = (place.environment.as_str(), place.service.as_str());

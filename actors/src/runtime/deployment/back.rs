@@ -84,7 +84,7 @@ async fn settle(desk: &Desk, attempt: &Attempt, entered: &Entered, record: &Reco
     let previous = record.previous.as_ref().filter(|_| !record.nowhere);
     match previous {
         Some(previous) => {
-            let set = previous.set(&*desk.ports.store, place).await?;
+            let set = previous.set(&*desk.ports.store, place, &record.tenant).await?;
             compute.apply(&set).await?;
             compute.route(environment, service, &[Route::new(&previous.set, 100)]).await?;
         }

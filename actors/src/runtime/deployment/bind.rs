@@ -42,7 +42,7 @@ impl Typed for Bind {
             return Ok(output);
         }
         // Whatever it needs is there, or it ends before anything was rolled out.
-        read.value.comes.set(&*desk.ports.store, &entered.place).await?.check()?;
+        read.value.comes.set(&*desk.ports.store, &entered.place, &read.value.tenant).await?.check()?;
         let mut fresh = Vec::new();
         for binding in revision.secrets.keys() {
             let (name, service) = (entered.place.secret(binding), input.service.clone());
@@ -66,7 +66,7 @@ impl Typed for Bind {
     async fn undo(&self, attempt: &Attempt, input: Input, _: Option<Output>) -> Result<(), Failure> {
         let body = serde_json::to_value(&input).unwrap_or_default();
         let entered =
-            self.desk.enter(attempt, "configuration.unbind", &input.environment, &input.service, body).await?;
+            self.desk.enter_back(attempt, "configuration.unbind", &input.environment, &input.service, body).await?;
         let Some(read) = self.desk.record(attempt, &entered.place).await? else { return Ok(()) };
         for binding in &read.value.bound {
             self.bound(&entered, binding, false).await?;

@@ -19,6 +19,7 @@ use super::record::{Record, Wanted};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::{BUSY, REFUSED, Written};
 use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
+use crate::runtime::ownership;
 use crate::runtime::store::{self, Error, TRIES};
 
 /// How often something that was told to stop is looked at.
@@ -87,7 +88,8 @@ pub struct Input {
     /// What differs from what is wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<DriftKind>,
-    /// Who approved that it is put right (R073).
+    /// Who approved that it is put right, as earlier releases said it. The findings say it (R073), and
+    /// anything else is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<Principal>,
     /// What comes.
@@ -129,6 +131,8 @@ impl Typed for Claim {
         if let Err(fault) = environment.may_deploy(&attempt.saga.tenant, binding) {
             return Err(Failure::named("NotProvisioned", fault.to_string()));
         }
+        // Before anything is written under the name, and were it only a version of its configuration.
+        ownership::take(&*self.desk.ports.store, &entered.place, &attempt.saga.tenant).await?;
         let record = self.claim(attempt, &entered, &input).await?;
         if let Some(stops) = record.stops {
             self.stopped(attempt, &entered, stops).await?;
@@ -143,7 +147,8 @@ impl Typed for Claim {
 
     async fn undo(&self, attempt: &Attempt, input: Input, _: Option<Output>) -> Result<(), Failure> {
         let body = serde_json::to_value(&input).unwrap_or(Value::Null);
-        let entered = self.desk.enter(attempt, "deployment.release", &input.environment, &input.service, body).await;
+        let what = "deployment.release";
+        let entered = self.desk.enter_back(attempt, what, &input.environment, &input.service, body).await;
         let entered = match entered {
             Ok(entered) => entered,
             // Who was not let in has claimed nothing.

@@ -11,8 +11,10 @@ use supervisor::ports::{Clock, Outbox};
 use super::record::Record;
 use crate::runtime::arbitration::{Arbitration, Asker};
 use crate::runtime::compute::Compute;
+use crate::runtime::environments::Environments;
 use crate::runtime::model::{DeploymentId, EnvironmentId, Fault, RequestKey, ServiceId};
-use crate::runtime::place::Place;
+use crate::runtime::ownership::{self, Owned, Rule};
+use crate::runtime::place::{self, Place};
 use crate::runtime::probing::Prober;
 use crate::runtime::store::{self, Error, Read, RuntimeStore, TRIES};
 use crate::runtime::tenancy::{Asking, Granted, Tenancy};
@@ -61,9 +63,51 @@ impl Desk {
         Self { ports, arbitration, tenancy }
     }
 
-    /// Lets the attempt's tenant into an environment, or refuses it on record. A sign of life, as each
-    /// look at the record is.
+    /// Lets the attempt's tenant act on a service of its own, or refuses it on record. A sign of life, as
+    /// each look at the record is.
     pub async fn enter(
+        &self,
+        attempt: &Attempt,
+        what: &'static str,
+        environment: &EnvironmentId,
+        service: &ServiceId,
+        input: Value,
+    ) -> Result<Entered, Failure> {
+        let entered = self.enter_environment(attempt, what, environment, service, input).await?;
+        ownership::admit(&*self.ports.store, Rule::Service, &entered.place, &attempt.saga.tenant).await?;
+        Ok(entered)
+    }
+
+    /// The same on the way back: what a saga did it may take back, whatever became meanwhile of its
+    /// tenant's right to the environment. That it did it says its own record.
+    pub async fn enter_back(
+        &self,
+        attempt: &Attempt,
+        what: &'static str,
+        environment: &EnvironmentId,
+        service: &ServiceId,
+        input: Value,
+    ) -> Result<Entered, Failure> {
+        let store = &self.ports.store;
+        let Some(owner) = Environments::new(store.clone()).owner(environment).await? else {
+            return self.enter(attempt, what, environment, service, input).await;
+        };
+        let place = Place { owner: owner.clone(), environment: environment.clone(), service: service.clone() };
+        let found = store::read(&**store, &place.space(), &place::environment(environment)).await?;
+        let ours = ownership::whose(&**store, &place, &attempt.saga.tenant).await? == Owned::Ours;
+        match found {
+            Some(found) if ours && self.record(attempt, &place).await?.is_some() => {
+                let (tenant, trace) = (attempt.saga.tenant.clone(), attempt.trace.clone());
+                let asker = Asker { tenant, trace, saga: attempt.saga.to_string() };
+                let granted = Granted { owner, environment: found, binding: None };
+                Ok(Entered { place, granted, asker })
+            }
+            Some(_) | None => self.enter(attempt, what, environment, service, input).await,
+        }
+    }
+
+    /// Lets the attempt's tenant into an environment; whose `service` is, is not asked.
+    pub async fn enter_environment(
         &self,
         attempt: &Attempt,
         what: &'static str,
@@ -164,3 +208,7 @@ pub fn request_key(what: &str, id: &DeploymentId) -> Result<RequestKey, Failure>
 pub fn faulty(fault: Fault) -> Failure {
     Failure::named("BadArguments", fault.to_string())
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

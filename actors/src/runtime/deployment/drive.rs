@@ -215,7 +215,7 @@ async fn act(desk: &Desk, entered: &Entered, record: &Record, looked: &Look, act
                 Which::Old => record.previous.as_ref(),
             };
             let Some(running) = running else { return Ok(()) };
-            let mut set = running.set(&**store, place).await?;
+            let mut set = running.set(&**store, place, &record.tenant).await?;
             set.replicas = *to;
             compute.apply(&set).await
         }

@@ -86,7 +86,7 @@ impl Typed for Review {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Reviewed, Failure> {
         let desk = &self.desk;
-        let (entered, mut read) = input.enter(desk, attempt, Self::NAME).await?;
+        let (entered, mut read) = input.enter_back(desk, attempt, Self::NAME).await?;
         let (place, id) = (&entered.place, read.value.deployment.deployment_id.clone());
         let state = desk.arbitration.look(place).await?.map(|seen| seen.value.state);
         let ours = state.is_some_and(|state| {

@@ -50,7 +50,7 @@ impl Typed for Observe {
         let (desk, tenant) = (&self.desk, &attempt.saga.tenant);
         let any = ServiceId::new("any").map_err(super::desk::faulty)?;
         let body = serde_json::to_value(&input).unwrap_or_default();
-        let entered = desk.enter(attempt, Self::NAME, &input.environment, &any, body).await?;
+        let entered = desk.enter_environment(attempt, Self::NAME, &input.environment, &any, body).await?;
         let owner = entered.granted.owner;
         let below = place::dockets(&input.environment);
         let dockets = store::read_all::<Docket>(&*desk.ports.store, &Space::Of(owner.clone()), &below).await?;

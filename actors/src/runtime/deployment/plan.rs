@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Time, Value};
+use protocol::{Principal, Time, Value};
 use supervisor::activity::{Attempt, Failure};
 
 use super::claim::{Input, Kind};
@@ -12,9 +12,12 @@ use super::record::{Baseline, Record, Running, Wanted, hex_of};
 use crate::runtime::arbiter::{Action, Command, Request, ServiceState};
 use crate::runtime::arbitration::Docket;
 use crate::runtime::configurations;
+use crate::runtime::findings;
 use crate::runtime::model::{
-    Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision, SecretBindingId,
+    ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision,
+    SecretBindingId, ServiceId,
 };
+use crate::runtime::ownership::{self, Owned};
 use crate::runtime::place::Place;
 use crate::runtime::secrets::bindings;
 use crate::runtime::store;
@@ -52,7 +55,8 @@ pub(super) async fn plan(
             let wanted = as_it_ran(desk, entered, state, &input.wanted).await?;
             let record = deploy(desk, entered, seen, &wanted, DeploymentKind::Remediate, &begin).await?;
             let (to, kinds) = (record.comes.revision.clone(), input.kinds.clone());
-            (record, Command::RemediateDrift { to, kinds, approved_by: input.approved_by.clone() })
+            let approved_by = approval(desk, entered, state, input, &to).await?;
+            (record, Command::RemediateDrift { to, kinds, approved_by })
         }
         Kind::Restore => restore(desk, entered, state, input, &begin).await?,
     };
@@ -67,9 +71,32 @@ pub(super) async fn plan(
     Ok(Planned { record, request })
 }
 
+/// Who approved that the service is brought to `to`. That is what the findings say; who asks cannot say it.
+async fn approval(
+    desk: &Desk,
+    entered: &Entered,
+    state: &ServiceState,
+    input: &Input,
+    to: &Revision,
+) -> Result<Option<Principal>, Failure> {
+    let runs = state.current.as_ref().map(|current| &current.image);
+    let approved = findings::approval(&*desk.ports.store, &entered.place, &input.kinds, runs, to).await?;
+    match &input.approved_by {
+        // Sagas of earlier releases say it, and what they say is what the findings say.
+        Some(said) if approved.as_ref() != Some(said) => {
+            let why = format!(
+                "approvedBy is not said but read from the findings of {}, and they do not say {said}; leave it out, and have the drift approved: `skald drift approve`",
+                entered.place
+            );
+            Err(Failure::named(findings::NOT_APPROVED, why))
+        }
+        Some(_) | None => Ok(approved),
+    }
+}
+
 /// What was asked, as it can be asked again: a configuration that came with it has a version by now.
 fn replayable(input: &Input, record: &Record) -> Result<Value, Failure> {
-    let mut input = input.clone();
+    let mut input = Input { approved_by: None, ..input.clone() };
     if input.wanted.configuration.as_ref().is_some_and(|entries| !entries.is_empty()) {
         input.wanted.configuration = None;
         input.wanted.configuration_at = record.comes.revision.configuration.clone();
@@ -93,7 +120,11 @@ async fn deploy(
     let current = state.current.as_ref();
     let entries = wanted.configuration.as_ref().filter(|_| wanted.configuration_at.is_none());
     let configuration = match entries {
-        None if wanted.configuration_at.is_some() => wanted.configuration_at.clone(),
+        None if wanted.configuration_at.is_some() => {
+            let at = wanted.configuration_at.clone();
+            readable(desk, entered, seen, at.as_ref()).await?;
+            at
+        }
         None => match current {
             Some(current) => current.configuration.clone(),
             // What was published before there was anything that could run on it.
@@ -142,8 +173,22 @@ async fn as_it_ran(desk: &Desk, entered: &Entered, state: &ServiceState, wanted:
     Ok(wanted)
 }
 
+/// A version that is named is one of the service's own, or of another service of the same tenant.
+async fn readable(desk: &Desk, entered: &Entered, seen: &Docket, at: Option<&ConfigurationRef>) -> Result<(), Failure> {
+    let Some(at) = at else { return Ok(()) };
+    let service = ServiceId::new(at.configuration_id.as_str()).map_err(faulty)?;
+    let of = Place { service, ..entered.place.clone() };
+    match ownership::whose(&*desk.ports.store, &of, &seen.tenant).await? {
+        Owned::Ours => Ok(()),
+        Owned::Free | Owned::Theirs => {
+            let why = format!("the configuration {at} is not there for {}; name one of its own", entered.place);
+            Err(Failure::named("ConfigurationMissing", why))
+        }
+    }
+}
+
 /// The secrets that are named, and those that the service is bound to. 0 stands for the version that
-/// counts.
+/// counts. Secrets are the environment's owner's, and reach no other tenant's processes.
 async fn secrets(
     desk: &Desk,
     entered: &Entered,
@@ -152,15 +197,16 @@ async fn secrets(
 ) -> Result<BTreeMap<SecretBindingId, u64>, Failure> {
     let place = &entered.place;
     let known = bindings(&*desk.ports.store, &place.owner, &place.environment).await?;
-    let bound = known.values().filter(|known| known.bound.contains(&place.service));
+    let own = seen.tenant == place.owner;
+    let bound = known.values().filter(|known| own && known.bound.contains(&place.service));
     let mut secrets: BTreeMap<_, _> = bound.map(|known| (known.secret_binding_id.clone(), known.version)).collect();
     for (binding, version) in named {
-        // Whoever may use the environment may not therefore read what its owner keeps there.
-        let known =
-            known.get(binding).filter(|known| seen.tenant == place.owner || known.bound.contains(&place.service));
-        let Some(known) = known else {
-            let why =
-                format!("there is no secret {binding} in {} for {}; bind it first", place.environment, place.service);
+        let Some(known) = known.get(binding).filter(|_| own) else {
+            let mend = match own {
+                true => "keep it first: `skald secret put`",
+                false => "secrets of an environment are for its owner's own services",
+            };
+            let why = format!("there is no secret {binding} in {} for {}; {mend}", place.environment, place.service);
             return Err(Failure::named("SecretMissing", why));
         };
         secrets.insert(binding.clone(), if *version == 0 { known.version } else { *version });

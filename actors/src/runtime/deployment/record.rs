@@ -100,8 +100,8 @@ impl Running {
         Self { set: format!("r{}", &hash[..15]), revision, workload }
     }
 
-    /// What compute is to run, with as many replicas as the revision says.
-    pub async fn set(&self, store: &dyn RuntimeStore, place: &Place) -> Result<Set, Failure> {
+    /// What compute is to run for `tenant`, with as many replicas as the revision says.
+    pub async fn set(&self, store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> Result<Set, Failure> {
         let configuration = match &self.revision.configuration {
             None => Configuration::default(),
             Some(at) => {
@@ -122,6 +122,7 @@ impl Running {
         let command = self.workload.command.first().cloned().unwrap_or_else(|| PROGRAM.to_owned());
         Ok(Set {
             id: self.id(place),
+            tenant: tenant.to_string(),
             digest: hex_of(&self.revision.image).to_owned(),
             command,
             args: self.workload.command.iter().skip(1).cloned().collect(),

@@ -50,7 +50,7 @@ impl Typed for Rollback {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
         let of = rollout::Input { environment: input.environment, service: input.service };
-        let (entered, mut read) = of.enter(&self.desk, attempt, Self::NAME).await?;
+        let (entered, mut read) = of.enter_back(&self.desk, attempt, Self::NAME).await?;
         let restored = back::back(&self.desk, attempt, &entered, &mut read, &input.why).await?;
         let version = read.value.previous.as_ref().filter(|_| restored).map(|there| there.revision.version.clone());
         Ok(Output { restored, version: version.unwrap_or_default() })
@@ -71,7 +71,7 @@ impl Typed for Strand {
 
     async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
         let of = rollout::Input { environment: input.environment, service: input.service };
-        let (entered, mut read) = of.enter(&self.desk, attempt, Self::NAME).await?;
+        let (entered, mut read) = of.enter_back(&self.desk, attempt, Self::NAME).await?;
         let why = shortened(&input.why);
         finish(&self.desk, &entered, &read.value, |_| Outcome::Stuck { why: why.clone() }).await?;
         inventory::update(&self.desk, &entered.place, &attempt.saga.tenant).await?;

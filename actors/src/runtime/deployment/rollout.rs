@@ -39,6 +39,19 @@ impl Input {
         let read = desk.begun(attempt, &entered.place).await?;
         Ok((entered, read))
     }
+
+    /// The same on the way back.
+    pub(super) async fn enter_back(
+        &self,
+        desk: &Desk,
+        attempt: &Attempt,
+        what: &'static str,
+    ) -> Result<(Entered, Read<Record>), Failure> {
+        let body = serde_json::to_value(self).unwrap_or_default();
+        let entered = desk.enter_back(attempt, what, &self.environment, &self.service, body).await?;
+        let read = desk.begun(attempt, &entered.place).await?;
+        Ok((entered, read))
+    }
 }
 
 /// What runs.
@@ -98,7 +111,8 @@ impl Typed for Rollout {
 
     async fn undo(&self, attempt: &Attempt, input: Input, _: Option<Output>) -> Result<(), Failure> {
         let body = serde_json::to_value(&input).unwrap_or_default();
-        let entered = self.desk.enter(attempt, "workloads.takeback", &input.environment, &input.service, body).await?;
+        let entered =
+            self.desk.enter_back(attempt, "workloads.takeback", &input.environment, &input.service, body).await?;
         let Some(mut read) = self.desk.record(attempt, &entered.place).await? else { return Ok(()) };
         let why = read.value.deployment.why.clone().unwrap_or_else(|| "it was given up".to_owned());
         back::back(&self.desk, attempt, &entered, &mut read, &why).await.map(|_| ())

@@ -175,6 +175,11 @@ impl AnalysisSpec {
             if let Some(odd) = conditions.iter().find(|condition| !condition.bound.is_finite()) {
                 return Err(Fault::new(field, format!("{:?} has no finite bound", odd.figure), "give it a number"));
             }
+            let percent = conditions.iter().find(|condition| condition.figure == Figure::FailurePercent);
+            if let Some(odd) = percent.filter(|condition| !(0.0..=100.0).contains(&condition.bound)) {
+                let what = format!("{} is no percentage of the requests", odd.bound);
+                return Err(Fault::new(field, what, "give a number from 0 to 100"));
+            }
         }
         Ok(())
     }
@@ -331,6 +336,13 @@ mod tests {
             run = run.look(spec, look.as_ref(), now);
         }
         run
+    }
+
+    #[test]
+    fn a_percentage_of_the_requests_is_one() {
+        for (bound, usable) in [(0.0, true), (100.0, true), (100.1, false), (-1.0, false), (f64::NAN, false)] {
+            assert_eq!(AnalysisSpec::failures_at_most(bound, 3).check().is_ok(), usable, "{bound}");
+        }
     }
 
     #[test]

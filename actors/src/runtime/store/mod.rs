@@ -31,6 +31,9 @@ pub const NAME_MAX_BYTES: usize = 272;
 /// that somebody else got on, so more would be needed only by a crowd at one service.
 pub const TRIES: u32 = 16;
 
+/// The error name of a change whose approval was given for another state.
+pub const MOVED: &str = "ChangedMeanwhile";
+
 /// Whose values.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Space {
@@ -64,6 +67,12 @@ pub enum Error {
     /// Something else stands there than was expected: look again.
     #[error("{name} was changed by somebody else meanwhile")]
     Stale {
+        /// Which.
+        name: String,
+    },
+    /// It is not any more as it was when somebody approved of changing it.
+    #[error("{name} was changed after the change of it had been approved")]
+    Moved {
         /// Which.
         name: String,
     },
@@ -109,6 +118,7 @@ impl From<Error> for Failure {
             Error::Stale { .. } | Error::Full { .. } | Error::Unavailable { .. } => {
                 Self::transient("working on what is remembered", error)
             }
+            Error::Moved { .. } => Self::named(MOVED, error.to_string()),
             Error::TooLarge { .. } | Error::BadName { .. } | Error::Unreadable { .. } => {
                 Self::permanent("working on what is remembered", error)
             }

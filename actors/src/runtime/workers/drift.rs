@@ -94,6 +94,13 @@ impl DriftPolicy {
         }
     }
 
+    /// Whether it lets something be put right with less of a person's word than `other` does, or nothing
+    /// at all be wanted.
+    pub fn lets_more_than(&self, other: &Self, stage: Stage) -> bool {
+        let more = |kind: DriftKind| self.remedy(kind, stage) < other.remedy(kind, stage);
+        (self.allow_empty && !other.allow_empty) || Self::KINDS.into_iter().any(more)
+    }
+
     fn by_stage(&self, kind: DriftKind, stage: Stage) -> Remedy {
         match kind {
             DriftKind::Held => Remedy::None,
@@ -254,7 +261,15 @@ fn merge(look: &Look<'_>, hash: FindingHash, difference: &Difference, now: Time,
     match known {
         Some(known) if known.is_open() && known.observed == difference.observed => known.clone(),
         Some(known) if known.is_open() => {
-            let changed = DriftFinding { observed: difference.observed.clone(), ..known.clone() };
+            // A word was given for what was seen then.
+            let state = match &known.state {
+                FindingState::Approved { .. } => FindingState::Open,
+                state @ (FindingState::Open
+                | FindingState::Accepted { .. }
+                | FindingState::Remediating { .. }
+                | FindingState::Resolved { .. }) => state.clone(),
+            };
+            let changed = DriftFinding { observed: difference.observed.clone(), state, ..known.clone() };
             drift.changed.push(changed.clone());
             changed
         }

@@ -60,7 +60,8 @@ fn recommended(policy: &ScalingPolicy, target: &Target, value: f64, seen: &Seen)
         };
     }
     let ratio = total / (target.per_replica * f64::from(counted));
-    let (over, under) = (ratio - 1.0 > policy.up.tolerance, 1.0 - ratio > policy.down.tolerance);
+    let beyond = |difference: f64, tolerance: f64| difference - tolerance > DUST;
+    let (over, under) = (beyond(ratio - 1.0, policy.up.tolerance), beyond(1.0 - ratio, policy.down.tolerance));
     let wanted = whole(total / target.per_replica);
     match (over, under) {
         // Not ready replicas may turn "more" into "fewer", which was not what was seen.
@@ -73,7 +74,10 @@ fn recommended(policy: &ScalingPolicy, target: &Target, value: f64, seen: &Seen)
     }
 }
 
+/// What floating point makes of nothing: a tenth above is 0.10000000000000009 above.
+const DUST: f64 = 1e-9;
+
 /// Rounded up, without the dust of floating point.
 fn whole(count: f64) -> u32 {
-    (count - 1e-9).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
+    (count - DUST).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
 }

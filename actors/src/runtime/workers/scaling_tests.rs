@@ -61,6 +61,8 @@ fn the_formula_and_its_tolerance() {
     for (rps, replicas, to, rule) in [
         (400.0, 4, 4, Rule::Steady),
         (439.0, 4, 4, Rule::Steady),
+        // Ten percent above is not more than ten percent above.
+        (440.0, 4, 4, Rule::Steady),
         (441.0, 4, 5, Rule::Target),
         (800.0, 4, 8, Rule::Target),
         (2_000.0, 4, 8, Rule::Target),

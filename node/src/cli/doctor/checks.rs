@@ -234,12 +234,23 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
         found(Finding::warn("versions", versions.join(", "), mend));
     }
     for (name, view) in health {
-        for trouble in &view.troubles {
+        for lost in &view.lost {
+            found(Finding::fail(
+                "lost",
+                format!("{name}: {lost}"),
+                "bring back what was there; nothing goes on in what is left",
+            ));
+        }
+        for trouble in view.troubles.iter().filter(|trouble| !view.lost.contains(trouble)) {
             found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
         }
         for warning in &view.warnings {
             let mend = if warning.contains("the disk is unknown") {
                 "set monitors, so that nodes can ask; see that the server has sync_interval: always"
+            } else if warning.contains("refused for good") {
+                "read them and what the server says of them: nats stream view SKALD_DEAD"
+            } else if warning.starts_with("services: ") {
+                "run the node as root on Linux, with control groups of version 2; the README says under \"What services may do\" what follows"
             } else {
                 "skald node --print-config explains each setting"
             };
@@ -349,6 +360,21 @@ mod tests {
         let warned = findings.iter().find(|finding| finding.check == "settings").unwrap();
         assert_eq!(warned.verdict, Verdict::Warn);
         assert!(warned.mend.as_ref().unwrap().contains("set monitors"), "{warned:?}");
+    }
+
+    #[test]
+    fn what_was_lost_fails_and_says_how_it_is_accepted() {
+        let lost = "shard 2 is stopped: the journal's stream is gone; accept: skald accept-loss --shard 2 --loss 1f";
+        let view: HealthView = serde_json::from_value(serde_json::json!({
+            "ready": false, "version": "1", "server": "2", "sync": "always", "replicas": 1, "members": ["n1"],
+            "shards": [], "troubles": [lost, "another"], "lost": [lost], "since": "2026-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        let mut findings = Vec::new();
+        nodes(&BTreeMap::from([("n1".to_owned(), &view)]), &mut |finding| findings.push(finding));
+        let told: Vec<_> = findings.iter().map(|finding| (finding.check, finding.verdict)).collect();
+        let expected = [("nodes", Verdict::Fail), ("lost", Verdict::Fail), ("trouble", Verdict::Warn)];
+        assert_eq!(told, expected, "{findings:?}");
     }
 
     #[test]

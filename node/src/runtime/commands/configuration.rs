@@ -12,7 +12,7 @@ use protocol::runtime::{
 use protocol::{Code, Principal, Problem};
 use serde_json::json;
 
-use super::{Answer, RuntimeDesk, problem, told};
+use super::{Answer, RuntimeDesk, kept, problem, told};
 
 impl RuntimeDesk {
     pub(super) async fn publish_configuration(
@@ -23,7 +23,6 @@ impl RuntimeDesk {
     ) -> Answer {
         let PublishConfiguration { environment, service, entries } = asked;
         let (place, _, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
-        self.seen(&place, &routed.tenant).await?;
         let published = configurations::publish(&*self.store, &place, &entries).await.map_err(problem)?;
         let known = configurations::newest(&*self.store, &place).await.map_err(problem)?;
         let (version, digest) = (published.at.version, published.digest.to_string());
@@ -54,8 +53,8 @@ impl RuntimeDesk {
     ) -> Answer {
         let ShowConfiguration { environment, service, version: _ } = asked;
         let (place, _, _) = self.enter(routed, by, &OfService { environment, service }).await?;
-        let docket = self.seen(&place, &routed.tenant).await?;
-        let runs = docket.and_then(|docket| docket.state.current).and_then(|current| current.configuration);
+        let seen = self.arbitration.look(&place).await.map_err(kept)?;
+        let runs = seen.and_then(|seen| seen.value.state.current).and_then(|current| current.configuration);
         let published = configurations::newest(&*self.store, &place).await.map_err(problem)?;
         let row = |known: RuntimeConfiguration| ConfigurationRow {
             version: known.at.version,
@@ -71,7 +70,6 @@ impl RuntimeDesk {
     pub(super) async fn show_configuration(&self, routed: &Routed, by: &Principal, asked: ShowConfiguration) -> Answer {
         let ShowConfiguration { environment, service, version } = asked;
         let (place, _, _) = self.enter(routed, by, &OfService { environment, service }).await?;
-        self.seen(&place, &routed.tenant).await?;
         let mut versions = configurations::versions(&*self.store, &place).await.map_err(problem)?;
         versions.retain(|known| version.is_none_or(|version| known.at.version == version));
         let Some(found) = versions.pop() else {

@@ -1,19 +1,34 @@
 //! `decision.list`, `decision.approve`: changes of production that wait for somebody else's word.
 
-use actors::runtime::decisions::{self, Change};
-use actors::runtime::model::Stage;
-use protocol::command::{Routed, name};
-use protocol::runtime::{ApproveDecision, DecisionRow, Decisions};
-use protocol::{Code, Principal, Problem, Value};
-use supervisor::activity::Failure;
-use tracing::info;
+use std::collections::BTreeSet;
 
-use super::{Answer, RuntimeDesk, problem, told};
+use actors::runtime::decisions::{self, Change, End, Entry, Pass, state};
+use actors::runtime::findings;
+use actors::runtime::model::{Environment, EnvironmentId, ServiceId, Stage};
+use actors::runtime::ownership::{self, Rule};
+use actors::runtime::place::{self, Place};
+use protocol::command::{Routed, name};
+use protocol::runtime::{ApproveDecision, CreateEnvironment, DecisionRow, Decisions, SetDriftPolicy};
+use protocol::{Code, Principal, Problem, Tenant, Value};
+use supervisor::activity::Failure;
+use tracing::{info, warn};
+
+use super::{Answer, RuntimeDesk, Space, kept, problem, store, told};
 use crate::service::AUDIT;
 
 impl RuntimeDesk {
+    /// What waits in the tenant's own environments, and what it asked for in those of others.
     pub(super) async fn list_decisions(&self, routed: &Routed) -> Answer {
-        let all = decisions::list(&*self.store, &routed.tenant, self.clock.now()).await.map_err(problem)?;
+        let (tenant, now) = (&routed.tenant, self.clock.now());
+        let environments = self.environments_of(tenant, None).await?;
+        let mut owners: BTreeSet<_> = environments.into_iter().map(|environment| environment.tenant_id).collect();
+        owners.insert(tenant.clone());
+        let mut all = Vec::new();
+        for owner in owners {
+            let known = decisions::list(&*self.store, &owner, now).await.map_err(problem)?;
+            all.extend(known.into_iter().filter(|one| owner == *tenant || one.tenant.as_ref() == Some(tenant)));
+        }
+        all.sort_by_key(|decision| decision.at);
         told(&Decisions { decisions: all.into_iter().map(row).collect() })
     }
 
@@ -24,33 +39,154 @@ impl RuntimeDesk {
         told(&row(approved))
     }
 
-    /// Whether the tenant may use an environment, asked before any of its commands from a door where
-    /// names come from outside (W073). Answers whether it is production. A refusal is on record.
-    pub async fn admit(&self, routed: &Routed, by: &Principal, environment: &str) -> Result<bool, Problem> {
-        if routed.command == name::ENVIRONMENT_BIND {
-            // The owner of production has no right to it until it was given, by this very command,
-            // which asks itself whose it is.
-            let own = self.environments_of(&routed.tenant, Some(environment)).await?;
-            return Ok(own.iter().any(|environment| environment.stage == Stage::Prod));
+    /// Whether the tenant may do what a command does, asked before any of its commands from a door where
+    /// names come from outside (W073). Answers whether it is about production. A refusal is on record.
+    pub async fn admit(&self, routed: &Routed, by: &Principal, body: &Value) -> Result<bool, Problem> {
+        let about = About::of(body);
+        let Some(environment) = about.environment else { return Ok(false) };
+        if [name::ENVIRONMENT_BIND, name::ENVIRONMENT_CREATE].contains(&routed.command.as_str()) {
+            // The owner of production has no right to it until it was given, by one of these very
+            // commands, which ask themselves whose it is.
+            let own = self.own(&routed.tenant, environment).await?;
+            let is = |environment: Environment| environment.stage == Stage::Prod;
+            return Ok(own.map_or(body["stage"] == "prod", is));
         }
-        match self.enter_environment(routed, by, environment).await {
-            Ok((_, granted, _)) => Ok(granted.environment.value.stage == Stage::Prod),
-            Err(refused) if refused.code == Code::Conflict => Err(Problem { code: Code::Forbidden, ..refused }),
-            Err(error) => Err(error),
+        let forbidden = |refused: Problem| match refused.code {
+            Code::Conflict => Problem { code: Code::Forbidden, ..refused },
+            _ => refused,
+        };
+        let (environment, granted, _) = self.enter_environment(routed, by, environment).await.map_err(forbidden)?;
+        let rule = match ownership::rule(&routed.command) {
+            // A name is taken when the command is carried out, and not when it is asked for.
+            None | Some(Rule::Take | Rule::Service) => Some(Rule::Service),
+            Some(rule @ (Rule::Look | Rule::Evict)) => Some(rule),
+            Some(Rule::Name | Rule::List | Rule::Decision | Rule::Environment | Rule::Use | Rule::Finding) => None,
+        };
+        if let (Some(rule), Some(service)) = (rule, about.service) {
+            let service = ServiceId::new(service).map_err(super::faulty)?;
+            let place = Place { owner: granted.owner, environment, service };
+            let admitted = ownership::admit(&*self.store, rule, &place, &routed.tenant).await;
+            admitted.map_err(problem).map_err(forbidden)?;
+        }
+        Ok(granted.environment.value.stage == Stage::Prod)
+    }
+
+    /// The tenant's own environment of that name.
+    async fn own(&self, tenant: &Tenant, environment: &str) -> Result<Option<Environment>, Problem> {
+        let id = EnvironmentId::new(environment).map_err(super::faulty)?;
+        let space = Space::Of(tenant.clone());
+        let found = store::read(&*self.store, &space, &place::environment(&id)).await.map_err(kept)?;
+        Ok(found.map(|found| found.value))
+    }
+
+    /// The environment of production that a command makes less of one: by its stage, or by letting more
+    /// be put right there.
+    pub(super) async fn weakens(&self, routed: &Routed, body: &Value) -> Result<Option<String>, Problem> {
+        let weakened = |environment: String| Ok(Some(environment));
+        match routed.command.as_str() {
+            name::ENVIRONMENT_CREATE => {
+                let Ok(CreateEnvironment { environment, stage, .. }) = super::typed(body.clone()) else {
+                    return Ok(None);
+                };
+                let Some(own) = self.own(&routed.tenant, &environment).await? else { return Ok(None) };
+                match (own.stage, stage.as_deref()) {
+                    (Stage::Prod, Some(stage)) if stage != "prod" => weakened(environment),
+                    (Stage::Dev | Stage::Test | Stage::Staging | Stage::Prod, _) => Ok(None),
+                }
+            }
+            name::DRIFT_SET_POLICY => {
+                let Ok(set) = super::typed::<SetDriftPolicy>(body.clone()) else { return Ok(None) };
+                let Some(own) = self.own(&routed.tenant, &set.environment).await? else { return Ok(None) };
+                let known =
+                    findings::policy(&*self.store, &routed.tenant, &own.environment_id).await.map_err(problem)?;
+                let known = known.unwrap_or_default();
+                let Ok(next) = super::drift::policy_of(&set, &known) else { return Ok(None) };
+                // What makes no sense is refused as such.
+                if next.check(own.stage).is_err() {
+                    return Ok(None);
+                }
+                match own.stage {
+                    Stage::Prod if next.lets_more_than(&known, own.stage) => weakened(set.environment),
+                    Stage::Dev | Stage::Test | Stage::Staging | Stage::Prod => Ok(None),
+                }
+            }
+            _ => Ok(None),
         }
     }
 
-    /// Lets a change of production through that somebody else approved; otherwise it waits.
+    /// Carries out a change that takes somebody else's word: the first time it waits for that.
+    pub(super) async fn with_a_decision(
+        &self,
+        routed: &Routed,
+        by: &Principal,
+        environment: &str,
+        body: Value,
+    ) -> Answer {
+        match self.decided(routed, by, environment, &body).await? {
+            Entry::Done(answer) => Ok(answer),
+            Entry::Go(pass) => self.make(routed, by, body, &pass).await,
+        }
+    }
+
+    /// Lets a change of production through that somebody else approved, once; otherwise it waits.
     pub async fn decided(
         &self,
         routed: &Routed,
         by: &Principal,
         environment: &str,
         body: &Value,
-    ) -> Result<(), Problem> {
-        let change =
-            Change { tenant: &routed.tenant, by, what: &routed.command, environment, body, request: &routed.id };
-        decisions::enter(&*self.store, &change, self.clock.now()).await.map_err(refused)
+    ) -> Result<Entry, Problem> {
+        let (tenant, store) = (&routed.tenant, &*self.store);
+        let id = EnvironmentId::new(environment).map_err(super::faulty)?;
+        let owner = self.environments.owner(&id).await.map_err(kept)?.unwrap_or_else(|| tenant.clone());
+        let body = decisions::content(body);
+        let concerns = state::concerns(store, (&routed.command, &body), (tenant, &owner)).await.map_err(refused)?;
+        let change = Change {
+            owner: &owner,
+            tenant,
+            by,
+            what: &routed.command,
+            environment,
+            body: &body,
+            request: &routed.id,
+            concerns,
+        };
+        decisions::enter(store, change, self.clock.now()).await.map_err(refused)
+    }
+
+    /// Makes a change that was let through, on the state that it was let through for.
+    pub async fn make(&self, routed: &Routed, by: &Principal, body: Value, pass: &Pass) -> Answer {
+        let answer = self.on(pass.fence(self.store.clone())).carry_out(routed, by, body).await;
+        self.made(pass, &answer).await;
+        answer
+    }
+
+    /// Keeps what came of a change that was let through.
+    pub async fn made(&self, pass: &Pass, answer: &Answer) {
+        let end = match answer {
+            Ok(answer) => End::Made(answer),
+            Err(problem) => match problem.code {
+                Code::Unavailable | Code::Busy | Code::Timeout | Code::Internal => End::Open,
+                _ => End::Refused,
+            },
+        };
+        if let Err(failure) = decisions::settle(&*self.store, pass, end).await {
+            // Whoever asks again is told that nobody knows how it ended, and looks.
+            warn!(?pass, %failure, "how an approved change ended could not be kept");
+        }
+    }
+}
+
+/// What a body is about.
+struct About<'a> {
+    environment: Option<&'a str>,
+    service: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    fn of(body: &'a Value) -> Self {
+        let field = |name: &str| body[name].as_str().or_else(|| body["input"][name].as_str());
+        Self { environment: field("environment"), service: field("service") }
     }
 }
 
@@ -58,8 +194,11 @@ fn refused(failure: Failure) -> Problem {
     match failure.error.as_str() {
         decisions::UNKNOWN => Problem::new(Code::NotFound, failure.cause),
         decisions::OWN => Problem::new(Code::Forbidden, failure.cause),
+        decisions::KEY_TAKEN | decisions::MOVED => Problem::new(Code::Conflict, failure.cause),
+        decisions::UNDER_WAY => Problem::new(Code::Busy, failure.cause).retry_after_ms(1_000),
+        findings::UNKNOWN => Problem::new(Code::NotFound, failure.cause),
         decisions::UNDECIDED => Problem::new(Code::NotNow, failure.cause)
-            .mend("have somebody else approve the decision, and ask again with the same Idempotency-Key"),
+            .mend("have somebody else of the environment's owner approve the decision, and ask again with the same Idempotency-Key"),
         _ => problem(failure),
     }
 }
@@ -69,6 +208,7 @@ fn row(decision: decisions::Decision) -> DecisionRow {
         decision: decision.decision,
         what: decision.what,
         environment: decision.environment,
+        tenant: decision.tenant,
         by: decision.by,
         at: decision.at,
         approved_by: decision.approved_by,

@@ -10,6 +10,8 @@ use actors::runtime::arbitration::Asker;
 use actors::runtime::findings;
 pub(super) use actors::runtime::findings::Decision;
 use actors::runtime::model::{DriftFinding, Environment, FindingState};
+use actors::runtime::ownership::{self, Rule};
+use actors::runtime::place::Place;
 use actors::runtime::workers::drift::DriftPolicy;
 use protocol::command::Routed;
 use protocol::runtime::{
@@ -47,8 +49,10 @@ impl RuntimeDesk {
         let dockets = self.dockets(&routed.tenant, &granted.environment.value).await?;
         let mut all = findings::all(&*self.store, &granted.owner, &environment).await.map_err(problem)?;
         all.retain(|finding| granted.owner == routed.tenant || of_ours(finding, &dockets));
-        let finding = findings::named(&all, &asked.finding).map_err(unknown)?;
-        let finding = finding.clone();
+        let finding = findings::named(&all, &asked.finding).map_err(unknown)?.clone();
+        let (owner, service) = (granted.owner.clone(), finding.service_id.clone());
+        let place = Place { owner, environment, service };
+        ownership::admit(&*self.store, Rule::Finding, &place, &routed.tenant).await.map_err(problem)?;
         told(&self.decided_drift(routed, by, (&granted.owner, &asker), &finding, decision).await?)
     }
 
@@ -112,11 +116,9 @@ impl RuntimeDesk {
     }
 
     pub(super) async fn set_drift_policy(&self, routed: &Routed, by: &Principal, asked: SetDriftPolicy) -> Answer {
-        let (environment, granted, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let (environment, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let known = findings::policy(&*self.store, &granted.owner, &environment).await.map_err(problem)?;
-        let remedies = super::typed(json!(asked.remedies))?;
-        let allow_empty = asked.allow_empty;
-        let policy = DriftPolicy { remedies, allow_empty, ..known.unwrap_or_default() };
+        let policy = policy_of(&asked, &known.unwrap_or_default())?;
         let environment_is = &granted.environment.value;
         policy.check(environment_is.stage).map_err(super::faulty)?;
         if findings::set_policy(&*self.store, &granted.owner, &environment, &policy).await.map_err(problem)? {
@@ -126,6 +128,12 @@ impl RuntimeDesk {
         }
         told(&view(environment_is, &policy)?)
     }
+}
+
+/// The policy that is asked for, where `known` stands.
+pub(super) fn policy_of(asked: &SetDriftPolicy, known: &DriftPolicy) -> Result<DriftPolicy, Problem> {
+    let remedies = super::typed(json!(asked.remedies))?;
+    Ok(DriftPolicy { remedies, allow_empty: asked.allow_empty, ..known.clone() })
 }
 
 fn view(environment: &Environment, policy: &DriftPolicy) -> Result<DriftPolicyView, Problem> {

@@ -11,7 +11,7 @@ use super::{Answer, RuntimeDesk, problem, told};
 impl RuntimeDesk {
     pub(super) async fn health(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, _) = self.enter(routed, by, asked).await?;
-        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let docket = self.seen(&place).await?;
         let (seen, missing) = match self.observed(&routed.tenant, by, &place.environment).await {
             Ok(seen) => (Some(seen), None),
             Err(error) => (None, Some(error.cause)),

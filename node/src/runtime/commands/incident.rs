@@ -29,7 +29,7 @@ impl RuntimeDesk {
 
     pub(super) async fn show_incident(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, _) = self.enter(routed, by, asked).await?;
-        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let docket = self.seen(&place).await?;
         let incident = row(place.environment.as_str(), &docket).ok_or_else(|| none(asked))?;
         let seen = self.observed(&routed.tenant, by, &place.environment).await.ok();
         let below = place::deployments(&place.environment, &place.service);
@@ -45,7 +45,8 @@ impl RuntimeDesk {
             by: known.as_ref().map(|known| known.by.clone()),
             failed: known.as_ref().map(|known| known.saga.clone()),
             trace: known.as_ref().map(|known| known.trace.clone()),
-            envelope: known.and_then(|known| known.envelope),
+            // What a guest asked, its own people may read.
+            envelope: known.and_then(|known| known.envelope).filter(|_| docket.tenant == routed.tenant),
             history: None,
         })
     }
@@ -54,7 +55,7 @@ impl RuntimeDesk {
         let CloseIncident { environment, service, unhold } = asked;
         let of = OfService { environment, service };
         let (place, granted, asker) = self.enter(routed, by, &of).await?;
-        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let docket = self.seen(&place).await?;
         let incident = row(place.environment.as_str(), &docket).ok_or_else(|| none(&of))?;
         self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
         if unhold {

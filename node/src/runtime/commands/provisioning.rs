@@ -17,7 +17,7 @@ const REPLICAS: u32 = 100;
 
 impl RuntimeDesk {
     pub(super) async fn provision(&self, routed: &Routed, by: &Principal, asked: ProvisionEnvironment) -> Answer {
-        let (id, granted, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let (id, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let known = granted.environment.value;
         if asked.absent {
             self.nothing_runs(routed, &known).await?;

@@ -22,7 +22,7 @@ impl RuntimeDesk {
     pub(super) async fn apply_policy(&self, routed: &Routed, by: &Principal, asked: ApplyScalingPolicy) -> Answer {
         let ApplyScalingPolicy { environment, service, mut policy } = asked;
         let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
-        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let docket = self.seen(&place).await?;
         if let Some(fields) = policy.as_object_mut() {
             fields.entry("policyId").or_insert_with(|| json!(place.service));
             fields.entry("serviceId").or_insert_with(|| json!(place.service));
@@ -41,7 +41,7 @@ impl RuntimeDesk {
 
     pub(super) async fn remove_policy(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, asker) = self.enter(routed, by, asked).await?;
-        self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        self.seen(&place).await?;
         // The arbiter first: a policy without its word decides nothing.
         self.ask(routed, by, &place, &granted, &asker, Command::Govern { range: None }).await?;
         let removed = self.policies().remove(&place).await.map_err(kept)?;
@@ -69,7 +69,7 @@ impl RuntimeDesk {
     pub(super) async fn scale(&self, routed: &Routed, by: &Principal, asked: ScaleService) -> Answer {
         let ScaleService { environment, service, replicas } = asked;
         let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
-        let docket = self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        let docket = self.seen(&place).await?;
         self.tenancy.room(&granted, &place, &routed.tenant, replicas).await.map_err(problem)?;
         let observed = docket.state.replicas;
         let command = Command::Scale { to: replicas, observed };
@@ -91,7 +91,7 @@ impl RuntimeDesk {
 
     pub(super) async fn scaling_decisions(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, _, _) = self.enter(routed, by, asked).await?;
-        self.seen(&place, &routed.tenant).await?.ok_or_else(|| super::unknown(&place))?;
+        self.seen(&place).await?;
         let known = store::read::<Remembered>(&*self.store, &place.space(), &place.scaling()).await.map_err(kept)?;
         let decisions = known.map(|known| known.value.decisions).unwrap_or_default();
         told(&ScalingDecisions { decisions: decisions.iter().map(told).collect::<Result<_, _>>()? })

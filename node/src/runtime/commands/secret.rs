@@ -7,6 +7,8 @@ use std::time::Duration;
 use actors::runtime::arbitration::Asker;
 use actors::runtime::model::secret::variable;
 use actors::runtime::model::{EnvironmentId, RequestKey, SecretBinding, SecretBindingId, ServiceId};
+use actors::runtime::ownership::{self, Rule};
+use actors::runtime::place::Place;
 use actors::runtime::ports::secrets::Secret;
 use actors::runtime::secrets::{self, Put, Secrets, goes_on};
 use actors::runtime::workers::secrets::{Phase, Rotation};
@@ -26,7 +28,7 @@ impl RuntimeDesk {
         };
         let SecretValue(value) = value;
         let binding = SecretBindingId::new(secret).map_err(faulty)?;
-        let (environment, _, asker) = self.enter_own(routed, by, &environment).await?;
+        let (environment, _, asker) = self.enter_environment(routed, by, &environment).await?;
         let secrets = self.secrets(&asker, &environment);
         let token = RequestKey::new(format!("put:{}", id.as_ref().unwrap_or(&routed.id))).map_err(faulty)?;
         let put = secrets.put(&binding, &token, Secret::new(value), by, self.clock.now()).await.map_err(problem)?;
@@ -44,7 +46,14 @@ impl RuntimeDesk {
         let BindSecret { environment, secret, service, rotate_every_ms } = asked;
         let binding = SecretBindingId::new(secret).map_err(faulty)?;
         let service = service.map(ServiceId::new).transpose().map_err(faulty)?;
-        let (environment, _, asker) = self.enter_own(routed, by, &environment).await?;
+        let (environment, granted, asker) = self.enter_environment(routed, by, &environment).await?;
+        if let Some(service) = service.clone() {
+            let secrets = self.secrets(&asker, &environment);
+            secrets.current(&binding).await.map_err(problem)?;
+            // A value reaches what goes by the name, so the name must be the same tenant's.
+            let place = Place { owner: granted.owner, environment: environment.clone(), service };
+            ownership::admit(&*self.store, Rule::Take, &place, &routed.tenant).await.map_err(problem)?;
+        }
         let every = rotate_every_ms.map(|ms| (ms > 0).then(|| Duration::from_millis(ms)));
         let secrets = self.secrets(&asker, &environment);
         let bound = secrets.bind(&binding, service.as_ref(), every).await.map_err(problem)?;
@@ -54,7 +63,7 @@ impl RuntimeDesk {
     pub(super) async fn unbind_secret(&self, routed: &Routed, by: &Principal, asked: UnbindSecret) -> Answer {
         let binding = SecretBindingId::new(asked.secret).map_err(faulty)?;
         let service = ServiceId::new(asked.service).map_err(faulty)?;
-        let (environment, _, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let (environment, _, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let secrets = self.secrets(&asker, &environment);
         let (stands, _) = secrets.unbind(&binding, &service).await.map_err(problem)?;
         told(&row(&stands, &[], None))
@@ -62,7 +71,7 @@ impl RuntimeDesk {
 
     pub(super) async fn rotate_secret(&self, routed: &Routed, by: &Principal, asked: OfSecret) -> Answer {
         let binding = SecretBindingId::new(asked.secret).map_err(faulty)?;
-        let (environment, _, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let (environment, _, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let secrets = self.secrets(&asker, &environment);
         let new = secrets.request(&binding, by, self.clock.now()).await.map_err(problem)?;
         let version = secrets.current(&binding).await.map_err(problem)?;
@@ -73,7 +82,7 @@ impl RuntimeDesk {
     }
 
     pub(super) async fn list_secrets(&self, routed: &Routed, by: &Principal, asked: ListSecrets) -> Answer {
-        let (environment, granted, asker) = self.enter_own(routed, by, &asked.environment).await?;
+        let (environment, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let dockets = self.dockets(&routed.tenant, &granted.environment.value).await?;
         let mut rows = Vec::new();
         let all = secrets::bindings(&*self.store, &asker.tenant, &environment).await.map_err(problem)?;

@@ -2,6 +2,7 @@
 //! service besides what runs on it.
 
 use actors::runtime::arbiter::{Action, Command};
+use actors::runtime::arbitration::Asker;
 use actors::runtime::deployment::record::Record;
 use actors::runtime::store;
 use protocol::Principal;
@@ -9,7 +10,7 @@ use protocol::command::Routed;
 use protocol::runtime::{OfService, SteerService};
 use serde_json::json;
 
-use super::{Answer, RuntimeDesk, kept, told, unknown};
+use super::{Answer, RuntimeDesk, kept, told};
 
 impl RuntimeDesk {
     pub(super) async fn drain(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
@@ -29,7 +30,8 @@ impl RuntimeDesk {
     ) -> Answer {
         let SteerService { environment, service, why } = asked;
         let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
-        self.seen(&place, &routed.tenant).await?.ok_or_else(|| unknown(&place))?;
+        // The environment's owner may end what a tenant left there that is not bound any more.
+        let asker = Asker { tenant: self.seen(&place).await?.tenant, ..asker };
         let why = why.unwrap_or_else(|| format!("{by} wants it so"));
         self.ask(routed, by, &place, &granted, &asker, command(why)).await?;
         told(&json!({ "environment": place.environment, "service": place.service }))
@@ -37,8 +39,7 @@ impl RuntimeDesk {
 
     pub(super) async fn resume(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, asker) = self.enter(routed, by, asked).await?;
-        let seen = self.arbitration.look(&place).await.map_err(kept)?;
-        let state = seen.ok_or_else(|| unknown(&place))?.value.state;
+        let state = self.seen(&place).await?.state;
         let coming = match state.under_way.map(|under_way| under_way.action) {
             Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => {
                 Some(to)
@@ -52,6 +53,8 @@ impl RuntimeDesk {
             )
             | None => None,
         };
+        // The arbiter first: what it refuses, no rollout hears.
+        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
         if let Some(to) = coming {
             let name = place.deployment(&to.deployment_id);
             store::change(&*self.store, &place.space(), &name, |record: Option<&Record>| {
@@ -62,14 +65,12 @@ impl RuntimeDesk {
             .await
             .map_err(kept)?;
         }
-        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
         told(&json!({ "environment": place.environment, "service": place.service, "resumed": true }))
     }
 
     pub(super) async fn unhold(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, asker) = self.enter(routed, by, asked).await?;
-        let seen = self.arbitration.look(&place).await.map_err(kept)?;
-        let held = seen.ok_or_else(|| unknown(&place))?.value.state.held;
+        let held = self.seen(&place).await?.state.held;
         for (number, hold) in held.iter().enumerate() {
             let routed = Routed { id: format!("{}.{number}", routed.id), ..routed.clone() };
             let command = Command::ClearHold { held: hold.what.clone() };

@@ -17,6 +17,9 @@ use super::*;
 use crate::config::Config;
 use crate::runtime::local::Local;
 
+mod four_eyes;
+mod ownership;
+
 struct Noon;
 
 impl Clock for Noon {
@@ -90,6 +93,10 @@ impl World {
     }
 
     async fn ask_as(&self, tenant: &str, command: &str, body: Value) -> Answer {
+        self.ask_by(tenant, "ann", command, body).await
+    }
+
+    async fn ask_by(&self, tenant: &str, principal: &str, command: &str, body: Value) -> Answer {
         let number = {
             let mut commands = self.commands.lock().unwrap();
             *commands += 1;
@@ -97,7 +104,7 @@ impl World {
         };
         let routed = Routed {
             tenant: Tenant::new(tenant).unwrap(),
-            principal: "ann".into(),
+            principal: principal.into(),
             command: command.into(),
             received_at: Noon.now(),
             trace: None,
@@ -107,7 +114,7 @@ impl World {
             content_type: "application/json".into(),
             body: Vec::new(),
         };
-        self.desk.handle(&routed, &Principal::new("ann").unwrap(), body).await
+        self.desk.handle(&routed, &Principal::new(principal).unwrap(), body).await
     }
 
     fn place(environment: &str) -> Place {

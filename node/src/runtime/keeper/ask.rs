@@ -98,6 +98,10 @@ impl Compute for FarKeeper {
         self.done(Ask::Restart { environment, replica, incarnation }).await
     }
 
+    async fn forget(&self, environment: &str) -> Result<(), Failure> {
+        self.done(Ask::Forget { environment: environment.to_owned() }).await
+    }
+
     async fn traffic(&self, environment: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         match self.ask(Ask::Traffic { environment: environment.to_owned() }).await? {
             Told::Traffic(traffic) => Ok(traffic),

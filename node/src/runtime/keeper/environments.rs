@@ -1,7 +1,7 @@
 //! Provisioning from any node: environments are made on the machine of the processes.
 
 use actors::runtime::model::EnvironmentId;
-use actors::runtime::ports::provisioning::{Outputs, Plan, Preview, PreviewId, Provisioned, Provisioner};
+use actors::runtime::ports::provisioning::{Outputs, Plan, Preview, PreviewId, Provisioned, Provisioner, Wanted};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
@@ -15,6 +15,17 @@ pub(super) enum EnvironmentAsk {
     Preview(Plan),
     Apply { plan: Plan, preview: PreviewId },
     State(EnvironmentId),
+}
+
+impl EnvironmentAsk {
+    /// The environment that is not there any more afterwards.
+    pub(super) fn removed(&self) -> Option<&EnvironmentId> {
+        match self {
+            Self::Apply { plan: Plan { environment, wanted: Wanted::Absent }, .. } => Some(&environment.environment_id),
+            Self::Apply { plan: Plan { wanted: Wanted::Present { .. }, .. }, .. } => None,
+            Self::Preview(_) | Self::State(_) => None,
+        }
+    }
 }
 
 /// What is answered about environments.

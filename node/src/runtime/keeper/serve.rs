@@ -106,6 +106,7 @@ async fn carried_out(kept: &Kept, key: &SealKey, ask: Ask) -> Result<Told, Failu
         Ask::Restart { environment, replica, incarnation } => {
             compute.restart(&environment, &replica, incarnation).await.map(|()| Told::Done)?
         }
+        Ask::Forget { environment } => compute.forget(&environment).await.map(|()| Told::Done)?,
         Ask::Traffic { environment } => Told::Traffic(compute.traffic(&environment).await?),
         Ask::Probe { at, spec } => Told::from(kept.prober.probe(&at.into(), &spec).await?),
         Ask::Sample { environment, service, figure } => {
@@ -113,6 +114,13 @@ async fn carried_out(kept: &Kept, key: &SealKey, ask: Ask) -> Result<Told, Failu
             Told::Sampled(sample.map(Into::into))
         }
         Ask::Secret(ask) => Told::Secret(secrets::carried_out(&*kept.secrets, key, ask).await?),
-        Ask::Environment(ask) => Told::Environment(environments::carried_out(&*kept.provisioner, ask).await?),
+        Ask::Environment(ask) => {
+            let gone = ask.removed().map(ToString::to_string);
+            let told = environments::carried_out(&*kept.provisioner, ask).await?;
+            if let Some(environment) = gone {
+                compute.forget(&environment).await?;
+            }
+            Told::Environment(told)
+        }
     })
 }

@@ -66,7 +66,7 @@ pub fn message_pack() -> Vec<Vec<u8>> {
 /// Stored bytes of every kind, and of none.
 pub fn stored() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = message_pack().into_iter().map(|body| [vec![1], body].concat()).collect();
-    all.push(codec::store(&supervisor::tree::recovery::Mark { low_water: 7, relayed: 3 }));
+    all.push(codec::store(&supervisor::tree::recovery::Mark { low_water: 7, relayed: 3, ..Default::default() }));
     let routed = json!({
         "tenant": "acme", "principal": "ann", "command": "saga.start", "received_at": 0, "trace": null, "id": "c",
         "hops": 0, "content_type": "application/json", "body": [1, 2, 3],

@@ -2,6 +2,7 @@
 
 use protocol::codec;
 use serde_json::json;
+use supervisor::journal::Digest;
 use supervisor::journal::frame::{Frame, Header};
 use supervisor::machine::Record;
 
@@ -104,7 +105,13 @@ pub fn frames() -> Vec<Vec<u8>> {
         serde_json::from_value(json!({ "node": "n1", "epoch": 7, "counter": 3, "nonce": 9 })).expect("a seed is right");
     let records: Vec<Vec<u8>> = all_records().iter().map(|(_, record)| codec::store(record)).collect();
     let whole = Frame::write(&header, records);
-    let mut all = vec![Frame::write(&header, Vec::new()), whole[..whole.len() / 2].to_vec(), whole[..20].to_vec()];
+    let chained = Header { after: Some(Digest::of(&whole)), ..header.clone() };
+    let mut all = vec![
+        Frame::write(&chained, Vec::new()),
+        Frame::write(&header, Vec::new()),
+        whole[..whole.len() / 2].to_vec(),
+        whole[..20].to_vec(),
+    ];
     let mut promising = Frame::write(&header, Vec::new());
     promising.pop();
     for length in [b"\xdd\xff\xff\xff\xff", b"\xdd\x7f\xff\xff\xff"] {

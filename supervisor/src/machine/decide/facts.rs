@@ -7,13 +7,14 @@ use protocol::view::{Outcome, Status};
 use protocol::{Code, Problem, SagaKey, Value};
 
 use super::super::change::{Change, Datum};
-use super::super::definition::OnCancel;
+use super::super::definition::{Kind, OnCancel};
 use super::super::execution::{Doing, Frame, ROOT, Undoing};
 use super::super::expression::{size, within};
 use super::super::fact::{AttemptRef, FactKind, Operator, Start, StepError};
+use super::super::family::LIMIT_EXCEEDED;
 use super::super::retry::{RUNTIME, TIMEOUT};
 use super::super::text::SIGNAL_ID_MAX_BYTES;
-use super::{Decider, Entry, SIGNALS_KEPT_MAX, Verdict};
+use super::{Decider, Entry, KEPT_SIGNAL_BYTES, SIGNALS_KEPT_MAX, Verdict};
 
 fn not_now(message: impl Into<String>) -> Option<Verdict> {
     Some(Verdict::Refused(Problem::new(Code::NotNow, message)))
@@ -42,6 +43,7 @@ impl Decider<'_> {
                 | FactKind::StepFailed { .. }
                 | FactKind::TimerFired { .. }
                 | FactKind::ChildEnded { .. }
+                | FactKind::Continued
                 | FactKind::Parked { .. } => ignored("the saga is not started"),
             };
         }
@@ -59,8 +61,9 @@ impl Decider<'_> {
             FactKind::Signalled { name, payload, id, by: _ } => self.signalled(name, payload, id),
             FactKind::TaskDecided { step, output, by: _ } => self.decided(*step, output),
             FactKind::ChildEnded { step, child, outcome } => self.child_ended(*step, child.as_ref(), outcome),
-            FactKind::CancelRequested { by, reason } => self.cancel(by, reason),
+            FactKind::CancelRequested { by, reason, parent } => self.cancel(by, reason, parent.as_ref()),
             FactKind::Operator(operator) => self.operator(operator),
+            FactKind::Continued => self.go_on(),
             FactKind::Parked { cause } => {
                 self.put(Change::Parked { cause: cause.clone() });
                 None
@@ -83,21 +86,20 @@ impl Decider<'_> {
             | FactKind::StepFailed { .. }
             | FactKind::TimerFired { .. }
             | FactKind::ChildEnded { .. }
+            | FactKind::Continued
             | FactKind::Parked { .. } => ignored("the saga has ended"),
         }
     }
 
     /// Nothing goes on until an operator says so; attempts, timers and children are asked again then.
     fn while_parked(&mut self) -> Option<Verdict> {
+        let why = self.x.parked.as_ref().map_or("", |parked| parked.cause.as_str());
         match &self.fact.kind {
             FactKind::Operator(operator) => self.release_parked(operator),
             FactKind::Signalled { .. } | FactKind::TaskDecided { .. } | FactKind::CancelRequested { .. } => {
                 Some(Verdict::Refused(
-                    Problem::new(
-                        Code::NotNow,
-                        format!("saga {} is stuck: its actor failed again and again", self.x.saga),
-                    )
-                    .mend("release it first, with retry or abandon"),
+                    Problem::new(Code::NotNow, format!("saga {} is stuck: {why}", self.x.saga))
+                        .mend("release it first, with retry or abandon"),
                 ))
             }
             FactKind::Started(_)
@@ -105,6 +107,7 @@ impl Decider<'_> {
             | FactKind::StepFailed { .. }
             | FactKind::TimerFired { .. }
             | FactKind::ChildEnded { .. }
+            | FactKind::Continued
             | FactKind::Parked { .. } => ignored("the saga is parked"),
         }
     }
@@ -116,12 +119,30 @@ impl Decider<'_> {
         if let Err(trouble) = within(&start.input, self.d.limits().value_bytes, "the input") {
             return Some(Verdict::Refused(Problem::new(Code::TooLarge, trouble.cause)));
         }
-        let alarm = self.d.timeout().map(|seconds| self.alarm(seconds));
+        let alarm = self.d.timeout().map(|within| self.alarm(within));
         self.put(Change::Began { alarm });
         let state = Arc::clone(&self.d.nest(0).start);
         let bytes = size(&start.input);
         *self.weight += 2 * bytes;
         self.agenda.push_back(Entry { scope: ROOT, state, input: Datum::Given, bytes });
+        None
+    }
+
+    /// Its turn came again: it goes on where the record was cut, with what waited longest.
+    fn go_on(&mut self) -> Option<Verdict> {
+        if !self.x.is_cut() {
+            return ignored("nothing was left to go on with");
+        }
+        let stalled = self.x.stalled();
+        let ahead = self.x.ahead();
+        self.put(Change::Resumed);
+        let entries = ahead.into_iter().map(|(scope, state)| Entry { scope, state, input: Datum::Ahead, bytes: 0 });
+        self.agenda.extend(entries);
+        for scope in stalled {
+            if let Some(Kind::Map(each)) = self.state(scope).map(|state| &state.kind) {
+                self.proceed(scope, each);
+            }
+        }
         None
     }
 
@@ -168,7 +189,7 @@ impl Decider<'_> {
 
     fn fired(&mut self, timer: u64) -> Option<Verdict> {
         if self.x.alarm.is_some_and(|alarm| alarm.timer == timer) {
-            let cause = format!("the saga did not end within {} s", self.d.timeout().unwrap_or_default());
+            let cause = format!("the saga did not end within {} s", self.d.timeout().unwrap_or_default().as_secs_f64());
             self.end_badly(Status::Failed, StepError { error: TIMEOUT.into(), cause, permanent: true });
             return None;
         }
@@ -255,7 +276,7 @@ impl Decider<'_> {
         match waiting {
             Some(scope) => self.finish(scope, Some(Datum::Given)),
             None => {
-                *self.weight += name.len() + size(payload);
+                *self.weight += name.len() + size(payload) + KEPT_SIGNAL_BYTES;
                 self.put(Change::SignalKept { name: name.to_owned(), payload: Datum::Given });
             }
         }
@@ -312,8 +333,10 @@ impl Decider<'_> {
                 let error = outcome.error.clone().unwrap_or_else(|| "States.TaskFailed".to_owned());
                 let cause = outcome.cause.clone().unwrap_or_else(|| format!("the child is {}", outcome.status.word()));
                 self.child_over = Some(step);
-                // The child has settled what it could: only a new child could end otherwise.
-                self.trouble(scope, StepError { error, cause, permanent: true }, None);
+                // The child has settled what it could: only a new child could end otherwise. One that
+                // was not let in, as one too many, may be later.
+                let permanent = error != LIMIT_EXCEEDED;
+                self.trouble(scope, StepError { error, cause, permanent }, None);
             }
             Status::Running | Status::Waiting | Status::Undoing | Status::Stuck => {
                 return ignored("the child has not ended");
@@ -322,7 +345,14 @@ impl Decider<'_> {
         None
     }
 
-    fn cancel(&mut self, by: &str, reason: &str) -> Option<Verdict> {
+    fn cancel(&mut self, by: &str, reason: &str, parent: Option<&(SagaKey, Option<u64>)>) -> Option<Verdict> {
+        #[cfg(feature = "simulation")]
+        let parent = parent.filter(|_| !crate::simulation::planted(crate::simulation::Bug::Adopt));
+        if let Some((parent, step)) = parent
+            && !self.x.is_child_of(parent, *step)
+        {
+            return ignored("it is not the child of the saga that wants it cancelled");
+        }
         if self.d.header().on_cancel == OnCancel::Refuse {
             return not_now(format!("{} cannot be cancelled: its definition says onCancel: refuse", self.x.definition));
         }
@@ -382,7 +412,7 @@ impl Decider<'_> {
             ReleaseDecision::Abandon => self.abandon(operator),
             ReleaseDecision::Skip => {
                 return Some(Verdict::Refused(
-                    Problem::new(Code::BadRequest, "no compensation is stuck: the saga's actor failed again and again")
+                    Problem::new(Code::BadRequest, "no compensation is stuck: the saga itself is parked")
                         .mend("release it with retry or abandon"),
                 ));
             }

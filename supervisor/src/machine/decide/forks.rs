@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use protocol::Value;
 
+use super::super::amount::{self, Measure};
 use super::super::change::{Change, Datum};
-use super::super::definition::{Each, Kind, State};
+use super::super::definition::{Amount, Each, Kind, State};
 use super::super::execution::{Doing, Fork};
 use super::super::expression::{size, within};
 use super::super::fact::StepError;
 use super::super::retry::{BRANCH_FAILED, EXCEED_TOLERATED};
+use super::cut::Over;
 use super::room::Weight;
 use super::{Decider, Entry, error_output, query_error, runtime_error, step_error};
 
@@ -47,7 +49,7 @@ impl Decider<'_> {
                     None => Datum::Input,
                 };
                 let (count, tolerated) = self.counted(scope, each, &items)?;
-                let asked = whole(self.amount(scope, each.concurrency.as_ref(), "MaxConcurrency", 0.0)?);
+                let asked = self.count(scope, each.concurrency.as_ref(), "MaxConcurrency")?.unwrap_or_default();
                 let most = self.d.limits().map_width;
                 let width = if asked == 0 { most } else { asked.min(most) };
                 self.claim(self.weigh(scope, &items) + Weight { kept: count, written: 0 })?;
@@ -77,16 +79,22 @@ impl Decider<'_> {
         if list.len() > limit {
             return Err(runtime_error(format!("a Map over {} items, the limit is {limit}", list.len())));
         }
-        let count = self.amount(scope, each.tolerated.as_ref(), "ToleratedFailureCount", 0.0)?;
-        let share = self.amount(scope, each.tolerated_percentage.as_ref(), "ToleratedFailurePercentage", 0.0)?;
-        #[allow(clippy::cast_precision_loss)] // Lists are short.
-        let share = share.map(|share| whole(Some((share.min(100.0) / 100.0 * list.len() as f64).floor())));
+        let count = self.count(scope, each.tolerated.as_ref(), "ToleratedFailureCount")?;
+        let percent = each.tolerated_percentage.as_ref();
+        let percent = self.amount(scope, percent, "ToleratedFailurePercentage", Measure::Percentage)?;
+        let share = percent.map(|percent| amount::share(&percent, list.len()));
         // With both, whichever is exceeded first counts.
-        let tolerated = match (count.map(|count| whole(Some(count))), share) {
+        let tolerated = match (count, share) {
             (Some(count), Some(share)) => Some(count.min(share)),
             (count, share) => count.or(share),
         };
         Ok((list.len(), tolerated))
+    }
+
+    /// A count, written out or asked for. One that does not fit is more than there can be.
+    fn count(&self, scope: u64, count: Option<&Amount>, what: &str) -> Result<Option<usize>, StepError> {
+        let number = self.amount(scope, count, what, Measure::Count)?;
+        Ok(number.and_then(|number| amount::whole(&number)).map(|count| usize::try_from(count).unwrap_or(usize::MAX)))
     }
 
     fn open(&mut self, holder: u64, index: usize, nest: usize, input: Datum) {
@@ -113,7 +121,7 @@ impl Decider<'_> {
     }
 
     /// Starts as many items as there is room for; ends the Map when all are done.
-    fn proceed(&mut self, scope: u64, each: &Each) {
+    pub(super) fn proceed(&mut self, scope: u64, each: &Each) {
         while let Some(fork) = self.forked(scope) {
             let (next, count, fork_done) = (fork.next, fork.results.len(), fork.done);
             if fork_done == count {
@@ -122,17 +130,23 @@ impl Decider<'_> {
             if next == count || (fork.width != 0 && next - fork_done >= fork.width) {
                 return;
             }
-            if self.opened > self.d.limits().map_items {
-                let cause = format!("more than {} items were started at once", self.d.limits().map_items);
-                return self.trouble(scope, runtime_error(cause), None);
+            // What does not fit comes with the next record; the first always fits, or fails.
+            if self.opened > 0 && self.is_full() {
+                return self.stalled.push(scope);
             }
             let item = fork.items.as_ref().and_then(|items| items.get(next)).cloned().unwrap_or(Value::Null);
             let input = match &each.selector {
                 None => Datum::Item,
                 Some(template) => {
+                    self.in_items = true;
                     let selected = self.see_item(scope, None, None, Some((next, &item)), |sight| {
                         template.bounded(sight, "ItemSelector")
                     });
+                    self.in_items = false;
+                    if self.over.get() == Some(Over::Item) {
+                        self.over.set(None);
+                        return self.stalled.push(scope);
+                    }
                     match selected {
                         Ok(value) => Datum::Is(Arc::new(value)),
                         Err(error) => return self.trouble(scope, error, None),
@@ -141,8 +155,11 @@ impl Decider<'_> {
             };
             let more = match &input {
                 Datum::Is(value) => Weight::of(value),
-                Datum::Given | Datum::Input | Datum::Item => Weight { kept: size(&item), written: 0 },
+                Datum::Given | Datum::Input | Datum::Item | Datum::Ahead => Weight { kept: size(&item), written: 0 },
             } + self.weigh_state(scope);
+            if self.opened > 0 && self.written + more.written > self.d.limits().record_bytes {
+                return self.stalled.push(scope);
+            }
             // An item takes more room once it is under way, so another one waits rather than fails.
             if next > fork_done && !self.has_room(more.times(ITEM_COPIES)) {
                 return;
@@ -250,9 +267,4 @@ impl Decider<'_> {
         let inside: Vec<u64> = self.x.scopes.keys().copied().filter(|inner| self.x.is_inside(*inner, scope)).collect();
         inside.into_iter().for_each(|inner| self.drop_children(inner));
     }
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; checked to be at least 0.
-fn whole(number: Option<f64>) -> usize {
-    number.unwrap_or_default() as usize
 }

@@ -2,8 +2,10 @@
 //!
 //! Each thing decided is folded at once, so the next decision sees it. Facts are dispatched in
 //! [`facts`]; [`states`] enters and leaves states, [`tasks`] starts what a Task does, [`forks`]
-//! runs branches and items, [`undo`] takes back what was done, [`room`] keeps it all within bounds.
+//! runs branches and items, [`undo`] takes back what was done, [`room`] keeps it all within bounds,
+//! [`cut`] says how far one decision goes.
 
+mod cut;
 mod facts;
 mod forks;
 mod room;
@@ -11,25 +13,33 @@ mod states;
 mod tasks;
 mod undo;
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{Problem, Time, Value};
+use serde_json::Number;
 
+use super::allowance::{Allowance, Reach};
+use super::amount::{self, Measure};
 use super::change::{Alarm, Change, Datum};
 use super::definition::{Amount, Definition, State};
 use super::effect::Effect;
 use super::execution::{Execution, ROOT};
-use super::expression::{QUERY_EVALUATION_ERROR, Sight, Template, Trouble, size};
+use super::expression::{Limits, QUERY_EVALUATION_ERROR, Sight, Template, Trouble, size};
 use super::fact::{Fact, StepError};
 use super::fold::{Folding, fold};
 use super::functions::mix;
 use super::retry;
+use cut::{Checkpoint, Over};
 use room::CHANGE_BYTES;
 
 /// Signals kept for a saga before anything waits for them: more than a definition has states that
 /// wait is a sender gone wrong.
 pub const SIGNALS_KEPT_MAX: usize = 64;
+/// What a kept signal takes besides its name and its payload, stored.
+const KEPT_SIGNAL_BYTES: usize = 32;
 
 /// What a fact comes to.
 pub(super) enum Verdict {
@@ -39,6 +49,8 @@ pub(super) enum Verdict {
     Ignored(&'static str),
     /// Nothing, and whoever sent it is told why.
     Refused(Problem),
+    /// Nothing: a brief decision does not suffice.
+    Unfinished,
 }
 
 /// Decides one fact; `weight` is about how large the state is, stored. On [`Verdict::Settled`] the changes are folded into `x` already and their
@@ -50,6 +62,7 @@ pub(super) fn decide(
     number: u64,
     effects: &mut Vec<Effect>,
     weight: &mut usize,
+    allowance: Allowance<'_>,
 ) -> Verdict {
     let folding = Folding::new(fact, number);
     let written = CHANGE_BYTES + size(&folding.value(x, ROOT, &Datum::Given));
@@ -63,21 +76,44 @@ pub(super) fn decide(
         written,
         changes: Vec::new(),
         agenda: VecDeque::new(),
+        stalled: Vec::new(),
         entered: 0,
         child_over: None,
         opened: 0,
         drawn: 0,
+        allowance,
+        base: None,
+        last: None,
+        unit_began: 0,
+        over: Cell::new(None),
+        overran: RefCell::new(None),
+        overran_in: None,
+        overruns: 0,
+        looked: Cell::new(0),
+        in_items: false,
     };
-    match decider.dispatch() {
-        Some(verdict) => verdict,
-        None => {
-            decider.work();
-            Verdict::Settled(decider.changes)
-        }
+    // Without a query nothing takes long, and nothing has to be taken back.
+    if definition.has_queries() && matches!(allowance.reach, Reach::Brief { .. }) {
+        decider.base = Some(decider.checkpoint());
     }
+    let refused = decider.dispatch();
+    if refused.is_none() {
+        decider.work();
+    }
+    if decider.over.get().is_some()
+        && let Some(base) = decider.base.take()
+    {
+        decider.go_back(*base);
+        return Verdict::Unfinished;
+    }
+    if refused.is_none() {
+        decider.close();
+    }
+    refused.unwrap_or(Verdict::Settled(decider.changes))
 }
 
 /// A state to enter.
+#[derive(Clone)]
 struct Entry {
     scope: u64,
     state: Arc<str>,
@@ -99,12 +135,31 @@ struct Decider<'a> {
     changes: Vec<Change>,
     /// States to enter, so that a chain of immediate states is a loop and not a recursion.
     agenda: VecDeque<Entry>,
+    /// Maps that open more items with the next record.
+    stalled: Vec<u64>,
     entered: u32,
     /// The step whose child has ended by itself: there is nothing to cancel.
     child_over: Option<u64>,
     /// Branches and items opened.
     opened: usize,
     drawn: u64,
+    allowance: Allowance<'a>,
+    /// Where a brief decision began.
+    base: Option<Box<Checkpoint>>,
+    /// The last place between two units to go back to.
+    last: Option<Box<Checkpoint>>,
+    /// What was spent when the unit under way began, in milliseconds.
+    unit_began: u64,
+    over: Cell<Option<Over>>,
+    /// The state in which the unit under way ran out of a budget of its own.
+    overran: RefCell<Option<Arc<str>>>,
+    /// The last such state of this record, and how many there were.
+    overran_in: Option<Arc<str>>,
+    overruns: u32,
+    /// Bytes of values measured so far.
+    looked: Cell<usize>,
+    /// Whether what is evaluated belongs to one more item of a Map, which can as well come later.
+    in_items: bool,
 }
 
 impl<'a> Decider<'a> {
@@ -130,15 +185,27 @@ impl<'a> Decider<'a> {
         mix(self.fact.seed ^ self.drawn.rotate_left(32))
     }
 
-    fn alarm(&self, seconds: f64) -> Alarm {
-        Alarm { timer: self.number(), at: self.now().after(retry::duration(seconds)) }
+    fn alarm(&self, after: Duration) -> Alarm {
+        Alarm { timer: self.number(), at: self.now().after(after) }
     }
 
+    /// Enters one state after the other, as far as the decision goes.
     fn work(&mut self) {
-        while let Some(entry) = self.agenda.pop_front() {
+        if self.end_unit() {
+            return;
+        }
+        while self.x.outcome.is_none() && !self.agenda.is_empty() {
+            if self.is_used_up() || self.is_over() {
+                return;
+            }
+            self.begin_unit();
+            let Some(entry) = self.agenda.pop_front() else { return };
             // The scope may have been closed by what another branch did meanwhile.
-            if self.x.scopes.contains_key(&entry.scope) && self.x.outcome.is_none() {
+            if self.x.scopes.contains_key(&entry.scope) {
                 self.enter(entry);
+            }
+            if self.end_unit() {
+                return;
             }
         }
     }
@@ -171,6 +238,9 @@ impl<'a> Decider<'a> {
         item: Option<(usize, &Value)>,
         run: impl FnOnce(&Sight<'_>) -> Result<T, Trouble>,
     ) -> Result<T, StepError> {
+        if self.is_over() {
+            return Err(query_error("taken back".to_owned()));
+        }
         let input = self.input(scope);
         let x = &*self.x;
         let sight = Sight {
@@ -181,9 +251,9 @@ impl<'a> Decider<'a> {
             variable: &|name| x.variable(scope, name),
             now: self.now(),
             seed: mix(self.fact.seed ^ self.changes.len() as u64),
-            limits: *self.d.limits(),
+            limits: Limits { expression_ms: self.left_ms(), ..*self.d.limits() },
         };
-        run(&sight).map_err(step_error)
+        run(&sight).map_err(|trouble| self.judge(scope, trouble))
     }
 
     fn template(
@@ -198,16 +268,27 @@ impl<'a> Decider<'a> {
     }
 
     /// A number written out or asked for; `None` stays `None`.
-    fn amount(&self, scope: u64, amount: Option<&Amount>, what: &str, least: f64) -> Result<Option<f64>, StepError> {
+    fn amount(
+        &self,
+        scope: u64,
+        amount: Option<&Amount>,
+        what: &str,
+        measure: Measure,
+    ) -> Result<Option<Number>, StepError> {
         let value = match amount {
             None => return Ok(None),
-            Some(Amount::Is(number)) => return Ok(Some(*number)),
+            Some(Amount::Is(number)) => Value::Number(number.clone()),
             Some(Amount::Asked(expression)) => self.see(scope, None, None, |sight| expression.evaluate(sight))?,
         };
-        match value.as_f64().filter(|number| number.is_finite() && *number >= least) {
-            Some(number) => Ok(Some(number)),
-            None => Err(query_error(format!("{what} must be a number of at least {least}, and is {value}"))),
+        match value {
+            Value::Number(number) if measure.holds(&number) => Ok(Some(number)),
+            other => Err(query_error(format!("{what} must be {}, and is {other}", measure.demand()))),
         }
+    }
+
+    /// A time-out, written out or asked for.
+    fn seconds(&self, scope: u64, amount: Option<&Amount>, what: &str) -> Result<Option<Duration>, StepError> {
+        Ok(self.amount(scope, amount, what, Measure::Timeout)?.map(|number| amount::seconds(&number)))
     }
 
     /// `$states.context`

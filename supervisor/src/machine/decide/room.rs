@@ -14,7 +14,7 @@ use super::super::change::{Change, Datum};
 use super::super::expression::{DATA_LIMIT_EXCEEDED, size, written};
 use super::super::fact::StepError;
 use super::super::text::shorten;
-use super::Decider;
+use super::{Decider, query_error};
 
 /// What an entered state, a scope or an undo costs besides its data: names, numbers, moments.
 pub(super) const STATE_BYTES: usize = 320;
@@ -74,9 +74,10 @@ impl Decider<'_> {
     /// What `datum` weighs, where `scope` is the scope in question.
     pub(super) fn weigh(&self, scope: u64, datum: &Datum) -> Weight {
         let kept = size(&self.folding.value(self.x, scope, datum));
+        self.looked.set(self.looked.get().saturating_add(kept));
         match datum {
             Datum::Is(_) => Weight { kept, written: kept },
-            Datum::Given | Datum::Input | Datum::Item => Weight { kept, written: 0 },
+            Datum::Given | Datum::Input | Datum::Item | Datum::Ahead => Weight { kept, written: 0 },
         }
     }
 
@@ -114,6 +115,10 @@ impl Decider<'_> {
     /// Takes room for `more`, which is about to be added.
     pub(super) fn claim(&mut self, more: Weight) -> Result<(), StepError> {
         if !self.has_room(more) {
+            // What is too much for this record only gets one to itself.
+            if self.written + more.written > self.d.limits().record_bytes && self.is_cut_for_room() {
+                return Err(query_error("taken back".to_owned()));
+            }
             return Err(self.full());
         }
         *self.weight += more.kept;

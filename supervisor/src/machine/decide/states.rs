@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::view::Status;
 use protocol::{Time, Value};
 
+use super::super::amount::{self, Measure};
 use super::super::change::{Alarm, Change, Datum};
 use super::super::definition::{Kind, Rule, State, Until};
 use super::super::execution::ROOT;
@@ -17,21 +19,10 @@ use super::{Decider, Entry, error_output, query_error, runtime_error, step_error
 /// What `Assign` makes.
 type Variables = BTreeMap<String, Arc<Value>>;
 
-/// Immediate states that each branch or item may add to one decision.
-const STATES_PER_ITEM: usize = 50;
-
 impl Decider<'_> {
     /// Enters a state. Immediate ones are left again at once.
     pub(super) fn enter(&mut self, entry: Entry) {
         self.entered += 1;
-        let limit = self.d.limits().transitions;
-        // A branch or item brings some states of its own; how many are opened is bounded itself.
-        let share = u32::try_from(self.opened.saturating_mul(STATES_PER_ITEM)).unwrap_or(u32::MAX);
-        if self.entered > limit.saturating_add(share) {
-            let cause = format!("more than {limit} states were entered at once; a circle needs a Wait or a Task in it");
-            self.end_badly(Status::Failed, runtime_error(cause));
-            return;
-        }
         let Entry { scope, state: name, input, bytes: _ } = entry;
         let step = self.number();
         self.put(Change::Entered { scope, state: Arc::clone(&name), step, input });
@@ -66,15 +57,12 @@ impl Decider<'_> {
     fn until(&self, scope: u64, until: &Until) -> Result<Time, StepError> {
         match until {
             Until::Seconds(amount) => {
-                let seconds = self.amount(scope, Some(amount), "Seconds", 0.0)?.unwrap_or_default();
-                Ok(self.now().after(retry::duration(seconds)))
+                let pause = self.amount(scope, Some(amount), "Seconds", Measure::Pause)?;
+                Ok(self.now().after(pause.map_or(Duration::ZERO, |pause| amount::seconds(&pause))))
             }
             Until::Timestamp(template) => {
                 let value = self.template(scope, template, "Timestamp", None, None)?;
-                let at = value.as_str().and_then(|text| text.parse().ok());
-                at.ok_or_else(|| {
-                    query_error(format!("Timestamp must be a moment such as 2026-01-31T12:00:00Z, and is {value}"))
-                })
+                amount::moment(&value).map_err(|why| query_error(format!("Timestamp: {why}")))
             }
         }
     }

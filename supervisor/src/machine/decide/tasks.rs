@@ -1,17 +1,18 @@
 //! What a Task starts, and what is noted down for its undo.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use protocol::{SagaKey, Value};
+use protocol::Value;
 
 use super::super::change::{Awaited, Change, Datum};
 use super::super::definition::{Compensate, Resource, State};
 use super::super::execution::Doing;
 use super::super::expression::{Sight, Template};
 use super::super::fact::StepError;
-use super::super::retry;
+use super::super::family::{LIMIT_EXCEEDED, child_key};
+use super::Decider;
 use super::room::Weight;
-use super::{Decider, runtime_error};
 
 /// For the sentence that refuses it.
 const ASKED_TO_UNDO: &str = "what the undo is asked with";
@@ -25,7 +26,7 @@ impl Decider<'_> {
     }
 
     fn try_task(&mut self, scope: u64, state: &State, resource: &Resource) -> Result<(), StepError> {
-        let timeout = self.amount(scope, state.timeout.as_ref(), "TimeoutSeconds", 0.001)?;
+        let timeout = self.seconds(scope, state.timeout.as_ref(), "TimeoutSeconds")?;
         let arguments = match &state.arguments {
             Some(template) => Datum::Is(Arc::new(self.template(scope, template, "Arguments", None, None)?)),
             None => Datum::Input,
@@ -33,12 +34,12 @@ impl Decider<'_> {
         let path = self.x.path(scope);
         match resource {
             Resource::Activity(activity) => {
-                let heartbeat = self.amount(scope, state.heartbeat.as_ref(), "HeartbeatSeconds", 0.001)?;
+                let heartbeat = self.seconds(scope, state.heartbeat.as_ref(), "HeartbeatSeconds")?;
                 self.travels("what the activity is asked with", &[&self.folding.value(self.x, scope, &arguments)])?;
                 self.claim(self.weigh(scope, &arguments))?;
                 self.push(scope, state, &arguments)?;
                 let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt) + 1;
-                let deadline = timeout.map(|seconds| self.now().after(retry::duration(seconds)));
+                let deadline = timeout.map(|within| self.now().after(within));
                 let heartbeat_ms = heartbeat.map(millis);
                 self.put(Change::Attempted {
                     scope,
@@ -66,17 +67,23 @@ impl Decider<'_> {
                 self.push(scope, state, &arguments)?;
                 self.wait(scope, path, Awaited::Human(arguments), timeout);
             }
-            Resource::Saga(definition) => {
+            Resource::Saga { definition, latest } => {
                 let step = self.x.frame(scope).map_or(0, |frame| frame.step);
                 let attempt = self.x.frame(scope).map_or(0, |frame| frame.attempt);
                 // A child that failed is not asked again: a retry is another child.
-                let again = if attempt == 0 { String::new() } else { format!(".{}", attempt + 1) };
-                let key = SagaKey::new(format!("{}.{step}{again}", self.x.saga.key))
-                    .map_err(|error| runtime_error(format!("the child's key: {error}")))?;
+                let key = child_key(&self.x.saga.key, step, attempt + 1);
+                let (depth, limit) = (self.x.family().depth + 1, self.d.limits().child_depth);
+                if depth > limit {
+                    let cause =
+                        format!("{key} would have {depth} parents above it, the limit is {limit} (limits.child_depth)");
+                    return Err(StepError { error: LIMIT_EXCEEDED.to_owned(), cause, permanent: true });
+                }
                 self.travels("the child's input", &[&self.folding.value(self.x, scope, &arguments)])?;
                 self.claim(self.weigh(scope, &arguments))?;
                 self.push(scope, state, &arguments)?;
-                let child = Awaited::Child { key, definition: Arc::clone(definition), input: arguments };
+                let pinned = self.d.pinned(definition).filter(|_| !latest).cloned();
+                let definition = Arc::clone(definition);
+                let child = Awaited::Child { key, definition, pinned, input: arguments };
                 self.wait(scope, path, child, timeout);
             }
             Resource::Event(event) => {
@@ -95,8 +102,8 @@ impl Decider<'_> {
         Ok(())
     }
 
-    fn wait(&mut self, scope: u64, state: Arc<str>, what: Awaited, timeout: Option<f64>) {
-        let alarm = timeout.map(|seconds| self.alarm(seconds));
+    fn wait(&mut self, scope: u64, state: Arc<str>, what: Awaited, timeout: Option<Duration>) {
+        let alarm = timeout.map(|within| self.alarm(within));
         self.put(Change::Awaits { scope, state, what, alarm });
     }
 
@@ -145,8 +152,8 @@ impl Decider<'_> {
     pub(super) fn drop_children(&mut self, scope: u64) {
         let Some(frame) = self.x.frame(scope).filter(|frame| Some(frame.step) != self.child_over) else { return };
         if let Doing::Child { key, .. } = &frame.doing {
-            let key = key.clone();
-            self.put(Change::ChildDropped { key });
+            let (key, step) = (key.clone(), Some(frame.step));
+            self.put(Change::ChildDropped { key, step });
         }
     }
 }
@@ -163,7 +170,7 @@ fn lenient(template: &Template, sight: &Sight<'_>) -> Value {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates; a silence is never negative.
-pub(super) fn millis(seconds: f64) -> u64 {
-    (seconds * 1_000.0).ceil() as u64
+/// Rounded up: a silence shorter than the clock counts is no failure.
+pub(super) fn millis(silence: Duration) -> u64 {
+    u64::try_from(silence.as_micros().div_ceil(1_000)).expect("a time-out is at most a hundred years")
 }

@@ -59,7 +59,7 @@ impl Decider<'_> {
         let Some((_, entry)) = self.x.undo(undo) else { return };
         let (path, attempt) = (Arc::clone(&entry.path), entry.attempts + 1);
         let rule = self.d.state(&entry.state).and_then(|state| state.compensate.as_ref());
-        let deadline = rule.and_then(|rule| rule.timeout).map(|seconds| self.now().after(retry::duration(seconds)));
+        let deadline = rule.and_then(|rule| rule.timeout).map(|within| self.now().after(within));
         let heartbeat_ms = rule.and_then(|rule| rule.heartbeat).map(millis);
         self.put(Change::UndoStarted { undo, state: path, attempt, deadline, heartbeat_ms });
     }

@@ -45,12 +45,16 @@ pub struct Faults {
     pub file: String,
     /// The faults.
     pub faults: Vec<Fault>,
+    /// Whether the text is one that was deployed before. What was taken then is no fault now: it fails
+    /// by name where a saga comes to it, and the other sagas go on.
+    #[serde(skip)]
+    pub(super) stored: bool,
 }
 
 impl Faults {
     /// None yet.
     pub fn new(file: &str) -> Self {
-        Self { file: shortened(file, PART_MAX_BYTES).into_owned(), faults: Vec::new() }
+        Self { file: shortened(file, PART_MAX_BYTES).into_owned(), faults: Vec::new(), stored: false }
     }
 
     /// One more; beyond [`FAULTS_MAX`] there is none.

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Number;
 
 use super::fault::{FAULTS_MAX, Fault, Faults, Warning, meant};
 use super::source::{At, Data, Key, Node};
 use super::{Amount, Nest, State};
+use crate::machine::amount::{self, Measure};
 use crate::machine::expression::{Expression, Template};
 
 /// What is gathered while a definition is read.
@@ -143,28 +147,30 @@ impl Builder<'_> {
         None
     }
 
-    /// A number of at least `least`.
-    pub fn number(&mut self, fields: &Fields<'_>, name: &str, least: f64, whole: bool) -> Option<f64> {
+    /// A number.
+    pub fn number(&mut self, fields: &Fields<'_>, name: &str, measure: Measure) -> Option<Number> {
         let node = fields.get(name)?;
         let number = match &node.data {
-            Data::Number(number) => number.as_f64(),
+            Data::Number(number) => Some(number).filter(|number| measure.holds(number) || self.faults.stored),
             Data::Null | Data::Bool(_) | Data::Text(_) | Data::List(_) | Data::Map(_) => None,
         };
-        let good = number.filter(|n| n.is_finite() && *n >= least && (!whole || n.fract() == 0.0));
-        if good.is_none() {
-            let kind = if whole { "a whole number" } else { "a number" };
-            self.fault(
-                node.at,
-                fields.path_of(name),
-                format!("this must be {kind} of at least {least}"),
-                format!("write {kind}"),
-            );
+        if number.is_none() {
+            let what = match &node.data {
+                Data::Number(number) => format!("{number} is not {}", measure.demand()),
+                _ => format!("this must be {}, not {}", measure.demand(), node.kind()),
+            };
+            self.fault(node.at, fields.path_of(name), what, format!("write {}", measure.demand()));
         }
-        good
+        number.cloned()
+    }
+
+    /// A length of time.
+    pub fn seconds(&mut self, fields: &Fields<'_>, name: &str, measure: Measure) -> Option<Duration> {
+        self.number(fields, name, measure).map(|number| amount::seconds(&number))
     }
 
     /// A number, or an expression that makes one.
-    pub fn amount(&mut self, fields: &Fields<'_>, name: &str, least: f64, whole: bool) -> Option<Amount> {
+    pub fn amount(&mut self, fields: &Fields<'_>, name: &str, measure: Measure) -> Option<Amount> {
         let node = fields.get(name)?;
         if node.text().is_some() {
             return match self.template(node, &fields.path_of(name))? {
@@ -175,7 +181,7 @@ impl Builder<'_> {
                 }
             };
         }
-        self.number(fields, name, least, whole).map(Amount::Is)
+        self.number(fields, name, measure).map(Amount::Is)
     }
 
     /// The template under `name`, if it is there.
@@ -187,7 +193,13 @@ impl Builder<'_> {
     /// A value in which texts of the form `{% … %}` are expressions.
     pub fn template(&mut self, node: &Node, path: &str) -> Option<Template> {
         match &node.data {
-            Data::Null | Data::Bool(_) | Data::Number(_) => Some(Template::Constant(node.value())),
+            Data::Null | Data::Bool(_) | Data::Number(_) => {
+                if let Some(written) = &node.written {
+                    let what = format!("{written} is the number {}", node.value());
+                    self.warn(node.at, path, &what, format!("put it in quotes if it is a text: \"{written}\""));
+                }
+                Some(Template::Constant(node.value()))
+            }
             Data::Text(text) => self.text_template(node.at, text, path),
             Data::List(items) => {
                 let made: Vec<Option<Template>> =
@@ -226,6 +238,7 @@ impl Builder<'_> {
         }
         match Expression::new(inner) {
             Ok(expression) => Some(Template::Expression(expression)),
+            Err(why) if self.faults.stored => Some(Template::Expression(Expression::failing(inner, why))),
             Err(why) => {
                 self.fault(at, path, format!("the expression does not parse: {why}"), "see https://docs.jsonata.org");
                 None

@@ -23,6 +23,14 @@
 //! * `Resource` of a Task: `activity:NAME`, `task:human`, `signal:NAME`, `saga:NAME`, and
 //!   `event:NAME`, a state that publishes `Arguments` as event NAME and goes on. Full names
 //!   (`arn:aws:states:REGION:ACCOUNT:activity:NAME`) are read by their last two parts.
+//! * A child of the saga `trip` is `trip~3`, by the number of the step, and `trip~3.2` when that is tried
+//!   again. Its step fails with `Saga.KeyTaken` when another saga has that key, and with
+//!   `Saga.LimitExceeded` when there are too many living sagas, or parents above it.
+//! * The version of a child `saga:NAME` is pinned when its parent is deployed: to the newest there is
+//!   then, which runs its own children by its own pins. A parent that runs stays on these, and so does
+//!   one that is started later; deployed again, it gets the newest. `saga:NAME@latest` asks for the newest
+//!   there is whenever it is started, and so does a child that was not there at the deployment, which
+//!   warns.
 //! * `Compensate: {Resource, Arguments, Retry, TimeoutSeconds, HeartbeatSeconds}` on Task, Map and
 //!   Parallel: how to undo the state. `Arguments` sees `$states.input`, `$states.result` (absent
 //!   when a crash or a time-out hid it) and `$states.context`; without it the undo is given
@@ -39,12 +47,14 @@ pub mod fault;
 mod fields;
 pub mod header;
 mod parse;
+mod queries;
 pub mod resource;
 pub mod source;
 mod states;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::{DefinitionRef, Value};
 use sha2::{Digest, Sha256};
@@ -70,9 +80,12 @@ pub struct Definition {
     nests: Vec<Nest>,
     states: Vec<State>,
     names: HashMap<Arc<str>, usize>,
-    timeout: Option<f64>,
+    timeout: Option<Duration>,
     signals: BTreeSet<String>,
+    queries: bool,
     limits: Limits,
+    /// Versions of children, by name.
+    pins: BTreeMap<Arc<str>, DefinitionRef>,
 }
 
 /// One `States` map: the outermost one, a branch, or what a Map does with an item.
@@ -197,7 +210,7 @@ pub enum Until {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Amount {
     /// Written out.
-    Is(f64),
+    Is(serde_json::Number),
     /// To be asked when the state is entered.
     Asked(Expression),
 }
@@ -244,9 +257,9 @@ pub struct Compensate {
     /// How its failures are retried; [`super::retry::undo_policy`] when absent.
     pub retry: Vec<Retrier>,
     /// `TimeoutSeconds`
-    pub timeout: Option<f64>,
+    pub timeout: Option<Duration>,
     /// `HeartbeatSeconds`
-    pub heartbeat: Option<f64>,
+    pub heartbeat: Option<Duration>,
 }
 
 impl Definition {
@@ -255,7 +268,17 @@ impl Definition {
     /// # Errors
     /// All faults at once, each with its place and what would be right.
     pub fn parse(source: &str, file: &str) -> Result<(Self, Vec<Warning>), Faults> {
-        parse::parse(source, file, None)
+        parse::parse(source, Faults::new(file), None)
+    }
+
+    /// The same for a text that was deployed before, perhaps by an earlier release: a number, a moment or
+    /// an expression that could not be deployed any more fails by name where it is reached.
+    ///
+    /// # Errors
+    /// All faults that it always had.
+    pub fn parse_stored(source: &str, file: &str) -> Result<Self, Faults> {
+        let faults = Faults { stored: true, ..Faults::new(file) };
+        parse::parse(source, faults, None).map(|(definition, _)| definition)
     }
 
     /// The same for a States Language document without a header, which gets `name`.
@@ -263,7 +286,7 @@ impl Definition {
     /// # Errors
     /// All faults at once, each with its place and what would be right.
     pub fn parse_named(source: &str, file: &str, name: &str) -> Result<(Self, Vec<Warning>), Faults> {
-        parse::parse(source, file, Some(name))
+        parse::parse(source, Faults::new(file), Some(name))
     }
 
     /// The same definition as version `version`.
@@ -285,6 +308,19 @@ impl Definition {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The same definition with these versions of its children, by name.
+    #[must_use]
+    pub fn with_pins(mut self, pins: BTreeMap<Arc<str>, DefinitionRef>) -> Self {
+        self.pins = pins;
+        self
+    }
+
+    /// The version of its child `name` that was there when it was deployed. `None`: the newest there
+    /// is when it is started.
+    pub fn pinned(&self, name: &str) -> Option<&DefinitionRef> {
+        self.pins.get(name)
     }
 
     /// Name, version and digest.
@@ -318,7 +354,7 @@ impl Definition {
     }
 
     /// `TimeoutSeconds` of the whole execution.
-    pub fn timeout(&self) -> Option<f64> {
+    pub fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
@@ -326,15 +362,33 @@ impl Definition {
     pub fn activities(&self) -> BTreeSet<&str> {
         let tasks = self.states.iter().filter_map(|state| match state.kind.resource()? {
             Resource::Activity(name) => Some(name.as_ref()),
-            Resource::Human | Resource::Signal(_) | Resource::Saga(_) | Resource::Event(_) => None,
+            Resource::Human | Resource::Signal(_) | Resource::Saga { .. } | Resource::Event(_) => None,
         });
         let undos = self.states.iter().filter_map(|state| state.compensate.as_ref()).map(|undo| undo.activity.as_ref());
         tasks.chain(undos).collect()
     }
 
+    /// The names of the children whose version is pinned when it is deployed.
+    pub fn children(&self) -> BTreeSet<&Arc<str>> {
+        let children = self.states.iter().filter_map(|state| match state.kind.resource()? {
+            Resource::Saga { definition, latest: false } => Some(definition),
+            Resource::Saga { latest: true, .. }
+            | Resource::Activity(_)
+            | Resource::Human
+            | Resource::Signal(_)
+            | Resource::Event(_) => None,
+        });
+        children.collect()
+    }
+
     /// The names of all signals it waits for.
     pub fn signals(&self) -> &BTreeSet<String> {
         &self.signals
+    }
+
+    /// Whether one of its expressions needs the query engine: all others cost microseconds.
+    pub fn has_queries(&self) -> bool {
+        self.queries
     }
 
     /// The state called `name`.

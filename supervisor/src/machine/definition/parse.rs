@@ -1,7 +1,8 @@
 //! From a text to a checked definition.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::DefinitionRef;
 
@@ -9,12 +10,12 @@ use super::fault::{Fault, Faults, Warning};
 use super::fields::{Builder, Fields, Mention};
 use super::header::{self, Header};
 use super::source::{self, Data, Node};
-use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, states};
+use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, queries, states};
+use crate::machine::amount::Measure;
 use crate::machine::expression::Limits;
 
 /// Reads and checks a definition. With `name`, a bare States Language document is accepted.
-pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Definition, Vec<Warning>), Faults> {
-    let mut faults = Faults::new(file);
+pub(super) fn parse(text: &str, mut faults: Faults, name: Option<&str>) -> Result<(Definition, Vec<Warning>), Faults> {
     let Some(root) = source::read(text, &mut faults) else { return Err(faults) };
     let mut builder = Builder {
         faults: &mut faults,
@@ -38,12 +39,13 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
         .iter()
         .filter_map(|state| match state.kind.resource()? {
             Resource::Signal(name) => Some(name.to_string()),
-            Resource::Activity(_) | Resource::Human | Resource::Saga(_) | Resource::Event(_) => None,
+            Resource::Activity(_) | Resource::Human | Resource::Saga { .. } | Resource::Event(_) => None,
         })
         .collect();
     let reference =
         DefinitionRef { tenant: None, name: header.name.as_str().into(), version: 1, digest: digest(text).into() };
     let limits = Limits::default();
+    let queries = states.iter().any(queries::state);
     let definition = Definition {
         reference,
         source: text.into(),
@@ -53,7 +55,9 @@ pub(super) fn parse(text: &str, file: &str, name: Option<&str>) -> Result<(Defin
         names,
         timeout: timeout.flatten(),
         signals,
+        queries,
         limits,
+        pins: BTreeMap::new(),
     };
     Ok((definition, warnings))
 }
@@ -91,14 +95,14 @@ fn open<'n>(builder: &mut Builder<'_>, root: &'n Node, name: Option<&str>) -> (O
 
 const TOP: &[&str] = &["Comment", "Version", "QueryLanguage", "StartAt", "States", "TimeoutSeconds"];
 
-fn top(builder: &mut Builder<'_>, node: &Node, path: &str) -> Option<Option<f64>> {
+fn top(builder: &mut Builder<'_>, node: &Node, path: &str) -> Option<Option<Duration>> {
     let fields = builder.fields(node, path)?;
     builder.known(&fields, TOP, "a state machine");
     if let Some(version) = builder.text(&fields, "Version").filter(|version| version != "1.0") {
         builder.fault_at(&fields, "Version", format!("{version:?} is not known"), "write \"1.0\" or leave it out");
     }
     query_language(builder, &fields);
-    let timeout = builder.number(&fields, "TimeoutSeconds", 0.001, false);
+    let timeout = builder.seconds(&fields, "TimeoutSeconds", Measure::Timeout);
     nest(builder, &fields, None, 0);
     Some(timeout)
 }

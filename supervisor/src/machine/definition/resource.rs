@@ -13,13 +13,20 @@ pub enum Resource {
     Human,
     /// `signal:NAME`: waits for a signal.
     Signal(Arc<str>),
-    /// `saga:NAME`: runs a child.
-    Saga(Arc<str>),
+    /// `saga:NAME`: runs a child, of the version that was there when this definition was deployed.
+    Saga {
+        /// What it runs.
+        definition: Arc<str>,
+        /// `saga:NAME@latest`: of the newest version there is when it is started.
+        latest: bool,
+    },
     /// `event:NAME`: publishes an event and goes on.
     Event(Arc<str>),
 }
 
 const KINDS: [&str; 5] = ["activity", "task", "signal", "saga", "event"];
+/// What stands behind the name of a child that is to be the newest.
+const LATEST: &str = "latest";
 /// The longest name after the colon: it stands in subjects and headers.
 const NAME_MAX_BYTES: usize = 80;
 
@@ -37,6 +44,19 @@ impl Resource {
         let Some((kind, name)) = short.split_once(':') else {
             return Err((format!("{text:?} names no kind of resource"), format!("write it as activity:{text}")));
         };
+        let (name, version) = match (kind, name.split_once('@')) {
+            ("saga", Some((name, version))) => (name, Some(version)),
+            (_, Some(_) | None) => (name, None),
+        };
+        if let Some(version) = version.filter(|version| *version != LATEST) {
+            return Err((
+                format!("{version:?} is no version that can be asked for"),
+                format!(
+                    "write saga:{name} for the version that is there when this is deployed, or saga:{name}@{LATEST} \
+                     for the newest when it is started"
+                ),
+            ));
+        }
         let usable = !name.is_empty()
             && name.len() <= NAME_MAX_BYTES
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -52,7 +72,7 @@ impl Resource {
         match kind {
             "activity" => Ok(Self::Activity(name.into())),
             "signal" => Ok(Self::Signal(name.into())),
-            "saga" => Ok(Self::Saga(name.into())),
+            "saga" => Ok(Self::Saga { definition: name.into(), latest: version.is_some() }),
             "event" => Ok(Self::Event(name.into())),
             "task" if name == "human" => Ok(Self::Human),
             "task" => Err((format!("there is no task:{name}"), "the one kind of task is task:human".into())),
@@ -81,6 +101,16 @@ mod tests {
         assert_eq!(Resource::read(full), Resource::read("activity:license.grant"));
         assert!(Resource::read("arn:aws:states:::lambda:invoke").is_err());
         assert_eq!(Resource::read("task:human"), Ok(Resource::Human));
+    }
+
+    #[test]
+    fn a_child_is_of_the_version_at_hand_unless_it_says_otherwise() {
+        for (text, latest) in [("saga:pack", false), ("saga:pack@latest", true)] {
+            assert_eq!(Resource::read(text), Ok(Resource::Saga { definition: "pack".into(), latest }));
+        }
+        let (what, mend) = Resource::read("saga:pack@2").unwrap_err();
+        assert!(what.contains("\"2\"") && mend.contains("saga:pack@latest"), "{what}; {mend}");
+        assert!(Resource::read("activity:pack@latest").is_err(), "activities have no versions");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use protocol::Value;
+use serde_json::Number;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::fault::{Fault, Faults};
@@ -36,6 +37,8 @@ pub struct Node {
     pub at: At,
     /// The value.
     pub data: Data,
+    /// How a number is written, where it would be written in another way: `1.10`, `6063e25`.
+    pub written: Option<Box<str>>,
 }
 
 /// What a value is.
@@ -188,8 +191,26 @@ impl Reader<'_> {
                 }
             }
             Event::Scalar(text, style, anchor, _tag) => {
-                let data = if style == ScalarStyle::Plain { plain(&text) } else { Data::Text(text.into_owned()) };
-                self.node(Node { at, data }, anchor)?;
+                // A key is the text that stands there.
+                let is_key = matches!(self.open.last(), Some(Open::Map { key: None, .. }));
+                let plain = match style {
+                    ScalarStyle::Plain if !is_key => plain(&text),
+                    _ => Ok(Data::Text(text.as_ref().to_owned())),
+                };
+                // A fault ends nothing: what stands here is known, only not what number it should be.
+                let data = plain.unwrap_or_else(|(what, mend)| {
+                    if self.faults.stored {
+                        return text
+                            .parse()
+                            .ok()
+                            .and_then(Number::from_f64)
+                            .map_or(Data::Text(text.to_string()), Data::Number);
+                    }
+                    self.faults.push(Fault::new(at, "", what, mend));
+                    Data::Null
+                });
+                let differs = matches!(&data, Data::Number(number) if number.to_string() != text);
+                self.node(Node { at, data, written: differs.then(|| text.as_ref().into()) }, anchor)?;
             }
             Event::SequenceStart(_, anchor, _tag) => self.open(at, Open::List { at, anchor, items: Vec::new() })?,
             Event::MappingStart(_, anchor, _tag) => {
@@ -197,9 +218,11 @@ impl Reader<'_> {
                 self.open(at, Open::Map { at, anchor, fields, key: None, seen })?;
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::List { at, anchor, items }) => self.node(Node { at, data: Data::List(items) }, anchor)?,
+                Some(Open::List { at, anchor, items }) => {
+                    self.node(Node { at, data: Data::List(items), written: None }, anchor)?
+                }
                 Some(Open::Map { at, anchor, fields, .. }) => {
-                    self.node(Node { at, data: Data::Map(fields) }, anchor)?;
+                    self.node(Node { at, data: Data::Map(fields), written: None }, anchor)?;
                 }
                 None => {}
             },
@@ -277,29 +300,49 @@ fn as_key(node: Node) -> Result<Key, Fault> {
 }
 
 /// A plain scalar by the YAML 1.2 core schema.
-fn plain(text: &str) -> Data {
+///
+/// # Errors
+/// What is wrong with a number that would become another one, and what to write.
+fn plain(text: &str) -> Result<Data, (String, String)> {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Data::Null,
-        "true" | "True" | "TRUE" => return Data::Bool(true),
-        "false" | "False" | "FALSE" => return Data::Bool(false),
+        "" | "~" | "null" | "Null" | "NULL" => return Ok(Data::Null),
+        "true" | "True" | "TRUE" => return Ok(Data::Bool(true)),
+        "false" | "False" | "FALSE" => return Ok(Data::Bool(false)),
         _ => {}
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        let positive = text.strip_prefix('+').unwrap_or(text);
-        if let Ok(number) = positive.parse::<i64>() {
-            return Data::Number(number.into());
-        }
-        let based = digits.strip_prefix("0x").map(|d| (d, 16)).or_else(|| digits.strip_prefix("0o").map(|d| (d, 8)));
-        if let Some(number) = based.and_then(|(d, radix)| i64::from_str_radix(d, radix).ok()) {
-            return Data::Number(if text.starts_with('-') { -number } else { number }.into());
-        }
-        let is_float = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
-        if let Some(number) = positive.parse::<f64>().ok().filter(|_| is_float).and_then(serde_json::Number::from_f64) {
-            return Data::Number(number);
-        }
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return Ok(Data::Text(text.to_owned()));
     }
-    Data::Text(text.to_owned())
+    let negative = text.starts_with('-');
+    let based = digits.strip_prefix("0x").map(|d| (d, 16)).or_else(|| digits.strip_prefix("0o").map(|d| (d, 8)));
+    let based = based.filter(|(digits, radix)| !digits.is_empty() && digits.chars().all(|c| c.is_digit(*radix)));
+    let whole = match based {
+        Some((digits, radix)) => i128::from_str_radix(digits, radix).map(|whole| if negative { -whole } else { whole }),
+        None => text.parse::<i128>(),
+    };
+    let number = match whole {
+        Ok(whole) => i64::try_from(whole).map(Number::from).or_else(|_| u64::try_from(whole).map(Number::from)).ok(),
+        Err(_) => None,
+    };
+    if let Some(number) = number {
+        return Ok(Data::Number(number));
+    }
+    let is_float = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+    let Some(float) = text.parse::<f64>().ok().filter(|_| is_float) else {
+        return match based {
+            Some(_) => Err(lost(text)),
+            None => Ok(Data::Text(text.to_owned())),
+        };
+    };
+    match Number::from_f64(float) {
+        Some(number) if protocol::number::is_kept(text.trim_start_matches('+')) => Ok(Data::Number(number)),
+        Some(_) | None => Err(lost(text)),
+    }
+}
+
+fn lost(text: &str) -> (String, String) {
+    (format!("the number {text} cannot be kept exactly"), format!("put it in quotes, and it is a text: \"{text}\""))
 }
 
 #[cfg(test)]
@@ -332,6 +375,38 @@ mod tests {
         let mut faults = Faults::new("bomb");
         assert!(read(&bomb, &mut faults).is_none());
         assert!(faults.to_string().contains("values"), "{faults}");
+    }
+
+    #[test]
+    fn a_number_is_the_one_that_is_written() {
+        assert_eq!(value("1.10: a\n0x1F: b\n~: c\n"), serde_json::json!({ "1.10": "a", "0x1F": "b", "~": "c" }));
+        for (text, number) in [
+            ("9007199254740993", serde_json::json!(9_007_199_254_740_993_i64)),
+            ("18446744073709551615", serde_json::json!(u64::MAX)),
+            ("-9223372036854775808", serde_json::json!(i64::MIN)),
+            ("0xFFFFFFFFFFFFFFFF", serde_json::json!(u64::MAX)),
+            ("-0x10", serde_json::json!(-16)),
+            ("0o17", serde_json::json!(15)),
+            ("+1", serde_json::json!(1)),
+            ("1.10", serde_json::json!(1.1)),
+            (".5", serde_json::json!(0.5)),
+            ("6063e25", serde_json::json!(6063e25)),
+            ("1_000", serde_json::json!("1_000")),
+            ("1.2.3", serde_json::json!("1.2.3")),
+            ("0x", serde_json::json!("0x")),
+            ("yes", serde_json::json!("yes")),
+            ("0.30000000000000004", serde_json::json!(0.300_000_000_000_000_04)),
+        ] {
+            assert_eq!(value(&format!("a: {text}")), serde_json::json!({ "a": number }), "{text}");
+        }
+        for text in ["12345678901234567890.12", "18446744073709551617", "0x10000000000000000", "1e400", "1e-400"] {
+            let mut faults = Faults::new("f.yaml");
+            read(&format!("a: 1\nb: {text}\n"), &mut faults);
+            let says = format!("f.yaml:2:4: the number {text} cannot be kept exactly; put it in quotes");
+            assert!(faults.to_string().starts_with(&says), "{faults}");
+            let mut quoted = Faults::new("f.yaml");
+            assert!(read(&format!("b: '{text}'\n"), &mut quoted).is_some() && quoted.is_empty());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::header::texts;
 use super::parse::{claim, nest, query_language};
 use super::source::{Data, Key, Node};
 use super::{Catcher, Compensate, Each, Kind, Resource, Retrier, Rule, STATES_MAX, State, Until};
+use crate::machine::amount::{self, Measure};
 use crate::machine::expression::Template;
 
 const TYPES: [&str; 9] = ["Task", "Pass", "Choice", "Wait", "Succeed", "Fail", "Parallel", "Map", "Compensate"];
@@ -109,10 +110,10 @@ pub(super) fn read(builder: &mut Builder<'_>, key: &Key, node: &Node, path: &str
     state.arguments = builder.template_of(&fields, "Arguments");
     state.output = builder.template_of(&fields, "Output");
     state.assign = assign(builder, &fields);
-    state.timeout = builder.amount(&fields, "TimeoutSeconds", 0.001, false);
-    state.heartbeat = builder.amount(&fields, "HeartbeatSeconds", 0.001, false);
+    state.timeout = builder.amount(&fields, "TimeoutSeconds", Measure::Timeout);
+    state.heartbeat = builder.amount(&fields, "HeartbeatSeconds", Measure::Timeout);
     if let (Some(super::Amount::Is(timeout)), Some(super::Amount::Is(beat))) = (&state.timeout, &state.heartbeat)
-        && beat >= timeout
+        && amount::seconds(beat) >= amount::seconds(timeout)
     {
         let what = format!("{beat} is not below TimeoutSeconds, which is {timeout}");
         builder.fault_at(&fields, "HeartbeatSeconds", what, "make it smaller, or leave it out");
@@ -281,10 +282,11 @@ fn retry(builder: &mut Builder<'_>, fields: &Fields<'_>) -> Vec<Retrier> {
             "Retry",
         );
         let errors = errors(builder, entry, n + 1 == count);
-        let interval = builder.number(entry, "IntervalSeconds", 0.0, false).unwrap_or(1.0);
-        let retries = builder.number(entry, "MaxAttempts", 0.0, true).unwrap_or(3.0);
-        let rate = builder.number(entry, "BackoffRate", 1.0, false).unwrap_or(2.0);
-        let cap = builder.number(entry, "MaxDelaySeconds", 0.001, false);
+        let mut number = |name, measure| builder.number(entry, name, measure);
+        let interval = number("IntervalSeconds", Measure::Pause).and_then(|number| number.as_f64()).unwrap_or(1.0);
+        let retries = number("MaxAttempts", Measure::Retries).and_then(|number| amount::whole(&number)).unwrap_or(3);
+        let rate = number("BackoffRate", Measure::Growth).and_then(|number| number.as_f64()).unwrap_or(2.0);
+        let cap = number("MaxDelaySeconds", Measure::Timeout).and_then(|number| number.as_f64());
         let jitter = match builder.text(entry, "JitterStrategy").as_deref() {
             None | Some("NONE") => false,
             Some("FULL") => true,
@@ -293,8 +295,8 @@ fn retry(builder: &mut Builder<'_>, fields: &Fields<'_>) -> Vec<Retrier> {
                 false
             }
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturates, and is checked above.
-        made.push(Retrier { errors, interval, retries: retries as u32, rate, cap, jitter });
+        let retries = u32::try_from(retries).unwrap_or(u32::MAX);
+        made.push(Retrier { errors, interval, retries, rate, cap, jitter });
     }
     made
 }
@@ -335,7 +337,7 @@ fn compensate(builder: &mut Builder<'_>, fields: &Fields<'_>, state: &State, pat
     );
     let activity = match resource(builder, &undo)? {
         Resource::Activity(name) => name,
-        Resource::Human | Resource::Signal(_) | Resource::Saga(_) | Resource::Event(_) => {
+        Resource::Human | Resource::Signal(_) | Resource::Saga { .. } | Resource::Event(_) => {
             builder.fault_at(&undo, "Resource", "only an activity can undo", "write activity:NAME");
             return None;
         }
@@ -344,8 +346,8 @@ fn compensate(builder: &mut Builder<'_>, fields: &Fields<'_>, state: &State, pat
         activity,
         arguments: builder.template_of(&undo, "Arguments"),
         retry: retry(builder, &undo),
-        timeout: builder.number(&undo, "TimeoutSeconds", 0.001, false),
-        heartbeat: builder.number(&undo, "HeartbeatSeconds", 0.001, false),
+        timeout: builder.seconds(&undo, "TimeoutSeconds", Measure::Timeout),
+        heartbeat: builder.seconds(&undo, "HeartbeatSeconds", Measure::Timeout),
     })
 }
 
@@ -388,13 +390,15 @@ fn wait(builder: &mut Builder<'_>, fields: &Fields<'_>) -> Kind {
     }
     if let Some(at) = builder.template_of(fields, "Timestamp") {
         if let Template::Constant(value) = &at
-            && value.as_str().is_none_or(|text| text.parse::<protocol::Time>().is_err())
+            && let Err(why) = amount::moment(value)
+            && !builder.faults.stored
         {
-            builder.fault_at(fields, "Timestamp", "this is not a moment", "write it as \"2026-01-31T12:00:00Z\"");
+            builder.fault_at(fields, "Timestamp", why, "write it as \"2026-01-31T12:00:00Z\"");
         }
         return Kind::Wait(Until::Timestamp(at));
     }
-    Kind::Wait(Until::Seconds(builder.amount(fields, "Seconds", 0.0, false).unwrap_or(super::Amount::Is(0.0))))
+    let seconds = builder.amount(fields, "Seconds", Measure::Pause);
+    Kind::Wait(Until::Seconds(seconds.unwrap_or(super::Amount::Is(0.into()))))
 }
 
 fn parallel(builder: &mut Builder<'_>, fields: &Fields<'_>, index: usize, depth: usize) -> Kind {
@@ -446,9 +450,9 @@ fn map(builder: &mut Builder<'_>, fields: &Fields<'_>, index: usize, depth: usiz
         nest: inner,
         items,
         selector: builder.template_of(fields, "ItemSelector"),
-        concurrency: builder.amount(fields, "MaxConcurrency", 0.0, true),
-        tolerated: builder.amount(fields, "ToleratedFailureCount", 0.0, true),
-        tolerated_percentage: builder.amount(fields, "ToleratedFailurePercentage", 0.0, false),
+        concurrency: builder.amount(fields, "MaxConcurrency", Measure::Count),
+        tolerated: builder.amount(fields, "ToleratedFailureCount", Measure::Count),
+        tolerated_percentage: builder.amount(fields, "ToleratedFailurePercentage", Measure::Percentage),
     }))
 }
 

@@ -58,7 +58,7 @@ pub struct Span {
     /// Where the first of them ended.
     from: Position,
     /// Where the last of them ended. A saga that goes on after it is a new run of its key.
-    upto: Position,
+    pub upto: Position,
 }
 
 /// An index as it is stored.

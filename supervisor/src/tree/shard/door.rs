@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::command::Started;
+use protocol::ids::CHILD_MARK;
 use protocol::{Code, Principal, Problem, SagaId};
 
 use super::{Message, Right, ShardActor, Shown, State};
 use crate::machine::definition::{Access, Definition};
-use crate::machine::{Driver, FactKind, Start};
+use crate::machine::{Driver, FactKind, Parent, Start};
 use crate::tree::reply::{Reply, moved};
 use crate::tree::shell::{Fault, Me};
-use crate::tree::slot::{Life, Slot, Told, start_digest};
+use crate::tree::slot::{Alive, Life, Slot, Told, start_digest};
 
 impl ShardActor {
     pub(super) async fn begin(
@@ -28,8 +29,16 @@ impl ShardActor {
             accepted.refuse(problem);
             return Ok(());
         }
+        if start.parent.is_none() && saga.key.is_a_childs() {
+            let message = format!("{:?} stands in keys of children alone", CHILD_MARK);
+            accepted.refuse(Problem::new(Code::BadRequest, message).mend("use a key without it"));
+            return Ok(());
+        }
         let digest = start_digest(&start.definition.name, &start.input);
         let saga = Arc::new(saga);
+        if let (Some(parent), true) = (&start.parent, state.slots.contains_key(&saga)) {
+            return self.begin_again(me, saga, parent.clone(), accepted, state).await;
+        }
         if let Some(slot) = state.slots.get(&saga) {
             if slot.start_digest != digest {
                 let runs = &slot.definition.reference().name;
@@ -38,10 +47,6 @@ impl ShardActor {
                 return Ok(());
             }
             let ended = matches!(slot.life, Life::Ended(_));
-            if ended && let Some((parent, step)) = start.parent.clone() {
-                // The parent asks again because it did not hear: tell it once more.
-                self.tell_parent(&saga, parent, step, state);
-            }
             let (durable, told) = (slot.is_durable(), started(&saga, slot.definition.reference(), false));
             if let Some(outcome) = outcome {
                 if ended {
@@ -54,14 +59,16 @@ impl ShardActor {
                 accepted.ok(&told);
                 return Ok(());
             }
-            // The first start is still on its way to the journal. A description waits for that.
-            let reply = Reply::new(move |answer| match answer {
-                Ok(view) if view["records"].as_u64().is_some_and(|records| records > 0) => accepted.ok(&told),
-                Ok(_) => accepted.refuse(moved()),
-                Err(problem) => accepted.refuse(problem),
-            });
-            return self.tell(me, saga, Told::Describe(reply), state).await;
+            return self.once_durable(me, saga, told, accepted, state).await;
         }
+        let seat = match state.census.take(&saga, &start.family, &self.engine.limits, self.engine.shards) {
+            Ok(seat) => seat,
+            Err(problem) => {
+                accepted.refuse(problem);
+                return Ok(());
+            }
+        };
+        let alive = Some(Box::new(Alive { parent: start.parent.clone(), seat }));
         let driver = Driver::new((*saga).clone(), definition.clone());
         let life = self.wake(me, &saga, driver, state).await?;
         let told = started(&saga, &start.definition, true);
@@ -76,11 +83,61 @@ impl ShardActor {
                 accepted.refuse(problem);
             }
         });
-        state.slots.insert(saga.clone(), Slot { definition, start_digest: digest, revision: 0, failures: None, life });
+        let slot = Slot { definition, start_digest: digest, revision: 0, failures: None, alive, life };
+        state.slots.insert(saga.clone(), slot);
         if let Some(outcome) = outcome {
             state.waiters.entry(saga.clone()).or_default().push((Shown::Outcome, outcome));
         }
         self.tell(me, saga, Told::Fact(FactKind::Started(start), reply), state).await
+    }
+
+    /// A parent starts its child, and there is a saga under the child's key: the child itself, because
+    /// the parent asks again, or somebody else.
+    async fn begin_again(
+        &self,
+        me: &Me<Message>,
+        saga: Arc<SagaId>,
+        parent: Parent,
+        accepted: Reply,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        let Some(slot) = state.slots.get(&saga) else { return Ok(()) };
+        if matches!(slot.life, Life::Ended(_)) {
+            // It did not hear: it is told once more.
+            self.tell_parent(&saga, parent, accepted, state);
+            return Ok(());
+        }
+        let own = slot.alive.as_ref().and_then(|alive| alive.parent.as_ref()) == Some(&parent);
+        #[cfg(feature = "simulation")]
+        let own = own || crate::simulation::planted(crate::simulation::Bug::Adopt);
+        if !own {
+            accepted.refuse(taken(&saga, &parent));
+            return Ok(());
+        }
+        let told = started(&saga, slot.definition.reference(), false);
+        if slot.is_durable() {
+            accepted.ok(&told);
+            return Ok(());
+        }
+        self.once_durable(me, saga, told, accepted, state).await
+    }
+
+    /// Answers a start that is repeated while the first one is still on its way to the journal. A
+    /// description waits for that.
+    async fn once_durable(
+        &self,
+        me: &Me<Message>,
+        saga: Arc<SagaId>,
+        told: Started,
+        accepted: Reply,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        let reply = Reply::new(move |answer| match answer {
+            Ok(view) if view["records"].as_u64().is_some_and(|records| records > 0) => accepted.ok(&told),
+            Ok(_) => accepted.refuse(moved()),
+            Err(problem) => accepted.refuse(problem),
+        });
+        self.tell(me, saga, Told::Describe(reply), state).await
     }
 
     /// Why nothing new that needs `right` is taken now, if so.
@@ -161,6 +218,11 @@ impl ShardActor {
             reply.refuse(problem.mend("`skald list` shows what exists; ended sagas are forgotten after a while"));
         });
     }
+}
+
+/// A parent's step hears this as [`KEY_TAKEN`](crate::machine::family::KEY_TAKEN).
+pub(super) fn taken(saga: &SagaId, (parent, step): &Parent) -> Problem {
+    Problem::new(Code::Conflict, format!("{saga} is there already, and is not the child of step {step} of {parent}"))
 }
 
 pub(super) fn started(saga: &SagaId, definition: &protocol::DefinitionRef, created: bool) -> Started {

@@ -153,7 +153,7 @@ impl ShardActor {
             let outcome = driver.execution().outcome().cloned();
             let entry = recovery::ended_entry(driver.execution());
             if let Some(slot) = state.slots.get_mut(&saga) {
-                slot.life = Life::Ended(ended_of(&mut state.words, entry));
+                (slot.alive, slot.life) = (None, Life::Ended(ended_of(&mut state.words, entry)));
             }
             state.sweeper.note_ended(saga.clone());
             for waiter in outcome.map(|outcome| tell_waiters(&saga, &outcome, state)).unwrap_or_default() {
@@ -198,6 +198,7 @@ impl ShardActor {
             owner: me.clone(),
             journal: state.journal.clone(),
             timers: state.timers.clone(),
+            relay: state.relay.clone(),
             glance: glance.clone(),
         };
         let handle = shell::start(actor, card, Some(me.cell())).await?;
@@ -254,6 +255,7 @@ impl ShardActor {
         let Some(slot) = state.slots.get_mut(saga) else { return };
         let Life::Awake { handle, sent, glance } = &slot.life else { return };
         let (handle, sent, seen, position) = (handle.clone(), *sent, glance.seen(), glance.position.load(Relaxed));
+        slot.alive = None;
         slot.life = Life::Ended(Ended {
             status: outcome.status,
             state: state.words.one(&outcome.state),
@@ -381,6 +383,7 @@ pub(super) fn is_echo(fact: &FactKind) -> bool {
         | FactKind::StepFailed { .. }
         | FactKind::TimerFired { .. }
         | FactKind::ChildEnded { .. }
+        | FactKind::Continued
         | FactKind::Parked { .. } => true,
         FactKind::Started(_)
         | FactKind::Signalled { .. }

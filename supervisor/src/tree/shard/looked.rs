@@ -51,6 +51,7 @@ impl Message {
             | Self::Looked(_)
             | Self::Trouble(_)
             | Self::Fenced { .. }
+            | Self::Lost(_)
             | Self::Settled
             | Self::Sweep
             | Self::Swept(_) => None,
@@ -81,6 +82,7 @@ impl Message {
             | Self::Looked(_)
             | Self::Trouble(_)
             | Self::Fenced { .. }
+            | Self::Lost(_)
             | Self::Settled
             | Self::Sweep
             | Self::Swept(_) => {}
@@ -117,7 +119,8 @@ impl ShardActor {
             let saga = Arc::new(saga.clone());
             let start_digest = entry.start_digest;
             let life = Life::Ended(ended_of(&mut state.words, entry));
-            state.slots.insert(saga.clone(), Slot { definition, start_digest, revision: 0, failures: None, life });
+            let slot = Slot { definition, start_digest, revision: 0, failures: None, alive: None, life };
+            state.slots.insert(saga.clone(), slot);
             return Some((message, Some(saga)));
         }
         // Other pages may have been written while these were read.

@@ -12,7 +12,7 @@ mod shown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use protocol::command::List;
@@ -20,13 +20,16 @@ use protocol::query::ShardView;
 use protocol::view::{Outcome, SagaRow};
 use protocol::{Code, Epoch, NodeId, Principal, Problem, SagaId, ShardId, Tenant, Time};
 use ractor::{ActorCell, ActorId};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, FactKind, Start};
 use crate::tree::card::Card;
+use crate::tree::census::Census;
 use crate::tree::engine::Engine;
+use crate::tree::ground::Ground;
 use crate::tree::journal::{self, JournalActor, Meters};
+use crate::tree::progress::Relayed;
 use crate::tree::recovery;
 use crate::tree::relay::{self, RelayActor};
 use crate::tree::reply::Reply;
@@ -121,6 +124,8 @@ pub enum Message {
         saga: Arc<SagaId>,
         /// Its number.
         timer: u64,
+        /// Held until the saga has taken it in.
+        under_way: timers::UnderWay,
     },
     /// From a saga that rests.
     Sleep {
@@ -188,6 +193,9 @@ pub enum Message {
         /// Who.
         by: NodeId,
     },
+    /// From the journal, or from a sweep: what was durable is not there any more. The next takeover
+    /// decides what that means.
+    Lost(String),
     /// Everything that was on its way when the drain began is durable.
     Settled,
     /// Time to write changed sagas to the snapshot store.
@@ -225,10 +233,12 @@ pub struct State {
     timers: Handle<timers::Message>,
     relay: Handle<relay::Message>,
     pub(super) meters: Arc<Meters>,
-    pub(super) relayed: Arc<AtomicU64>,
+    pub(super) relayed: Arc<Relayed>,
     pub(super) sweeper: Sweeper,
     /// Turns of those who read pages.
     lookups: Arc<tokio::sync::Semaphore>,
+    /// What the shard stands on.
+    pub(super) ground: Ground,
     /// What is wrong with the journal, and since when.
     trouble: Option<(String, Time)>,
     draining: bool,
@@ -236,6 +246,7 @@ pub struct State {
     settled: bool,
     awake: u64,
     asleep: u64,
+    census: Census,
     sweep_alarm: tokio::task::JoinHandle<()>,
 }
 
@@ -260,8 +271,8 @@ impl Behaviour for ShardActor {
 
     async fn start(&self, me: &Me<Message>) -> Result<State, Fault> {
         me.card().doing(format!("taking over under epoch {}", self.epoch.0));
-        let recovered = recovery::take_over(&self.engine, self.shard, self.epoch).await?;
-        let (meters, relayed) = (Arc::new(Meters::default()), Arc::new(AtomicU64::new(recovered.mark.0.relayed)));
+        let mut recovered = recovery::take_over(&self.engine, self.shard, self.epoch).await?;
+        let (meters, relayed) = (Arc::new(Meters::default()), Arc::new(Relayed::new(recovered.mark.0.sent())));
         let now = self.engine.now();
         let cell = Some(me.cell());
 
@@ -282,6 +293,7 @@ impl Behaviour for ShardActor {
             shard: self.shard,
             header: recovered.header.clone(),
             position: recovered.position,
+            digest: recovered.digest,
             relay: relay.clone(),
             owner: me.clone(),
             meters: meters.clone(),
@@ -290,7 +302,7 @@ impl Behaviour for ShardActor {
 
         let card = Card::new("timers", "timers", now);
         me.card().adopt(card.clone());
-        let timers = TimersActor { engine: self.engine.clone(), owner: me.clone() };
+        let timers = TimersActor { engine: self.engine.clone(), owner: me.clone(), meters: meters.clone() };
         let timers = shell::start(timers, card, cell).await?;
 
         let (every, alarm) = (self.engine.limits.sweep_every, me.clone());
@@ -314,14 +326,17 @@ impl Behaviour for ShardActor {
             relayed,
             sweeper: Sweeper::new(recovered.mark),
             lookups: Arc::new(tokio::sync::Semaphore::new(looked::LOOKUPS_AT_ONCE)),
+            ground: std::mem::take(&mut recovered.ground),
             trouble: None,
             draining: false,
             settled: false,
             awake: 0,
             asleep: 0,
+            census: Census::default(),
             sweep_alarm,
         };
         self.settle_in(me, recovered, &mut state).await?;
+        self.engine.pulses.begin(self.shard, state.meters.clone());
         me.card().doing(format!("owned under epoch {}", self.epoch.0));
         Ok(state)
     }
@@ -405,9 +420,9 @@ impl Behaviour for ShardActor {
                     self.sweep(me, state);
                 }
             }
-            Message::Due { saga, timer } => {
+            Message::Due { saga, timer, under_way } => {
                 if state.slots.contains_key(&saga) {
-                    let told = Told::Fact(FactKind::TimerFired { timer }, Reply::nobody());
+                    let told = Told::Fact(FactKind::TimerFired { timer }, Reply::holding(under_way));
                     self.tell(me, saga, told, state).await?;
                 }
             }
@@ -443,9 +458,11 @@ impl Behaviour for ShardActor {
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
             Message::Looked(_) => unreachable!("taken apart above"),
             Message::Trouble(trouble) => {
+                self.engine.observer.trouble(self.shard, trouble.as_deref());
                 let since = state.trouble.take().map_or_else(|| self.engine.now(), |(_, since)| since);
                 state.trouble = trouble.map(|why| (why, since));
             }
+            Message::Lost(why) => return Err(why.into()),
             Message::Fenced { by } => return Err(format!("fenced: {by} owns the shard now").into()),
             Message::Sweep => {
                 self.sweep(me, state);
@@ -490,6 +507,15 @@ impl Behaviour for ShardActor {
 
     async fn stopped(&self, state: &mut State) {
         state.sweep_alarm.abort();
+        self.engine.pulses.end(self.shard, &state.meters);
+        // An orderly end leaves the very last frame beside the lease.
+        let (mark, revision) = state.sweeper.marked();
+        let anchor = state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&mark, revision));
+        if let Some(anchor) = anchor
+            && let Err(error) = self.engine.journal.keep(self.shard, &anchor).await
+        {
+            debug!(shard = %self.shard, %error, "where the journal stands was not written down at the end");
+        }
     }
 }
 

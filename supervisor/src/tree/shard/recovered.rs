@@ -12,7 +12,7 @@ use crate::machine::{Driver, Effect};
 use crate::tree::recovery::Recovered;
 use crate::tree::saga::{self, Seen};
 use crate::tree::shell::{Fault, Me};
-use crate::tree::slot::{EndedEntry, Life, Slot, start_digest};
+use crate::tree::slot::{Alive, EndedEntry, Life, Slot, start_digest};
 use crate::tree::{relay, timers};
 
 impl ShardActor {
@@ -22,9 +22,7 @@ impl ShardActor {
         recovered: Recovered,
         state: &mut State,
     ) -> Result<(), Fault> {
-        for (position, outbox) in recovered.outbox {
-            state.relay.tell(relay::Message::Committed { position, outbox });
-        }
+        state.relay.tell(relay::Message::Recovered(recovered.outbox));
         state.relay.tell(relay::Message::Committed { position: recovered.position, outbox: Vec::new() });
         let remember = |entry: EndedEntry, revision: u64, state: &mut State| {
             let definition = recovered.definitions.get(&entry.definition)?;
@@ -34,6 +32,7 @@ impl ShardActor {
                 start_digest,
                 revision,
                 failures: None,
+                alive: None,
                 life: Life::Ended(ended_of(&mut state.words, entry)),
             };
             state.slots.insert(saga.clone(), slot);
@@ -70,9 +69,11 @@ impl ShardActor {
         // A child's start may have been on its way; starting it twice is starting it once.
         let children = driver.resume().into_iter().filter(|effect| matches!(effect, Effect::StartChild { .. }));
         let outbox = Sending::of(&driver, children);
-        state.relay.tell(relay::Message::Committed { position: execution.position(), outbox });
+        state.relay.tell(relay::Message::Repeat(outbox));
         let digest = start_digest(&execution.definition().name, execution.input().unwrap_or(&protocol::Value::Null));
         let definition = driver.definition().clone();
+        let seat = state.census.seat(&saga, &execution.family());
+        let alive = Some(Box::new(Alive { parent: execution.parent().cloned(), seat }));
         if execution.is_idle() {
             for (timer, at) in execution.timers() {
                 state.timers.tell(timers::Message::Set { saga: saga.clone(), timer, at });
@@ -80,7 +81,8 @@ impl ShardActor {
             let seen = Seen::of(execution);
             let bytes = (!clean).then(|| Bytes::from(codec::store(execution)));
             let asleep = asleep_of(&mut state.words, &seen, execution.position(), bytes);
-            let slot = Slot { definition, start_digest: digest, revision, failures: None, life: Life::Asleep(asleep) };
+            let life = Life::Asleep(asleep);
+            let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, life };
             state.slots.insert(saga, slot);
             state.asleep += 1;
         } else {
@@ -88,7 +90,8 @@ impl ShardActor {
             if let Life::Awake { handle, .. } = &life {
                 handle.tell(saga::Message::Resume);
             }
-            state.slots.insert(saga, Slot { definition, start_digest: digest, revision, failures: None, life });
+            let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, life };
+            state.slots.insert(saga, slot);
         }
         Ok(())
     }

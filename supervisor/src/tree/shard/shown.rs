@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
 use protocol::command::List;
 use protocol::query::ShardView;
-use protocol::view::SagaRow;
-use protocol::{Code, Principal, Problem, SagaId, Tenant};
-use tracing::warn;
+use protocol::view::{Outcome, SagaRow};
+use protocol::{Code, Principal, Problem, SagaId, Tenant, Time};
 
+use super::door::{started, taken};
 use super::{LIST_DEFAULT, LIST_MAX, Listed, ShardActor, Shown, State};
 use crate::machine::definition::Access;
-use crate::machine::{Fact, FactKind, Offer};
+use crate::machine::{Execution, Fact, FactKind, Offer, Parent};
 use crate::ports::Parcel;
 use crate::tree::reply::Reply;
-use crate::tree::slot::Life;
+use crate::tree::slot::{Life, Slot};
 use crate::tree::{load, pages};
 
 impl ShardActor {
@@ -44,24 +45,41 @@ impl ShardActor {
             Life::Ended(ended) => (None, Some((ended.remains.clone(), state.sweeper.pages.of(saga)))),
             Life::Awake { .. } | Life::Loading { .. } => (None, None),
         };
-        let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
-        let (definition, position) = (slot.definition.clone(), slot.position());
+        let stored = self.stored(saga, slot, bytes, remains);
         tokio::spawn(async move {
-            let problem = match (load::load(&engine, shard, &saga, definition, position, bytes).await, shown) {
-                (Ok(driver), Shown::View) => return reply.ok(&driver.execution().view()),
-                (Ok(driver), Shown::Outcome) => return reply.ok(&driver.execution().outcome()),
-                (Err(problem), Shown::View | Shown::Outcome) => problem,
-            };
-            // Its journal is cut: what is remembered of it has to do.
-            let Some((own, pages)) = remains.filter(|_| problem.code == Code::NotFound) else {
-                return reply.refuse(problem);
-            };
-            match (load::remembered(&engine, shard, &saga, own, pages).await, shown) {
-                (Ok(remains), Shown::View) => reply.ok(&remains.execution.view()),
-                (Ok(remains), Shown::Outcome) => reply.ok(&remains.outcome()),
+            match (stored.await, shown) {
+                (Ok((execution, _)), Shown::View) => reply.ok(&execution.view()),
+                (Ok((_, outcome)), Shown::Outcome) => reply.ok(&outcome),
                 (Err(problem), Shown::View | Shown::Outcome) => reply.refuse(problem),
             }
         });
+    }
+
+    /// A saga that has no actor, and how it ended, from the journal, or else from what is remembered.
+    fn stored(
+        &self,
+        saga: &Arc<SagaId>,
+        slot: &Slot,
+        bytes: Option<Bytes>,
+        remains: Option<(Option<Bytes>, Vec<Arc<str>>)>,
+    ) -> impl Future<Output = Result<(Execution, Option<Outcome>), Problem>> + Send + 'static {
+        let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
+        let (definition, position) = (slot.definition.clone(), slot.position());
+        async move {
+            let problem = match load::load(&engine, shard, &saga, definition, position, bytes).await {
+                Ok(driver) => {
+                    let execution = driver.execution().clone();
+                    let outcome = execution.outcome().cloned();
+                    return Ok((execution, outcome));
+                }
+                Err(problem) => problem,
+            };
+            // Its journal is cut: what is remembered of it has to do.
+            let Some((own, pages)) = remains.filter(|_| problem.code == Code::NotFound) else { return Err(problem) };
+            let remains = load::remembered(&engine, shard, &saga, own, pages).await?;
+            let outcome = remains.outcome();
+            Ok((remains.execution, outcome))
+        }
     }
 
     /// A signal for a saga that has ended is an echo, if its id came before, or else too late. Only the
@@ -79,24 +97,37 @@ impl ShardActor {
             match driver.offer(fact) {
                 Offer::Ignored(why) => reply.ok(&serde_json::json!({ "ignored": why })),
                 Offer::Refused(problem) => reply.refuse(problem),
-                Offer::Recorded(_) => {
+                // An end leaves nothing to evaluate.
+                Offer::Recorded(_) | Offer::Unfinished(_) => {
                     reply.refuse(Problem::new(Code::Internal, format!("{saga} goes on after its end")))
                 }
             }
         });
     }
 
-    /// Tells a parent saga how its child ended, from the journal.
-    pub(super) fn tell_parent(&self, saga: &Arc<SagaId>, parent: protocol::SagaKey, step: u64, state: &State) {
-        let (reply, told) = Reply::channel();
-        self.describe_stored(saga, Shown::Outcome, reply, state);
-        let (engine, home) = (self.engine.clone(), SagaId::new(saga.tenant.clone(), parent));
-        let child = Some(saga.key.clone());
+    /// Tells a parent saga how its child ended, if the saga under the child's key is that child. The
+    /// start that asked for it is accepted only once the parent knows: it is asked again otherwise.
+    pub(super) fn tell_parent(&self, saga: &Arc<SagaId>, parent: Parent, accepted: Reply, state: &State) {
+        let Some(slot) = state.slots.get(saga) else { return };
+        let Life::Ended(ended) = &slot.life else { return };
+        let remains = (ended.remains.clone(), state.sweeper.pages.of(saga));
+        let stored = self.stored(saga, slot, None, Some(remains));
+        let (engine, saga, told) =
+            (self.engine.clone(), saga.clone(), started(saga, slot.definition.reference(), false));
         tokio::spawn(async move {
-            let outcome = told.await.ok().and_then(Result::ok).and_then(|outcome| serde_json::from_value(outcome).ok());
-            let Some(outcome) = outcome else { return };
-            if let Err(error) = engine.peers.deliver(&home, &Parcel::ChildEnded { step, child, outcome }).await {
-                warn!(parent = %home, %error, "a child's end was not delivered; the parent asks again when it wakes");
+            let (execution, outcome) = match stored.await {
+                Ok(stored) => stored,
+                Err(problem) => return accepted.refuse(problem),
+            };
+            let own = execution.is_child_of(&parent.0, Some(parent.1));
+            #[cfg(feature = "simulation")]
+            let own = own || crate::simulation::planted(crate::simulation::Bug::Adopt);
+            let Some(outcome) = outcome.filter(|_| own) else { return accepted.refuse(taken(&saga, &parent)) };
+            let home = SagaId::new(saga.tenant.clone(), parent.0);
+            let (child, outcome) = (Some(saga.key.clone()), Box::new(outcome));
+            match engine.peers.deliver(&home, &Parcel::ChildEnded { step: parent.1, child, outcome }).await {
+                Ok(()) => accepted.ok(&told),
+                Err(error) => accepted.refuse(Problem::new(Code::Unavailable, error.to_string())),
             }
         });
     }
@@ -126,7 +157,7 @@ impl ShardActor {
         state: &State,
     ) {
         let limit = list.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
-        let mut rows: Vec<SagaRow> = Vec::new();
+        let mut found: Vec<(Time, &Arc<SagaId>, &Slot)> = Vec::new();
         for (saga, slot) in &state.slots {
             if saga.tenant != tenant {
                 continue;
@@ -138,19 +169,32 @@ impl ShardActor {
             if list.definition.as_deref().is_some_and(|wanted| *wanted != *reference.name) {
                 continue;
             }
-            let seen = slot.seen();
-            if list.status.as_deref().is_some_and(|wanted| wanted != seen.status.word()) {
+            let (status, changed_at) = slot.stands();
+            if list.status.as_deref().is_some_and(|wanted| wanted != status.word()) {
                 continue;
             }
-            rows.push(SagaRow {
+            found.push((changed_at, saga, slot));
+        }
+        // Only what is shown is sorted and written out: the shard does nothing else meanwhile.
+        let later =
+            |a: &(Time, &Arc<SagaId>, &Slot), b: &(Time, &Arc<SagaId>, &Slot)| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1));
+        if found.len() > limit && limit > 0 {
+            found.select_nth_unstable_by(limit - 1, later);
+        }
+        found.truncate(limit);
+        found.sort_unstable_by(later);
+        let row = |(_, saga, slot): (Time, &Arc<SagaId>, &Slot)| {
+            let seen = slot.seen();
+            SagaRow {
                 saga: saga.to_string(),
-                definition: reference.to_string(),
+                definition: slot.definition.reference().to_string(),
                 status: seen.status,
                 state: seen.state,
                 changed_at: seen.changed_at,
                 node: self.engine.node.to_string(),
-            });
-        }
+            }
+        };
+        let rows: Vec<SagaRow> = found.into_iter().map(row).collect();
         let pages = state.sweeper.pages.to_show(&tenant, &list);
         let (engine, shard) = (self.engine.clone(), self.shard);
         tokio::spawn(async move {
@@ -172,7 +216,7 @@ impl ShardActor {
             epoch: self.epoch.0,
             position: state.meters.position.load(Relaxed),
             low_water: state.sweeper.mark().low_water,
-            relayed: state.relayed.load(Relaxed),
+            relayed: state.relayed.get().position,
             awake: state.awake,
             asleep: state.asleep,
             frames: state.meters.frames.load(Relaxed),

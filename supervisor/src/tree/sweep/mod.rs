@@ -10,7 +10,6 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,15 +17,17 @@ use protocol::SagaId;
 use tracing::{debug, warn};
 
 use super::pages::Pages;
+use super::progress::Sent;
 use super::recovery::Mark;
 use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
 use super::slot::{Life, Slot};
+use crate::journal::Digest;
 use crate::ports::{Position, PutError};
 use page::{Open, to_move};
 pub use write::Swept;
-use write::{Gone, SnapshotPut, Work, write};
+use write::{Gone, MarkLost, SnapshotPut, Work, write};
 
 /// The sweeping side of a shard's state.
 pub struct Sweeper {
@@ -53,6 +54,8 @@ pub struct Sweeper {
 
 struct UnderWay {
     at: Position,
+    /// Of the frame there.
+    digest: Digest,
     failed: bool,
 }
 
@@ -77,6 +80,11 @@ impl Sweeper {
     /// The mark as last written.
     pub const fn mark(&self) -> Mark {
         self.mark.0
+    }
+
+    /// The same with its revision.
+    pub const fn marked(&self) -> (Mark, u64) {
+        self.mark
     }
 
     /// Whether a sweep waits for this saga's state.
@@ -113,8 +121,8 @@ impl ShardActor {
             self.go_on_sweeping(me, state);
             return;
         }
-        let at = state.meters.position.load(Relaxed);
-        if at == state.sweeper.mark.0.low_water && state.relayed.load(Relaxed) == state.sweeper.mark.0.relayed {
+        let (at, digest) = state.meters.last();
+        if at == state.sweeper.mark.0.low_water && state.relayed.get().position == state.sweeper.mark.0.relayed {
             if state.is_settled() {
                 me.stop();
             }
@@ -144,7 +152,7 @@ impl ShardActor {
             // One that died a moment ago is found by its slot: nobody knows its state until then.
             failed |= !handle.tell(saga::Message::Snapshot);
         }
-        state.sweeper.under_way = Some(UnderWay { at, failed });
+        state.sweeper.under_way = Some(UnderWay { at, digest, failed });
         self.go_on_sweeping(me, state);
     }
 
@@ -195,8 +203,8 @@ impl ShardActor {
             .map(|(saga, (bytes, records, revision))| (saga, bytes, records, revision))
             .collect();
         let (mut pages, mut old, mut remove, mut mark) = (Vec::new(), Vec::new(), Vec::new(), None);
-        let under_way = state.sweeper.under_way.as_ref().map(|under_way| (under_way.at, under_way.failed));
-        if last && let Some((at, failed)) = under_way {
+        let under_way = state.sweeper.under_way.as_ref().map(|it| (it.at, it.digest, it.failed));
+        if last && let Some((at, digest, failed)) = under_way {
             let ended = std::mem::take(&mut state.sweeper.ended);
             pages = self.new_pages(&ended, state);
             for saga in ended.iter().chain(&state.sweeper.removing) {
@@ -209,10 +217,18 @@ impl ShardActor {
             self.old_pages(state, &pages, &mut remove);
             old = to_move(&state.sweeper.pages, &remove);
             if !failed {
-                let relayed = state.relayed.load(Relaxed);
+                let Sent { position: relayed, events, stream } = state.relayed.get();
                 // The relay reads its frames again from the journal, so the replay starts no later.
                 let low_water = at.min(relayed);
-                mark = Some((Mark { low_water, relayed }, state.sweeper.mark.1));
+                let (former, revision) = state.sweeper.mark;
+                let digest = match low_water {
+                    _ if low_water == at => Some(digest),
+                    _ if low_water == former.low_water => former.digest,
+                    _ => None,
+                };
+                let anchor =
+                    state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&former, revision));
+                mark = Some((Mark { low_water, relayed, events, stream, digest, anchor }, revision));
             }
         }
         Work { snapshots, pages, old, remove, mark }
@@ -285,7 +301,10 @@ impl ShardActor {
                 state.sweeper.mark = mark;
                 state.sweeper.under_way = None;
             }
-            Some(Err(error)) => {
+            Some(Err(MarkLost::Gone)) => {
+                me.tell(Message::Lost("the snapshots are gone or older than what was written".into()));
+            }
+            Some(Err(MarkLost::Not(error))) => {
                 warn!(shard = %self.shard, %error, "the low-water mark was not moved");
                 state.sweeper.under_way = None;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use protocol::{SagaId, ShardId, codec};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::super::engine::Engine;
 use super::super::load::snapshot_name;
@@ -13,6 +13,7 @@ use super::super::pages::Page;
 use super::super::recovery::{MARK, Mark};
 use super::super::slot::EndedEntry;
 use super::page::NewPage;
+use crate::journal::Anchor;
 use crate::machine::Execution;
 use crate::ports::PutError;
 
@@ -23,7 +24,15 @@ pub struct Swept {
     /// Pages that have another name now.
     pub(super) moved: Vec<(Arc<str>, Page)>,
     pub(super) removed: Vec<Gone>,
-    pub(super) mark: Option<Result<(Mark, u64), PutError>>,
+    pub(super) mark: Option<Result<(Mark, u64), MarkLost>>,
+}
+
+/// Why the mark did not move.
+pub(super) enum MarkLost {
+    /// Not this time.
+    Not(PutError),
+    /// The one that was written before is not there any more: nor are the snapshots.
+    Gone,
 }
 
 /// What became of one snapshot.
@@ -109,14 +118,8 @@ pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept 
         }
     }
     let mark = match work.mark {
-        Some((mark, expected)) if fine => {
-            let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
-            Some(match put {
-                Err(PutError::Stale) => put_mark_again(engine, shard, mark).await,
-                other => other.map(|revision| (mark, revision)),
-            })
-        }
-        Some(_) => Some(Err(PutError::Stale)),
+        Some((mark, expected)) if fine => Some(put_mark(engine, shard, mark, expected).await),
+        Some(_) => Some(Err(MarkLost::Not(PutError::Stale))),
         None => None,
     };
     Swept { snapshots, pages, moved, removed, mark }
@@ -209,13 +212,38 @@ async fn put_snapshot(
     }
 }
 
-async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark) -> Result<(Mark, u64), PutError> {
-    let found = engine.snapshots.get(shard, MARK).await?;
+/// Writes the mark, and then where the journal stood beside the lease.
+async fn put_mark(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) -> Result<(Mark, u64), MarkLost> {
+    let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
+    let revision = match put {
+        Err(PutError::Stale) => put_mark_again(engine, shard, mark, expected).await?,
+        other => other.map_err(MarkLost::Not)?,
+    };
+    if let Some(anchor) = mark.anchor {
+        let anchor = Anchor {
+            low_water: mark.low_water,
+            relayed: mark.relayed,
+            events: mark.events,
+            stream: mark.stream,
+            mark: revision,
+            ..anchor
+        };
+        if let Err(error) = engine.journal.keep(shard, &anchor).await {
+            warn!(%shard, %error, "where the journal stands could not be written down beside the lease");
+        }
+    }
+    Ok((mark, revision))
+}
+
+async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) -> Result<u64, MarkLost> {
+    let found = engine.snapshots.get(shard, MARK).await.map_err(|error| MarkLost::Not(error.into()))?;
     let revision = found.as_ref().map_or(0, |found| found.revision);
+    if revision < expected {
+        return Err(MarkLost::Gone);
+    }
     let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
     if theirs.low_water > mark.low_water {
-        return Err(PutError::Stale);
+        return Err(MarkLost::Not(PutError::Stale));
     }
-    let revision = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await?;
-    Ok((mark, revision))
+    engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await.map_err(MarkLost::Not)
 }

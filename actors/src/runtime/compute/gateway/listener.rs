@@ -1,24 +1,19 @@
-//! The socket of a gateway and the connections to it.
+//! The socket of a gateway.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::Settings;
 use super::proxy::Proxy;
 use super::table::Table;
+use crate::listener;
 
-/// The pause after the system refused a socket: it is out of descriptors, or the address is taken,
-/// and that does not pass in an instant.
+/// The pause after the address was taken, which does not pass in an instant.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 
 /// The gateway of one environment.
@@ -39,41 +34,11 @@ impl Gateway {
             None => self.listen(&environment).await,
         };
         let proxy = Proxy::new(&environment, settings.clone(), self.table.clone());
-        let free = Arc::new(Semaphore::new(settings.connections_max));
-        let mut connections = JoinSet::new();
-        loop {
-            let Ok(place) = free.clone().acquire_owned().await else { return };
-            while connections.try_join_next().is_some() {}
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    warn!(environment, %error, "the gateway cannot accept a connection");
-                    tokio::time::sleep(REFUSED_PAUSE).await;
-                    continue;
-                }
-            };
-            let (proxy, settings) = (proxy.clone(), settings.clone());
-            connections.spawn(async move {
-                let _place = place;
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%peer, %error, "the connection stays slow");
-                }
-                let answer = service_fn(|request| {
-                    let proxy = proxy.clone();
-                    async move { Ok::<_, std::convert::Infallible>(proxy.answer(request, peer).await) }
-                });
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(settings.header_time)
-                    .max_buf_size(settings.header_bytes)
-                    .max_headers(settings.headers_max)
-                    .serve_connection(TokioIo::new(stream), answer)
-                    .await;
-                if let Err(error) = served {
-                    debug!(%peer, %error, "a connection broke");
-                }
-            });
-        }
+        let answer = move |request, peer| {
+            let proxy = proxy.clone();
+            async move { proxy.answer(request, peer).await }
+        };
+        listener::serve(listener, settings.crowd.clone(), settings.bounds(), answer, std::future::pending()).await;
     }
 
     async fn listen(&self, environment: &str) -> TcpListener {

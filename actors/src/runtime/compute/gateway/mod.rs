@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::listener::{self as doors, Crowd};
+
 mod body;
 pub mod listener;
 mod proxy;
@@ -48,9 +50,10 @@ pub struct Settings {
     pub answer_time: Duration,
     /// How long connecting to a replica may take. They are on this machine.
     pub connect_time: Duration,
-    /// Connections at a time; more are not accepted until one ends. Each takes two descriptors,
-    /// and a process has 1,024 by default on some systems.
-    pub connections_max: usize,
+    /// How long a client may take nothing of an answer.
+    pub write_time: Duration,
+    /// The connections to all gateways of the node together.
+    pub crowd: Crowd,
     /// Requests per service that wait for a ready replica; one more gets 503.
     pub waiting_max: usize,
     /// How long each of them waits; then 503. Long enough to start most workloads.
@@ -59,6 +62,26 @@ pub struct Settings {
     pub tries: u32,
     /// How long an unused connection to a replica is kept. Servers close theirs after 5 s and more.
     pub idle_time: Duration,
+}
+
+/// Connections at a time to all gateways of a node: what a process of 4,096 descriptors can carry
+/// beside everything else, as each takes two. Beyond it, the connection that has asked for nothing for
+/// the longest is closed for a new one.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Which part of the process's descriptors these connections may be: with the one to the replica,
+/// each takes two.
+const DESCRIPTORS_SHARE: usize = 4;
+
+impl Settings {
+    /// What a listener of these settings takes.
+    fn bounds(&self) -> doors::Bounds {
+        doors::Bounds {
+            head_within: self.header_time,
+            write_within: self.write_time,
+            head_bytes: self.header_bytes,
+            headers_max: self.headers_max,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -71,7 +94,8 @@ impl Default for Settings {
             header_time: Duration::from_secs(30),
             answer_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(2),
-            connections_max: 400,
+            write_time: Duration::from_secs(30),
+            crowd: Crowd::within(CONNECTIONS_MAX, CONNECTIONS_MAX, DESCRIPTORS_SHARE),
             waiting_max: 256,
             waiting_time: Duration::from_secs(30),
             tries: 3,

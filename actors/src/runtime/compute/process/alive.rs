@@ -15,6 +15,9 @@ use super::proc::{self, Identity, Marker};
 /// it is tried again.
 const KILLED_TIME: Duration = Duration::from_secs(10);
 
+/// How long a keeper may take to end all that it keeps, before it is killed itself.
+const KEEPER_TIME: Duration = Duration::from_secs(3);
+
 /// How often it is seen whether a process ended: soon enough that the gateway hardly meets a dead
 /// replica, and some microseconds of work each time.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -72,6 +75,11 @@ impl Alive {
     /// Kills what is left of it, says how it ended, and lets its number go. Answers when no
     /// process is left.
     pub async fn finish(&self, marker: &Marker) -> io::Result<ExitHow> {
+        // Its keeper ends everything and says how it went.
+        self.signal(Signal::QUIT)?;
+        if let Ok(ended) = timeout(KEEPER_TIME, self.ended()).await {
+            ended?;
+        }
         // Before it is reaped: the number of its group is its own.
         self.signal(Signal::KILL)?;
         match timeout(KILLED_TIME, self.ended()).await {

@@ -51,18 +51,15 @@ pub fn start(shared: &Shared, replica: &Replica, secrets: Result<Values, String>
     record.renew = None;
     put(shared, replica, &record)?;
     shared.steps.done(Step::Intended);
-    let start = Start {
-        set: &replica.set,
-        secrets: &secrets,
-        marker: marker(shared, &record),
-        artifact: &shared.shelf.path(&replica.set.digest),
-        path: &shared.settings.path,
-        port: record.port,
-        ports: &record.ports,
-        log: log.clone(),
-    };
-    let pid = match start.spawn() {
-        Ok(pid) => pid,
+    let spawned = prepare(shared, replica, &record, &secrets).and_then(|start| {
+        let pid = start.spawn(shared.launcher()?)?;
+        Ok((pid, start.user, start.held.loose))
+    });
+    let pid = match spawned {
+        Ok((pid, user, loose)) => {
+            (record.user, record.unlimited) = (user, loose);
+            pid
+        }
         Err(error) => {
             say(&log, &format!("{:?} cannot be started: {error}", replica.set.command))?;
             ended(shared, &mut record, ExitHow::NotStarted);
@@ -71,12 +68,37 @@ pub fn start(shared: &Shared, replica: &Replica, secrets: Result<Values, String>
         }
     };
     shared.steps.done(Step::Spawned);
-    record.unlimited = shared.limiter.hold(pid, &record.id, &replica.set.limits);
     // It may have ended already; its number is its own until we reap it.
     let identity = Identity::of(pid)?.ok_or_else(|| io::Error::other(format!("process {pid} is gone unreaped")))?;
     started(shared, replica, &mut record, identity.clone())?;
     shared.steps.done(Step::Recorded);
     Ok(Some(identity))
+}
+
+fn prepare<'a>(
+    shared: &'a Shared,
+    replica: &'a Replica,
+    record: &'a Record,
+    secrets: &'a Values,
+) -> io::Result<Start<'a>> {
+    let (set, confinement) = (&*replica.set, &shared.confinement);
+    let user = shared.user(set)?;
+    let state = shared.state(set, user)?;
+    Ok(Start {
+        set,
+        secrets,
+        marker: marker(shared, record),
+        artifact: shared.shelf.path(&set.digest),
+        state,
+        user,
+        space: confinement.space,
+        filter: confinement.filter,
+        held: shared.limiter.hold(&record.id, &set.limits, &shared.settings, user.is_some()),
+        settings: &shared.settings,
+        port: record.port,
+        ports: &record.ports,
+        log: shared.store.log(&record.set.environment, &record.id),
+    })
 }
 
 /// Looks for the process that was intended before we came, and takes it over. `None`: there is
@@ -87,11 +109,10 @@ pub fn find(shared: &Shared, replica: &Replica) -> io::Result<Option<Identity>> 
     let mut record = replica.record();
     let marker = marker(shared, &record);
     for found in proc::marked(&marker.instance)? {
-        if found.leads
+        if found.first
             && found.marker == marker
             && let Some(identity) = Identity::of(found.pid)?
         {
-            record.unlimited = shared.limiter.hold(found.pid, &record.id, &replica.set.limits);
             started(shared, replica, &mut record, identity.clone())?;
             return Ok(Some(identity));
         }

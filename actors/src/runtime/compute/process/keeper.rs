@@ -15,13 +15,15 @@ use tracing::{info, warn};
 
 use super::super::gateway::Table;
 use super::super::observed::{Exit, ExitHow, ReplicaState};
-use super::alive::{Alive, sweep};
+use super::alive::Alive;
 use super::birth::{self, change, marker};
-use super::logs;
+use super::proc;
 use super::record::Process;
 use super::replica::{Replica, address};
 use super::secrets;
 use super::shared::Shared;
+use super::start::say;
+use super::state;
 
 /// Failures in a row from which on it is called a crash loop.
 const CRASH_LOOP: u32 = 3;
@@ -29,8 +31,9 @@ const CRASH_LOOP: u32 = 3;
 /// A replica that does not accept connections is tried eagerly for this long.
 const EAGER_TIME: Duration = Duration::from_secs(10);
 
-/// How often it is seen whether a log is full.
-const ROTATE_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is seen what a service keeps on the disk: a fast disk takes some gigabytes meanwhile,
+/// and looking at many small files takes as long as a second.
+const STATE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why watching a process came to its end.
 enum Watched {
@@ -38,6 +41,14 @@ enum Watched {
     Ended,
     /// It is to end.
     ToEnd,
+    /// It took more of the disk than it may.
+    TooLarge(String),
+}
+
+/// Who listens at `port` and is not `user`.
+fn stranger(port: u16, user: Option<u32>) -> io::Result<Option<u32>> {
+    let Some(user) = user else { return Ok(None) };
+    Ok(proc::listeners(port)?.into_iter().find(|found| *found != user))
 }
 
 /// The keeper of one replica.
@@ -64,6 +75,13 @@ impl Keeper {
             match self.watch(&alive).await? {
                 Watched::Ended => self.bury(&alive).await?,
                 Watched::ToEnd => self.end(&alive).await?,
+                Watched::TooLarge(why) => {
+                    say(
+                        &self.shared.store.log(&self.replica.set.id.environment, &self.id()),
+                        &format!("it is ended: {why}"),
+                    )?;
+                    self.bury(&alive).await?;
+                }
             }
         }
     }
@@ -86,10 +104,10 @@ impl Keeper {
                 return Ok(Some(alive));
             }
             // It ended while nobody watched; what it left behind must not meet its successor.
-            sweep(marker(&self.shared, &record), Some(identity)).await?;
+            self.shared.sweep(&record).await?;
             change(&self.shared, &self.replica, |shared, record| birth::ended(shared, record, ExitHow::Unseen)).await?;
         } else if record.process == Process::Intended {
-            sweep(marker(&self.shared, &record), None).await?;
+            self.shared.sweep(&record).await?;
         }
         if self.replica.record().leaving {
             return Ok(None);
@@ -107,14 +125,23 @@ impl Keeper {
         let (id, at) = (record.id.clone(), address(record.port));
         self.table.put(&id, &record.set.service, &record.set.revision, at, self.replica.wake.clone());
         let begun = Instant::now();
-        let mut rotated = begun;
+        let mut looked = begun;
         let mut ready = false;
+        let mut robbed = false;
         loop {
             if self.replica.record().to_end() {
                 return Ok(Watched::ToEnd);
             }
             let settings = &self.shared.settings;
             let accepts = matches!(timeout(settings.probe_time, TcpStream::connect(at)).await, Ok(Ok(_)));
+            // A port is nobody's until somebody listens. Who listens keeps it, so it is asked once.
+            let stranger = if accepts && !ready { stranger(at.port(), record.user)? } else { None };
+            let accepts = accepts && stranger.is_none();
+            if let Some(stranger) = stranger.filter(|_| !std::mem::replace(&mut robbed, true)) {
+                let why = format!("user {stranger} listens at port {}, which was given to this replica", at.port());
+                warn!(replica = id, why, "not taken for the replica");
+                say(&self.shared.store.log(&record.set.environment, &id), &why)?;
+            }
             // Also when nothing changed: the gateway may have come to doubt it.
             self.table.set_ready(&id, accepts);
             self.replica.set_state(if accepts { ReplicaState::Ready } else { ReplicaState::Starting });
@@ -123,9 +150,11 @@ impl Keeper {
                 ready = accepts;
                 self.shared.turn();
             }
-            if rotated.elapsed() >= ROTATE_PAUSE {
-                rotated = Instant::now();
-                self.rotate(&id, &record.set.environment).await;
+            if looked.elapsed() >= STATE_PAUSE {
+                looked = Instant::now();
+                if let Some(why) = self.too_large().await {
+                    return Ok(Watched::TooLarge(why));
+                }
             }
             self.grown_stable(begun).await?;
             let eager = !ready && begun.elapsed() < EAGER_TIME;
@@ -149,12 +178,18 @@ impl Keeper {
         change(&self.shared, &self.replica, |_, record| record.failures_in_row = 0).await
     }
 
-    async fn rotate(&self, id: &str, environment: &str) {
-        let (log, bound) = (self.shared.store.log(environment, id), self.shared.settings.log_bytes);
-        let rotated = spawn_blocking(move || logs::rotate(&log, bound)).await.map_err(io::Error::other);
-        // A full disk is no reason to touch the workload.
-        if let Err(error) = rotated.and_then(|rotated| rotated) {
-            warn!(replica = id, %error, "the log cannot be rotated, will try again");
+    /// Why the service may not go on writing.
+    async fn too_large(&self) -> Option<String> {
+        let set = &self.replica.set.id;
+        let dir = self.shared.store.state(&set.environment, &self.replica.set.tenant, &set.service);
+        let most = self.shared.settings.state_bytes;
+        match spawn_blocking(move || state::too_large(&dir, most)).await.map_err(io::Error::other) {
+            Ok(Ok(why)) => why,
+            // A disk that cannot be read is no reason to touch the workload.
+            Ok(Err(error)) | Err(error) => {
+                warn!(replica = self.id(), %error, "what it keeps cannot be looked at, will try again");
+                None
+            }
         }
     }
 
@@ -164,6 +199,7 @@ impl Keeper {
         self.table.withdraw(&record.id);
         self.replica.set_state(ReplicaState::Waiting);
         let how = alive.finish(&marker(&self.shared, &record)).await?;
+        self.shared.sweep(&record).await?;
         warn!(replica = record.id, pid = alive.identity().pid, ?how, "ended by itself");
         let renew = record.to_end();
         change(&self.shared, &self.replica, move |shared, record| birth::ended(shared, record, how)).await?;
@@ -187,6 +223,7 @@ impl Keeper {
         }
         self.table.withdraw(&record.id);
         let how = alive.end(&marker(&self.shared, &record), self.shared.settings.stop_time).await?;
+        self.shared.sweep(&record).await?;
         info!(replica = record.id, pid = alive.identity().pid, ?how, "ended");
         change(&self.shared, &self.replica, move |shared, record| {
             record.process = Process::Absent;

@@ -1,13 +1,15 @@
 //! The embedded adapter: operating-system processes of this machine, behind gateways.
 //!
-//! - A process belongs to nobody here. It has a process group of its own, writes its log itself,
-//!   and goes on when Skald ends, in whichever way; the next Skald takes it over ([`birth`]).
+//! - A process belongs to nobody here. It has a keeper that writes its log and holds it in
+//!   ([`confine`](super::confine)), and both go on when Skald ends, in whichever way; the next Skald
+//!   takes them over ([`birth`]).
 //! - It is named by its number together with the moment of its start ([`proc::Identity`]), and
 //!   watched through a handle of the kernel ([`alive`]), so that it does not matter whose child it
 //!   is, and no other process is ever taken for it.
-//! - Everything it starts inherits its marker. When a replica ends, all that carries the marker or
-//!   is in its group ends ([`proc::kill_family`]): there are no orphans. What carries a marker of
-//!   ours and belongs to no replica is reported and left alone: a person decides about that.
+//! - When a replica ends, its keeper ends all that began below it, whatever it did to hide. Should the
+//!   keeper itself be killed, its processes die with it; what is left in its control group, carries the
+//!   marker or is in the group ends too ([`proc::kill_family`]): there are no orphans. What carries a
+//!   marker of ours and belongs to no replica is reported and left alone: a person decides about that.
 //! - No shell sees a command, and no variable of ours reaches a process.
 //! - An artifact lies here for as long as a set is made of it; going back further fetches it again.
 //!
@@ -27,6 +29,8 @@ use supervisor::ports::Clock;
 use tracing::warn;
 
 use super::artifacts::Artifacts;
+use super::confine::users::Users;
+use super::confine::{Confinement, Launcher, Space, survey};
 use super::gateway::{Gateway, Table};
 use super::set::SetId;
 
@@ -43,10 +47,12 @@ pub mod settings;
 mod shared;
 mod shelf;
 mod start;
+mod state;
 pub mod steps;
 mod store;
 mod verbs;
 
+use limits::Limiter;
 use record::Record;
 use replica::Replica;
 pub use secrets::{Secrets, Values, values};
@@ -81,7 +87,19 @@ impl Processes {
         settings.dir = settings.dir.canonicalize()?;
         let store = Store::at(&settings.dir)?;
         let shelf = shelf::Shelf::open(&settings.dir, artifacts)?;
-        let shared = Shared::new(settings, store, shelf, clock, steps);
+        let launcher = settings.launcher.clone().map_or_else(Launcher::find, Ok);
+        let confinement = surveyed(&settings, &launcher);
+        let users = match confinement.users {
+            true => {
+                let (range, machine) = (settings.users.clone(), &settings.users_dir);
+                Some(Users::open(&settings.dir, store.instance(), range, machine)?)
+            }
+            false => None,
+        };
+        if !confinement.space.is_own() && users.is_some() {
+            let_through(&settings.dir)?;
+        }
+        let shared = Shared::new(settings, store, shelf, clock, steps, (launcher, confinement, users));
         let this = Self { shared, lock: Mutex::new(Some(lock)) };
         for environment in this.shared.store.environments()? {
             this.take_over(&environment).await?;
@@ -130,7 +148,7 @@ impl Processes {
             Some(wanted) => self.keep(Replica::new(Arc::new(wanted.set), record)),
             None => {
                 warn!(replica = record.id, set = %record.set, "belongs to no set and is ended");
-                alive::sweep(birth::marker(&self.shared, &record), record.identity().cloned()).await?;
+                self.shared.sweep(&record).await?;
                 self.shared.store.remove_replica(&record.set.environment, &record.id)
             }
         }
@@ -212,6 +230,47 @@ impl Drop for Processes {
     fn drop(&mut self) {
         self.shared.abandon();
     }
+}
+
+/// How processes are held on this machine with `settings`, and what could not be had: a sentence each.
+pub fn confinement(settings: &Settings) -> Confinement {
+    let launcher = settings.launcher.clone().map_or_else(Launcher::find, Ok);
+    let mut found = surveyed(settings, &launcher);
+    let limiter = Limiter::new(settings.cgroup.clone(), "survey");
+    found.missing.extend(limiter.missing());
+    limiter.forget("survey");
+    let operator = &settings.operator;
+    if !found.users {
+        found.missing.push(format!("services run as the node's own user: only those of tenant {operator} may run"));
+    }
+    found
+}
+
+fn surveyed(settings: &Settings, launcher: &io::Result<Launcher>) -> Confinement {
+    let found = match launcher {
+        Ok(launcher) => survey::survey(launcher, *settings.users.start(), settings.namespaces),
+        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+    };
+    found.unwrap_or_else(|error| Confinement {
+        users: false,
+        space: Space::Shared,
+        filter: false,
+        missing: vec![format!("no service can be started: {error}")],
+    })
+}
+
+/// Lets the users of services pass to what is theirs, without showing them what is there.
+fn let_through(dir: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &std::path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.is_symlink() {
+            let passed = path.ends_with("artifacts") || path.ends_with("state");
+            mode(&path, if passed { 0o711 } else { 0o700 })?;
+        }
+    }
+    mode(dir, 0o711)
 }
 
 /// A failure of the disk: it is full or broken, and whoever mends it need not ask again.

@@ -50,6 +50,9 @@ pub struct Record {
     pub failures_in_row: u32,
     /// How it last ended.
     pub last_exit: Option<Exit>,
+    /// The user it runs as. `None`: as ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
     /// The limits that nothing holds it to.
     pub unlimited: Vec<String>,
     /// It is not wanted any more.
@@ -73,6 +76,7 @@ impl Record {
             restarts: 0,
             failures_in_row: 0,
             last_exit: None,
+            user: None,
             unlimited: Vec::new(),
             leaving: false,
             renew: None,

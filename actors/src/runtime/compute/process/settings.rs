@@ -1,10 +1,39 @@
 //! What the adapter may be told.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::confine::{Launcher, users};
 use super::super::gateway;
 use super::secrets::Secrets;
+
+/// What replicas may read of the machine: programs and libraries, and what these look up. Of `/etc`
+/// nothing else, for passwords and keys are there.
+pub const VISIBLE: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/pki/tls/certs",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+];
 
 /// How processes are kept.
 #[derive(Debug, Clone)]
@@ -35,14 +64,39 @@ pub struct Settings {
     pub ready_probe_pause: Duration,
     /// How long accepting a connection may take.
     pub probe_time: Duration,
-    /// How large the log of a replica becomes before it is copied aside and begun anew. It takes
-    /// twice this on the disk.
+    /// How large the log of a replica becomes before it is put aside and begun anew. It takes twice
+    /// this on the disk.
     pub log_bytes: u64,
+    /// How much a replica may write into its log in a second. What is more is counted, not kept.
+    pub log_bytes_per_second: u64,
     /// How many logs of replicas that are gone are kept, per environment.
     pub logs_kept: usize,
-    /// A control group, version 2, that was delegated to us, for limits. `None`: see
-    /// [`limits`](super::limits).
+    /// A control group, version 2, that was delegated to us, for limits. `None`: the superuser makes
+    /// one, anybody else has none; see [`limits`](super::limits).
     pub cgroup: Option<PathBuf>,
+    /// The users that environments get, where we are the superuser.
+    pub users: RangeInclusive<u32>,
+    /// Where it stands which of these users are whose, for all of the machine.
+    pub users_dir: PathBuf,
+    /// The tenant whose processes may run where none can have a user of its own: whoever runs Skald.
+    pub operator: String,
+    /// Whether replicas get files and processes of their own, where the kernel lets us.
+    pub namespaces: bool,
+    /// What of the machine replicas may read: programs and libraries, and what these need.
+    pub visible: Vec<PathBuf>,
+    /// Programs of the machine that sets may name; others come from the artifact.
+    pub commands: Vec<String>,
+    /// The memory of a replica that names none: much for a service, little for a machine.
+    pub memory_bytes: u64,
+    /// Processes and threads of a replica that names no number, and the most that all of a user's
+    /// have together.
+    pub processes: u32,
+    /// What a replica's `/tmp` holds, in memory.
+    pub tmp_bytes: u64,
+    /// What a service's state directory holds.
+    pub state_bytes: u64,
+    /// What starts processes. `None`: see [`Launcher::find`].
+    pub launcher: Option<Launcher>,
     /// Where processes' secrets are kept. `None`: a set that needs any is not started.
     pub secrets: Option<Secrets>,
     /// The gateways.
@@ -64,8 +118,20 @@ impl Settings {
             ready_probe_pause: Duration::from_secs(1),
             probe_time: Duration::from_secs(1),
             log_bytes: 16 << 20,
+            log_bytes_per_second: 1 << 20,
             logs_kept: 50,
             cgroup: None,
+            users: users::RANGE,
+            users_dir: users::MACHINE.into(),
+            operator: "default".to_owned(),
+            namespaces: true,
+            visible: VISIBLE.iter().map(PathBuf::from).collect(),
+            commands: Vec::new(),
+            memory_bytes: 4 << 30,
+            processes: 1_024,
+            tmp_bytes: 256 << 20,
+            state_bytes: 1 << 30,
+            launcher: None,
             secrets: None,
             gateway: gateway::Settings::default(),
         }

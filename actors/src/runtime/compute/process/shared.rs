@@ -2,24 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use supervisor::ports::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
+use super::super::confine::users::Users;
+use super::super::confine::{Confinement, Launcher};
 use super::super::gateway::{Gateway, Table};
-use super::super::set::SetId;
+use super::super::set::{Set, SetId};
 use super::keeper::Keeper;
 use super::limits::Limiter;
 use super::logs;
+use super::record::Record;
 use super::replica::Replica;
 use super::settings::Settings;
 use super::shelf::Shelf;
+use super::state;
 use super::steps::Steps;
 use super::store::{Store, Wanted};
+use super::{alive, birth, proc};
+
+/// How long what was killed may take to be gone.
+const STRAY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is shared.
 pub struct Shared {
@@ -31,12 +41,17 @@ pub struct Shared {
     pub shelf: Shelf,
     /// The limits.
     pub limiter: Limiter,
+    /// How processes are held in.
+    pub confinement: Confinement,
+    /// Their users, where each environment has its own.
+    pub users: Option<Users>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Hears of the steps of a start.
     pub steps: Arc<dyn Steps>,
     /// Held while it changes what is wanted.
     pub wanting: tokio::sync::Mutex<()>,
+    launcher: io::Result<Launcher>,
     environments: Mutex<BTreeMap<String, Environment>>,
     tasks: Mutex<JoinSet<()>>,
     turned: watch::Sender<()>,
@@ -72,9 +87,13 @@ impl Shared {
         shelf: Shelf,
         clock: Arc<dyn Clock>,
         steps: Arc<dyn Steps>,
+        (launcher, confinement, users): (io::Result<Launcher>, Confinement, Option<Users>),
     ) -> Arc<Self> {
         Arc::new(Self {
-            limiter: Limiter::new(settings.cgroup.clone()),
+            limiter: Limiter::new(settings.cgroup.clone(), store.instance()),
+            confinement,
+            users,
+            launcher,
             settings,
             store,
             shelf,
@@ -86,6 +105,43 @@ impl Shared {
             turned: watch::Sender::new(()),
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// What starts processes.
+    pub fn launcher(&self) -> io::Result<&Launcher> {
+        self.launcher.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
+    }
+
+    /// The user of the processes of `set`: one for each environment, and another one for each guest in it.
+    pub fn user(&self, set: &Set) -> io::Result<Option<u32>> {
+        let of = format!("{}/{}", set.id.environment, set.tenant);
+        self.users.as_ref().map(|users| users.user(&of)).transpose()
+    }
+
+    /// Ends whatever is left of a replica whose keeper has ended, or was killed.
+    pub async fn sweep(self: &Arc<Self>, record: &Record) -> io::Result<()> {
+        self.limiter.kill(&record.id);
+        alive::sweep(birth::marker(self, record), record.identity().cloned()).await?;
+        let Some(user) = record.user.filter(|_| !self.confinement.space.is_own()) else { return Ok(()) };
+        let this = self.clone();
+        let sweeping = tokio::task::spawn_blocking(move || {
+            while proc::kill_strays(this.store.instance(), user)? > 0 {
+                std::thread::sleep(STRAY_PAUSE);
+            }
+            Ok(())
+        });
+        sweeping.await.map_err(io::Error::other)?
+    }
+
+    /// The directory in which the processes of `set` may write, made when it is not there. It is the
+    /// service's, whichever revision of it runs.
+    pub fn state(&self, set: &Set, user: Option<u32>) -> io::Result<PathBuf> {
+        let dir = self.store.state(&set.id.environment, &set.tenant, &set.id.service);
+        state::make(&dir, user)?;
+        if let Some(too_large) = state::too_large(&dir, self.settings.state_bytes)? {
+            return Err(io::Error::other(too_large));
+        }
+        Ok(dir)
     }
 
     /// The environments, for a moment.
@@ -158,6 +214,16 @@ impl Shared {
         Ok(())
     }
 
+    /// Removes what services of an environment kept, and gives its users back.
+    pub fn forget_environment(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.store.states(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let belongs = |of: &str| of.split_once('/').is_some_and(|(its, _)| its == name);
+        self.users.as_ref().map_or(Ok(()), |users| users.release(belongs))
+    }
+
     /// Takes artifacts down that no set is made of. Whoever calls it holds `wanting`.
     pub async fn clear_shelf(&self) {
         let sets = |one: &Environment| one.sets.values().map(|wanted| wanted.set.digest.clone()).collect::<Vec<_>>();
@@ -211,6 +277,7 @@ impl Shared {
         if let Err(error) = waiting.await {
             error!(%error, "a replica's last change failed");
         }
+        self.limiter.tidy();
     }
 
     /// The same for one who cannot wait.

@@ -1,24 +1,18 @@
 //! Starts one process that outlives us, without a shell.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
+use super::super::confine::output::Bounds;
+use super::super::confine::{Launcher, Space, Spec};
 use super::super::set::Set;
-use super::proc::{MARKER, Marker};
+use super::limits::Held;
+use super::proc::{KEEPER, MARKER, Marker};
 use super::secrets::Values;
-
-/// How often, and after which pauses, a program that counts as being written is tried.
-const BUSY_TRIES: u32 = 20;
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+use super::settings::Settings;
 
 /// Everything a process is started with.
 #[derive(Debug)]
@@ -30,9 +24,19 @@ pub struct Start<'a> {
     /// Whose it is.
     pub marker: Marker,
     /// Where its artifact was unpacked; it starts there.
-    pub artifact: &'a Path,
-    /// The `PATH` that it finds.
-    pub path: &'a str,
+    pub artifact: PathBuf,
+    /// Where it may write.
+    pub state: PathBuf,
+    /// The user that it becomes.
+    pub user: Option<u32>,
+    /// What it sees.
+    pub space: Space,
+    /// Whether its system calls are filtered.
+    pub filter: bool,
+    /// Its limits.
+    pub held: Held,
+    /// The settings of all.
+    pub settings: &'a Settings,
     /// Where it listens for HTTP.
     pub port: u16,
     /// Where else it listens.
@@ -42,43 +46,49 @@ pub struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Starts it and answers its number.
+    /// Starts it, and answers the number of its keeper.
     ///
-    /// It gets a process group of its own, so that what is sent to ours (an interrupt from the
-    /// keyboard, the end of a terminal) does not reach it, and nothing of our environment, which
-    /// may hold secrets. Its output goes into the file itself: no pipe of ours can break. It is
-    /// not waited for here; whoever reaps it asks for its number.
-    pub fn spawn(&self) -> io::Result<u32> {
-        let log = open_log(&self.log)?;
-        let mut command = Command::new(self.artifact.join(&self.set.command));
-        command
-            .args(&self.set.args)
-            .env_clear()
-            .env("PATH", self.path)
-            .envs(&self.set.configuration.variables.0)
-            .envs(self.secrets.iter().map(|(name, value)| (name, OsStr::from_bytes(value.reveal()))))
-            .env("PORT", self.port.to_string())
-            .env(MARKER, self.marker.text())
-            .env("SKALD_ENVIRONMENT", &self.set.id.environment)
-            .env("SKALD_SERVICE", &self.set.id.service)
-            .env("SKALD_REVISION", &self.set.id.revision)
-            .current_dir(self.artifact)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0);
-        for (name, port) in self.ports {
-            command.env(format!("PORT_{}", name.to_ascii_uppercase().replace('-', "_")), port.to_string());
-        }
-        // A fresh program counts as being written for as long as another child, that was being
-        // started meanwhile, has not let go of what it inherited.
-        for _ in 0..BUSY_TRIES {
-            match command.spawn() {
-                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => thread::sleep(BUSY_PAUSE),
-                spawned => return Ok(spawned?.id()),
-            }
-        }
-        Ok(command.spawn()?.id())
+    /// The keeper gets a process group of its own, so that what is sent to ours (an interrupt from the
+    /// keyboard, the end of a terminal) does not reach it. The program finds nothing of our environment,
+    /// which may hold secrets. It is not waited for here; whoever reaps it asks for its number.
+    pub fn spawn(&self, launcher: &Launcher) -> io::Result<u32> {
+        let settings = self.settings;
+        let spec = Spec {
+            trial: false,
+            space: self.space,
+            user: self.user,
+            filter: self.filter,
+            group: self.held.group.clone(),
+            program: self.artifact.join(&self.set.command),
+            args: self.set.args.clone(),
+            variables: self.variables(),
+            dir: self.artifact.clone(),
+            state: Some(self.state.clone()),
+            visible: settings.visible.clone(),
+            tmp_bytes: settings.tmp_bytes,
+            ceilings: self.held.ceilings.clone(),
+            log: self.log.clone(),
+            output: Bounds { log_bytes: settings.log_bytes, bytes_per_second: settings.log_bytes_per_second },
+        };
+        launcher.start(&self.marker.replica, (KEEPER, &self.marker.text()), &spec)
+    }
+
+    fn variables(&self) -> BTreeMap<String, Vec<u8>> {
+        let text = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+        let mut all = BTreeMap::from([text("PATH", &self.settings.path)]);
+        all.extend(self.set.configuration.variables.0.iter().map(|(name, value)| text(name, value)));
+        all.extend(self.secrets.iter().map(|(name, value)| (name.clone(), value.reveal().to_vec())));
+        all.extend([
+            text("PORT", &self.port.to_string()),
+            text(MARKER, &self.marker.text()),
+            text("SKALD_ENVIRONMENT", &self.set.id.environment),
+            text("SKALD_SERVICE", &self.set.id.service),
+            text("SKALD_REVISION", &self.set.id.revision),
+            text("SKALD_STATE", &self.state.to_string_lossy()),
+        ]);
+        let named = |name: &str| format!("PORT_{}", name.to_ascii_uppercase().replace('-', "_"));
+        all.extend(self.ports.iter().map(|(name, port)| text(&named(name), &port.to_string())));
+        all
     }
 }
 

@@ -150,6 +150,17 @@ impl Store {
         self.logs(environment).join(format!("{replica}.log"))
     }
 
+    /// Where what services keep of an environment is: of all of it, of a tenant's service.
+    pub fn states(&self, environment: &str) -> PathBuf {
+        self.root.join("state").join(environment)
+    }
+
+    /// Where the processes of a service may write.
+    pub fn state(&self, environment: &str, tenant: &str, service: &str) -> PathBuf {
+        // A tenant's name is no path, and empty in sets of releases that did not know it.
+        self.states(environment).join(format!("of-{tenant}")).join(service)
+    }
+
     fn environment(&self, environment: &str) -> PathBuf {
         self.root.join("environments").join(environment)
     }

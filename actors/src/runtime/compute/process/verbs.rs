@@ -1,6 +1,7 @@
 //! The verbs of the port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use super::{Processes, birth, disk, logs, proc};
 impl Compute for Processes {
     async fn apply(&self, set: &Set) -> Result<(), Failure> {
         set.check()?;
+        self.may_run(set)?;
         let _wanting = loop {
             // It may take long, and others need not wait for it.
             self.shared.shelf.stock(&set.digest).await?;
@@ -148,6 +150,19 @@ impl Compute for Processes {
         Ok(())
     }
 
+    async fn forget(&self, environment: &str) -> Result<(), Failure> {
+        check_name("environment", environment)?;
+        let _wanting = self.shared.wanting.lock().await;
+        let runs = |one: &Environment| !one.sets.is_empty() || !one.replicas.is_empty();
+        if self.shared.environments().get(environment).is_some_and(runs) {
+            return Err(Failure::transient(
+                "forgetting an environment",
+                format!("services of {environment} still run; end them first"),
+            ));
+        }
+        self.shared.forget_environment(environment).map_err(disk)
+    }
+
     async fn traffic(&self, environment: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         check_name("environment", environment)?;
         Ok(self.table(environment).map(|table| table.traffic()).unwrap_or_default())
@@ -155,6 +170,30 @@ impl Compute for Processes {
 }
 
 impl Processes {
+    /// Whether this machine is for programs like that, and for tenants like that.
+    fn may_run(&self, set: &Set) -> Result<(), Failure> {
+        let settings = &self.shared.settings;
+        let program = Path::new(&set.command);
+        let named = |one: &String| *one == set.command || (one.ends_with('/') && set.command.starts_with(one.as_str()));
+        if program.is_absolute() && !settings.commands.iter().any(named) {
+            let why = format!(
+                "{} is a program of the machine, and services run what is in their artifact; put it there, or have the \
+                 operator name it in runtime.commands",
+                set.command
+            );
+            return Err(Failure::named("NotPermitted", why));
+        }
+        if self.shared.users.is_none() && set.tenant != settings.operator {
+            let why = format!(
+                "services run as the node's own user here, so only those of tenant {} may; let the node run as root, so \
+                 that each environment has a user of its own",
+                settings.operator
+            );
+            return Err(Failure::named("NotPermitted", why));
+        }
+        Ok(())
+    }
+
     fn wanted(&self, id: &SetId) -> Option<Wanted> {
         self.shared.environments().get(&id.environment)?.sets.get(id).cloned()
     }

@@ -15,6 +15,7 @@ use crate::runtime::control::telling::ALARM;
 use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
 use crate::runtime::model::{DeploymentId, DriftFinding, FindingHash, FindingState, RequestKey, Revision, ServiceSpec};
+use crate::runtime::ownership::NAME_TAKEN;
 use crate::runtime::place::Place;
 use crate::runtime::workers::drift::Correction;
 use crate::runtime::workers::loop_alarm::{self, May};
@@ -147,7 +148,7 @@ impl DriftDetection {
             of: None,
             why: None,
             kinds: correction.kinds.clone(),
-            approved_by: correction.approved_by.clone(),
+            approved_by: None,
             wanted: wanted(spec, service.map(|service| &service.docket.state)),
         }
     }
@@ -166,7 +167,11 @@ impl DriftDetection {
         run: &Run,
     ) -> Result<Option<String>, Failure> {
         let stage = seen.look.environment.stage;
-        let docket = self.desk.arbitration.open(place, tenant, stage).await?;
+        let docket = match self.desk.arbitration.open(place, tenant, stage).await {
+            Ok(docket) => docket,
+            Err(taken) if taken.error == NAME_TAKEN => return Ok(Some(taken.cause)),
+            Err(error) => return Err(error),
+        };
         let Some(image) = input.wanted.artifact.clone() else { return Ok(None) };
         let to = Revision {
             deployment_id: DeploymentId::new("asked").map_err(faulty)?,

@@ -51,12 +51,12 @@ impl DriftDetection {
         Ok(())
     }
 
-    /// A decision that a person made meanwhile stands.
+    /// A decision that a person made meanwhile about what is seen stands.
     pub(super) async fn write(&self, owner: &Tenant, next: &DriftFinding) -> Result<(), Failure> {
         let (space, name) = (Space::Of(owner.clone()), place::finding(&next.environment_id, &next.hash));
         store::change(&*self.desk.ports.store, &space, &name, |there: Option<&DriftFinding>| {
             let state = match there {
-                Some(there) if there.is_open() && next.is_open() => there.state.clone(),
+                Some(there) if there.is_open() && next.is_open() && !lapses(there, next) => there.state.clone(),
                 Some(_) | None => next.state.clone(),
             };
             let next = DriftFinding { state, ..next.clone() };
@@ -87,5 +87,16 @@ impl DriftDetection {
         })
         .await?;
         Ok(())
+    }
+}
+
+/// Whether an approval was given for something else than is seen now.
+fn lapses(there: &DriftFinding, next: &DriftFinding) -> bool {
+    match there.state {
+        FindingState::Approved { .. } => there.observed != next.observed,
+        FindingState::Open
+        | FindingState::Accepted { .. }
+        | FindingState::Remediating { .. }
+        | FindingState::Resolved { .. } => false,
     }
 }

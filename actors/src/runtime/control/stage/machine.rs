@@ -191,6 +191,10 @@ impl Compute for Machine {
         Ok(())
     }
 
+    async fn forget(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn traffic(&self, _: &str) -> Result<Vec<ServiceTraffic>, Failure> {
         let inner = self.there()?;
         let traffic = |service: &String| ServiceTraffic {

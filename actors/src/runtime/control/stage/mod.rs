@@ -214,7 +214,7 @@ impl Stage {
     pub(crate) async fn apply(&self, service: &str) {
         let (desk, now) = (Desk::new(self.ports.clone(), Which::RuntimeInventoryWorker), self.service(service).await);
         let running = desk.running(&now.place, &now.current().unwrap()).await.unwrap().unwrap();
-        self.machine.only(service, &running.set(&*self.store, &now.place).await.unwrap()).await;
+        self.machine.only(service, &running.set(&*self.store, &now.place, &now.docket.tenant).await.unwrap()).await;
     }
 
     /// Asks the arbiter as a person.

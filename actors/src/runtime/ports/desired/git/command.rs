@@ -12,23 +12,35 @@ use tokio::process::Command;
 /// The most of what git says to a person that is kept, in bytes.
 const SAID_MAX_BYTES: u64 = 4 << 10;
 
-/// Variables by which whoever started us could lead git to another repository. What says how to
-/// reach one (`GIT_SSH_COMMAND`, `GIT_ASKPASS`, …) stays.
-const MISLEADING: [&str; 14] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
+/// What git is given of our variables: where programs and its own settings are, and how a repository is
+/// reached. Others may be logins of ours, or lead it to another repository.
+const KEPT: [&str; 26] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "XDG_CONFIG_HOME",
+    "SSH_AUTH_SOCK",
+    "SSH_ASKPASS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "GIT_ASKPASS",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_EXEC_PATH",
 ];
 
 /// What git may not do: run hooks or programs that an address names, or go on in the background.
@@ -137,10 +149,9 @@ impl Git {
 
     async fn ended(&self, arguments: &[&str], input: &[u8], max: usize) -> std::io::Result<Answer> {
         let mut command = Command::new(&self.program);
-        for name in MISLEADING {
-            command.env_remove(name);
-        }
         command
+            .env_clear()
+            .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
             .args(HELD_TO)
             .args(arguments)
             .current_dir(&self.dir)

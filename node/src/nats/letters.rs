@@ -1,0 +1,156 @@
+//! How much of a tenant's dead letters is kept: a flood of what cannot be understood must not fill the
+//! disk, nor keep a node so busy with writing it down that the server drops its connection.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytes::Bytes;
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
+use sha2::{Digest as _, Sha256};
+
+/// How many bytes of a letter are kept when it is not kept whole: its subject, its headers and the
+/// beginning of its body.
+const HEAD_BYTES: usize = 4 * 1024;
+/// Seconds of a tenant's allowance that it may use at once: what goes wrong comes in bursts.
+const BURST_SECONDS: u32 = 60;
+/// Tenants that are remembered before those that were quiet are forgotten.
+const TENANTS_REMEMBERED: usize = 1_024;
+
+/// What may be kept of one tenant's letters, by each node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LetterLimits {
+    /// Letters in a second, over a minute.
+    pub per_second: NonZeroU32,
+    /// Bytes in a second, over a minute. Beyond it only heads are kept.
+    pub bytes_per_second: NonZeroU32,
+    /// The largest letter that is kept whole, in bytes.
+    pub whole_bytes: usize,
+    /// Letters of one reason in the stream; the oldest go first.
+    pub per_reason: i64,
+    /// Bytes of all letters in the stream, -1 for no limit; the oldest go first.
+    pub stream_bytes: i64,
+}
+
+/// What becomes of a letter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Kept {
+    /// It is kept as it came.
+    Whole(Bytes),
+    /// Its head is kept, its length and its digest.
+    Head { head: Bytes, bytes: usize, sha256: String },
+    /// It is counted.
+    Counted,
+}
+
+type Keyed<C> = RateLimiter<String, DefaultKeyedStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// What each tenant still may.
+#[derive(Debug)]
+pub(super) struct Letters<C: Clock = DefaultClock> {
+    limits: LetterLimits,
+    letters: Keyed<C>,
+    bytes: Keyed<C>,
+    counted: AtomicU64,
+}
+
+impl Letters {
+    pub(super) fn new(limits: LetterLimits) -> Self {
+        Self::with_clock(limits, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Letters<C> {
+    fn with_clock(limits: LetterLimits, clock: C) -> Self {
+        let burst = |per_second: NonZeroU32| {
+            Quota::per_second(per_second)
+                .allow_burst(per_second.saturating_mul(NonZeroU32::MIN.saturating_add(BURST_SECONDS - 1)))
+        };
+        Self {
+            limits,
+            letters: RateLimiter::new(burst(limits.per_second), Default::default(), clock.clone()),
+            bytes: RateLimiter::new(burst(limits.bytes_per_second), Default::default(), clock),
+            counted: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a letter of `tenant` into account.
+    pub(super) fn admit(&self, tenant: &str, whole: Bytes) -> Kept {
+        if self.letters.len() > TENANTS_REMEMBERED {
+            self.letters.retain_recent();
+            self.bytes.retain_recent();
+        }
+        let tenant = tenant.to_owned();
+        if self.letters.check_key(&tenant).is_err() {
+            self.counted.fetch_add(1, Relaxed);
+            return Kept::Counted;
+        }
+        let size = u32::try_from(whole.len().max(1)).ok().and_then(NonZeroU32::new);
+        let allowed = size.is_some_and(|size| matches!(self.bytes.check_key_n(&tenant, size), Ok(Ok(()))));
+        if whole.len() <= self.limits.whole_bytes && allowed {
+            return Kept::Whole(whole);
+        }
+        Kept::Head {
+            head: whole.slice(..whole.len().min(HEAD_BYTES)),
+            bytes: whole.len(),
+            sha256: hex::encode(Sha256::digest(&whole)),
+        }
+    }
+
+    /// How many letters were not kept since the node began.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn letters(clock: &FakeRelativeClock) -> Letters<FakeRelativeClock> {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let limits = LetterLimits {
+            per_second: number(1),
+            bytes_per_second: number(1_000),
+            whole_bytes: 20_000,
+            per_reason: 10,
+            stream_bytes: 1_000_000,
+        };
+        Letters::with_clock(limits, clock.clone())
+    }
+
+    fn of(bytes: usize) -> Bytes {
+        Bytes::from(vec![b'x'; bytes])
+    }
+
+    #[test]
+    fn a_large_letter_keeps_its_head_and_its_digest() {
+        let letters = letters(&FakeRelativeClock::default());
+        assert_eq!(letters.admit("acme", of(20_000)), Kept::Whole(of(20_000)));
+        let kept = letters.admit("acme", of(20_001));
+        let sha256 = hex::encode(Sha256::digest(of(20_001)));
+        assert_eq!(kept, Kept::Head { head: of(HEAD_BYTES), bytes: 20_001, sha256 });
+        assert!(matches!(letters.admit("acme", Bytes::new()), Kept::Whole(_)));
+    }
+
+    #[test]
+    fn a_flood_of_one_tenant_is_cut_down_and_leaves_the_others_their_own() {
+        let clock = FakeRelativeClock::default();
+        let letters = letters(&clock);
+        let flood: Vec<Kept> = (0..100).map(|_| letters.admit("evil", of(10_000))).collect();
+        let count = |wanted: fn(&Kept) -> bool| flood.iter().filter(|kept| wanted(kept)).count();
+        // A minute's allowance: 60,000 bytes whole, 60 letters in all.
+        assert_eq!(count(|kept| matches!(kept, Kept::Whole(_))), 6);
+        assert_eq!(count(|kept| matches!(kept, Kept::Head { .. })), 54);
+        assert_eq!((count(|kept| *kept == Kept::Counted), letters.counted()), (40, 40));
+        assert!(matches!(letters.admit("acme", of(10_000)), Kept::Whole(_)));
+        clock.advance(Duration::from_secs(10));
+        assert!(matches!(letters.admit("evil", of(10_000)), Kept::Whole(_)), "ten seconds later there is room again");
+    }
+}

@@ -1,0 +1,116 @@
+//! Room for so many things at once, of which no tenant takes all: requests, commands, and commands
+//! that wait for an outcome. Who finds it full is told which setting says so, and when to come again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::{Code, Problem};
+
+/// How much room there is for what, and what to say when it is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// What takes a place, as in "64 HTTP requests at once".
+    pub what: &'static str,
+    /// At once.
+    pub all: usize,
+    /// Those of them that may be one tenant's.
+    pub each: usize,
+    /// The settings that say so, of `all` and of `each`.
+    pub settings: [&'static str; 2],
+    /// What else one can do.
+    pub mend: &'static str,
+    /// When a place is likely to be free, in milliseconds.
+    pub again_ms: u64,
+}
+
+/// The room, with who is in it.
+#[derive(Debug)]
+pub struct Room {
+    size: Size,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by: HashMap<String, usize>,
+}
+
+/// A place in the room, free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    room: Arc<Room>,
+    tenant: String,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new(size: Size) -> Arc<Self> {
+        Arc::new(Self { size, taken: Mutex::default() })
+    }
+
+    /// Takes a place for `tenant`.
+    pub fn enter(self: &Arc<Self>, tenant: &str) -> Result<Place, Problem> {
+        let mut taken = self.taken();
+        let own = taken.by.get(tenant).copied().unwrap_or(0);
+        let Size { what, all, each, settings, mend, again_ms } = self.size;
+        let full = |who: &str, most: usize, setting: &str| {
+            let message = format!("{who} may have {most} {what} at once ({setting}), and has them");
+            Err(Problem::new(Code::Busy, message).mend(mend).retry_after_ms(again_ms))
+        };
+        if own >= each {
+            return full(&format!("tenant {tenant} on this node"), each, settings[1]);
+        }
+        if taken.all >= all {
+            return full("this node", all, settings[0]);
+        }
+        taken.all += 1;
+        taken.by.insert(tenant.to_owned(), own + 1);
+        Ok(Place { room: self.clone(), tenant: tenant.to_owned() })
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.taken().all == 0
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken();
+        taken.all -= 1;
+        if let Some(own) = taken.by.get_mut(&self.tenant) {
+            *own -= 1;
+            if *own == 0 {
+                taken.by.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tenant_does_not_take_all_the_room() {
+        let settings = ["limits.waits_in_flight", "limits.waits_per_tenant"];
+        let size = Size { what: "waits", all: 3, each: 2, settings, mend: "wait less", again_ms: 7 };
+        let room = Room::new(size);
+        let first = room.enter("acme").unwrap();
+        let second = room.enter("acme").unwrap();
+        let refused = room.enter("acme").unwrap_err();
+        assert_eq!((refused.code, refused.retry_after_ms), (Code::Busy, Some(7)));
+        assert!(refused.message.contains("acme") && refused.message.contains("limits.waits_per_tenant"), "{refused:?}");
+        let third = room.enter("other").unwrap();
+        assert!(room.enter("other").unwrap_err().message.contains("limits.waits_in_flight"));
+        drop(first);
+        let fourth = room.enter("acme").unwrap();
+        drop((second, third, fourth));
+        assert!(room.is_empty() && room.taken().by.is_empty());
+    }
+}

@@ -1,0 +1,125 @@
+//! How many sagas live in a shard: of each tenant, and below each root. A seat is taken when a saga is
+//! let in and given back when its slot drops it, so that the count cannot differ from what is there.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use protocol::{Code, Problem, SagaId, SagaKey, Tenant};
+
+use super::engine::Limits;
+use crate::machine::Family;
+
+/// The place of one living saga among those that count.
+#[derive(Debug)]
+pub struct Seat {
+    tenant: Arc<()>,
+    root: Option<Arc<()>>,
+}
+
+/// The living sagas of one shard.
+#[derive(Default, Debug)]
+pub struct Census {
+    tenants: Counts<Tenant>,
+    roots: Counts<(Tenant, SagaKey)>,
+}
+
+impl Census {
+    /// The seat of a saga that is there already.
+    pub fn seat(&mut self, saga: &SagaId, family: &Family) -> Seat {
+        let root = family.root.as_ref().map(|root| self.roots.of((saga.tenant.clone(), root.clone())));
+        Seat { tenant: self.tenants.of(saga.tenant.clone()), root }
+    }
+
+    /// A seat for one more, unless there are as many as there may be. A shard knows its own alone, and
+    /// sagas are spread evenly, so each of `shards` has its part of a limit, rounded up.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn take(&mut self, saga: &SagaId, family: &Family, limits: &Limits, shards: u16) -> Result<Seat, Problem> {
+        let part = |limit: usize| limit.div_ceil(usize::from(shards.max(1)));
+        let seat = self.seat(saga, family);
+        // The seat itself counts.
+        let full = |taken: &Arc<()>, limit: usize| Arc::strong_count(taken) - 2 >= part(limit);
+        if let (Some(taken), Some(root)) = (&seat.root, &family.root)
+            && full(taken, limits.descendants)
+        {
+            let message = format!(
+                "{root} has as many sagas below it as there may be: {} (limits.descendants)",
+                limits.descendants
+            );
+            return Err(Problem::new(Code::Quota, message).mend("let fewer run at once"));
+        }
+        if full(&seat.tenant, limits.sagas_per_tenant) {
+            let message = format!(
+                "{} has as many living sagas as it may: {} (limits.sagas_per_tenant)",
+                saga.tenant, limits.sagas_per_tenant
+            );
+            return Err(Problem::new(Code::Quota, message).mend("wait until some have ended, or cancel some"));
+        }
+        Ok(seat)
+    }
+}
+
+/// One count for each of many; as many as there are others that hold it.
+#[derive(Debug)]
+struct Counts<K> {
+    all: HashMap<K, Arc<()>>,
+    /// When there are more than this, those that nobody holds are forgotten.
+    tidy_at: usize,
+}
+
+/// Counts that are kept without looking whether somebody holds them.
+const TIDY_MIN: usize = 1_024;
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self { all: HashMap::new(), tidy_at: TIDY_MIN }
+    }
+}
+
+impl<K: Hash + Eq> Counts<K> {
+    fn of(&mut self, key: K) -> Arc<()> {
+        if self.all.len() >= self.tidy_at {
+            self.all.retain(|_, held| Arc::strong_count(held) > 1);
+            self.tidy_at = TIDY_MIN.max(2 * self.all.len());
+        }
+        self.all.entry(key).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saga(text: &str) -> SagaId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_shard_has_its_part_and_a_seat_comes_back_when_it_is_dropped() {
+        let limits = Limits { sagas_per_tenant: 7, descendants: 4, ..Limits::default() };
+        let (mut census, alone) = (Census::default(), Family::default());
+        let family = alone.below(&saga("acme/a").key);
+        let mut seats: Vec<Seat> =
+            (0..2).map(|_| census.take(&saga("acme/a~1"), &family, &limits, 2).unwrap()).collect();
+        let refused = census.take(&saga("acme/a~1"), &family, &limits, 2).unwrap_err();
+        assert!(refused.code == Code::Quota && refused.message.contains("limits.descendants"), "{refused}");
+        seats.extend((0..2).map(|_| census.take(&saga("acme/b"), &alone, &limits, 2).unwrap()));
+        let refused = census.take(&saga("acme/c"), &alone, &limits, 2).unwrap_err();
+        assert!(refused.message.contains("limits.sagas_per_tenant"), "{refused}");
+        assert!(census.take(&saga("other/c"), &alone, &limits, 2).is_ok());
+        seats.remove(0);
+        assert!(census.take(&saga("acme/a~1"), &family, &limits, 2).is_ok());
+    }
+
+    #[test]
+    fn counts_that_nobody_holds_are_forgotten() {
+        let mut census = Census::default();
+        for number in 0..10 * TIDY_MIN {
+            let root = saga(&format!("acme/{number}"));
+            drop(census.seat(&root, &Family::default().below(&root.key)));
+        }
+        assert!(census.roots.all.len() <= TIDY_MIN);
+    }
+}

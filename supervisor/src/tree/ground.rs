@@ -1,0 +1,127 @@
+//! Whether a shard stands on what its last owner left: asked before anything is written at a takeover.
+
+use protocol::{Epoch, ShardId, Time};
+use tracing::error;
+
+use super::engine::Engine;
+use super::recovery::{Mark, NotTaken};
+use super::shell::Fault;
+use crate::journal::anchor::{Anchor, Loss, judge};
+use crate::journal::{Digest, Stream};
+use crate::ports::Position;
+
+/// A shard that may not go on in what is there.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{loss}; bring back what was there, or accept the loss: {accept}")]
+pub struct Stopped {
+    /// What is lost.
+    pub loss: Loss,
+    /// The command by which an operator accepts exactly this loss.
+    pub accept: String,
+}
+
+/// What a takeover found to stand on.
+#[derive(Debug, Default)]
+pub struct Ground {
+    /// The stream.
+    pub stream: Option<Stream>,
+    /// What was left beside the lease.
+    anchor: Option<Anchor>,
+    /// The code of the loss that an operator accepted, if any.
+    accepted: Option<String>,
+    /// Whether that very loss was met.
+    taken: bool,
+}
+
+impl Ground {
+    /// Compares the journal of `shard` with what is kept of it beside the lease and in the mark.
+    pub async fn look(engine: &Engine, shard: ShardId, mark: Option<&Mark>) -> Result<Self, Fault> {
+        let journal = &engine.journal;
+        // What was left is read before what is there: another owner may write both meanwhile.
+        let anchor = journal.anchor(shard).await.map_err(NotTaken::of)?;
+        let accepted = journal.accepted(shard).await.map_err(NotTaken::of)?;
+        let stream = journal.stream(shard).await.map_err(NotTaken::of)?;
+        let mut ground = Self { stream, anchor, accepted: accepted.as_ref().map(|it| it.loss.clone()), taken: false };
+        let kept = mark.and_then(|mark| mark.anchor);
+        let mut beyond = mark.map_or(0, |mark| mark.low_water.max(mark.relayed));
+        for anchor in ground.anchor.into_iter().chain(kept) {
+            beyond = beyond.max(anchor.position);
+            let there = journal.get(shard, anchor.position).await.map_err(NotTaken::of)?;
+            let there = there.map(|bytes| Digest::of(&bytes));
+            if let Err(loss) = judge(&anchor, ground.stream.as_ref(), there, engine.now()) {
+                ground.refuse(shard, loss)?;
+            }
+        }
+        if ground.taken {
+            let by = accepted.map(|it| format!("{}: {}", it.by, it.reason)).unwrap_or_default();
+            error!(%shard, by, "a loss of the journal was accepted; the shard goes on in what is left");
+            journal.renew(shard, beyond).await.map_err(NotTaken::of)?;
+            ground.stream = journal.stream(shard).await.map_err(NotTaken::of)?;
+        }
+        Ok(ground)
+    }
+
+    /// Stops the takeover because of `loss`, unless it is the one that was accepted.
+    pub fn refuse(&mut self, shard: ShardId, loss: Loss) -> Result<(), Stopped> {
+        #[cfg(feature = "simulation")]
+        if crate::simulation::planted(crate::simulation::Bug::Identity) {
+            return Ok(());
+        }
+        let code = loss.code(shard);
+        if self.accepted.as_ref() == Some(&code) {
+            self.taken = true;
+        }
+        if self.taken {
+            return Ok(());
+        }
+        let accept = format!("skald accept-loss --shard {shard} --loss {code} --reason '…'");
+        Err(Stopped { loss, accept })
+    }
+
+    /// Whether the snapshots that are found are older than what was left, or gone.
+    pub fn outlives(&self, revision: u64) -> bool {
+        self.anchor.is_some_and(|anchor| revision < anchor.mark)
+    }
+
+    /// The mark as it was when the snapshots were last seen whole: where a replay had to start, and what
+    /// was sent.
+    pub fn marked(&self) -> Mark {
+        self.anchor.map_or_else(Mark::default, |anchor| Mark {
+            low_water: anchor.low_water,
+            relayed: anchor.relayed,
+            events: anchor.events,
+            stream: anchor.stream,
+            digest: None,
+            anchor: None,
+        })
+    }
+
+    /// The digest of the last frame that was left.
+    pub fn left(&self) -> Option<Digest> {
+        self.anchor.map(|anchor| anchor.digest)
+    }
+
+    /// What is to be kept from here on.
+    pub fn anchor(
+        &self,
+        epoch: Epoch,
+        at: Time,
+        (position, digest): (Position, Digest),
+        (mark, revision): (&Mark, u64),
+    ) -> Option<Anchor> {
+        let stream = self.stream.as_ref()?;
+        Some(Anchor {
+            born: stream.born,
+            first: stream.first,
+            position,
+            digest,
+            at,
+            low_water: mark.low_water,
+            relayed: mark.relayed,
+            events: mark.events,
+            stream: mark.stream,
+            mark: revision,
+            epoch,
+        })
+    }
+}

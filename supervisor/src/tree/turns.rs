@@ -1,0 +1,194 @@
+//! Turns for decisions that may take long: so many threads decide at once, apart from those that carry
+//! messages, and whoever waits gets its turn behind the others. Tenants take turns, and inside a tenant
+//! its sagas, in the order in which they asked: one that used up its budget asks again at the end.
+//!
+//! A turn is asked for by the saga's actor, which keeps its state meanwhile: it answers questions and is
+//! cancelled while it waits. Nothing else stands in this queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::{DefinitionRef, Tenant};
+
+/// Definitions remembered as slow; a node runs some tens. When it is full it is emptied: one that is
+/// forgotten costs one brief decision more.
+const SLOW_MAX: usize = 1_024;
+
+/// The turns of one node.
+#[derive(Debug)]
+pub struct Turns {
+    inner: Mutex<Inner>,
+    /// Of them one tenant holds so many at once, so that another one's turn comes before a decision
+    /// has ended, where there is more than one.
+    per_tenant: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    free: usize,
+    held: HashMap<Tenant, usize>,
+    /// Tenants with somebody waiting, the one that waits longest first.
+    order: VecDeque<Tenant>,
+    waiting: HashMap<Tenant, VecDeque<Grant>>,
+    slow: HashMap<DefinitionRef, Pace>,
+}
+
+/// How long the last decision of a definition took.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pace {
+    /// A brief decision suffices.
+    Brief,
+    /// It needs a turn.
+    Slow,
+    /// It needs a turn, and others wait for it long enough to be felt.
+    Long,
+}
+
+/// Is called when the turn comes, with the turn.
+struct Grant(Box<dyn FnOnce(Turn) + Send>);
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("waiting")
+    }
+}
+
+/// The right to decide at length. Dropped, it is the next one's.
+#[derive(Debug)]
+pub struct Turn {
+    turns: Arc<Turns>,
+    tenant: Tenant,
+}
+
+impl Turns {
+    /// As many turns at once as there are threads for them, at least one.
+    pub fn new(threads: usize) -> Arc<Self> {
+        let free = threads.max(1);
+        let inner = Inner { free, ..Inner::default() };
+        Arc::new(Self { inner: Mutex::new(inner), per_tenant: (free - 1).max(1) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `grant` when a turn of `tenant` comes, which may be at once.
+    pub fn ask(self: &Arc<Self>, tenant: &Tenant, grant: impl FnOnce(Turn) + Send + 'static) {
+        let mut inner = self.inner();
+        let waiting = inner.waiting.entry(tenant.clone()).or_default();
+        waiting.push_back(Grant(Box::new(grant)));
+        if waiting.len() == 1 {
+            inner.order.push_back(tenant.clone());
+        }
+        self.give(inner);
+    }
+
+    /// Gives what is free to those who wait longest and hold less than their share.
+    fn give(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
+        let mut granted = Vec::new();
+        while inner.free > 0 {
+            let Inner { order, held, .. } = &mut *inner;
+            let may = |tenant: &Tenant| held.get(tenant).is_none_or(|held| *held < self.per_tenant);
+            let Some(tenant) = order.iter().position(may).and_then(|next| order.remove(next)) else { break };
+            let Some(waiting) = inner.waiting.get_mut(&tenant) else { continue };
+            let grant = waiting.pop_front();
+            if waiting.is_empty() {
+                inner.waiting.remove(&tenant);
+            } else {
+                inner.order.push_back(tenant.clone());
+            }
+            if let Some(grant) = grant {
+                inner.free -= 1;
+                *inner.held.entry(tenant.clone()).or_default() += 1;
+                granted.push((grant, Turn { turns: self.clone(), tenant }));
+            }
+        }
+        drop(inner);
+        for (grant, turn) in granted {
+            (grant.0)(turn);
+        }
+    }
+
+    /// What the next decision of this definition is likely to need.
+    pub fn pace(&self, definition: &DefinitionRef) -> Pace {
+        let inner = self.inner();
+        if inner.slow.is_empty() {
+            return Pace::Brief;
+        }
+        inner.slow.get(definition).copied().unwrap_or(Pace::Brief)
+    }
+
+    /// Notes how long a decision of this definition took.
+    pub fn note(&self, definition: &DefinitionRef, pace: Pace) {
+        let mut inner = self.inner();
+        if pace == Pace::Brief {
+            inner.slow.remove(definition);
+            return;
+        }
+        if inner.slow.len() >= SLOW_MAX {
+            inner.slow.clear();
+        }
+        inner.slow.insert(definition.clone(), pace);
+    }
+
+    /// How many wait for a turn.
+    pub fn waiting(&self) -> usize {
+        self.inner().waiting.values().map(VecDeque::len).sum()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut inner = self.turns.inner();
+        inner.free += 1;
+        if let Some(held) = inner.held.get_mut(&self.tenant) {
+            *held -= 1;
+            if *held == 0 {
+                inner.held.remove(&self.tenant);
+            }
+        }
+        self.turns.give(inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_take_turns_and_so_do_their_sagas() {
+        let turns = Turns::new(1);
+        let (said, tenants) = (Arc::new(Mutex::new(Vec::new())), ["hog", "calm"]);
+        let ask = |tenant: &str, name: String| {
+            let said = said.clone();
+            turns.ask(&Tenant::new(tenant).unwrap(), move |turn| said.lock().unwrap().push((name, turn)));
+        };
+        (0..3).for_each(|n| ask(tenants[0], format!("hog {n}")));
+        (0..2).for_each(|n| ask(tenants[1], format!("calm {n}")));
+        let mut order = Vec::new();
+        // A turn is held until it is dropped, and then the next one gets it.
+        while let Some((name, turn)) = { said.lock().unwrap().pop() } {
+            order.push(name);
+            drop(turn);
+        }
+        assert_eq!(order, ["hog 0", "hog 1", "calm 0", "hog 2", "calm 1"]);
+        assert_eq!(turns.waiting(), 0);
+    }
+
+    #[test]
+    fn one_tenant_leaves_room_for_another() {
+        let turns = Turns::new(2);
+        let held = Arc::new(Mutex::new(Vec::new()));
+        for tenant in ["hog", "hog", "calm"] {
+            let held = held.clone();
+            turns.ask(&Tenant::new(tenant).unwrap(), move |turn| held.lock().unwrap().push(turn));
+        }
+        let who: Vec<String> = held.lock().unwrap().iter().map(|turn| turn.tenant.to_string()).collect();
+        assert_eq!((who, turns.waiting()), (vec!["hog".to_owned(), "calm".to_owned()], 1));
+        let given = held.lock().unwrap().remove(0);
+        drop(given);
+        assert_eq!(turns.waiting(), 0);
+        let rest = std::mem::take(&mut *held.lock().unwrap());
+        drop(rest);
+    }
+}
