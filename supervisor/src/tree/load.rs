@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use protocol::{Code, Problem, SagaId, ShardId, codec};
+use protocol::{Code, DefinitionRef, Problem, SagaId, ShardId, codec};
 use serde::Deserialize;
+use tracing::warn;
 
 use super::engine::Engine;
 use super::slot::EndedEntry;
 use crate::journal::Frame;
 use crate::machine::definition::Definition;
-use crate::machine::{Driver, Execution, Record, Remains};
+use crate::machine::{Driver, Execution, FactKind, Record, Remains};
 use crate::ports::Position;
 
 /// The snapshot store's name for a saga.
@@ -20,8 +21,8 @@ pub fn snapshot_name(saga: &SagaId) -> String {
 
 /// The beginning of a stored record.
 #[derive(Deserialize)]
-struct Whose {
-    saga: SagaId,
+pub(super) struct Whose {
+    pub saga: SagaId,
 }
 
 /// The records of `saga` after its `after`th, oldest first: found by walking its chain back from
@@ -82,11 +83,16 @@ pub async fn load(
             stored.map_err(|error| unavailable(&error.to_string()))?.map(|stored| stored.bytes)
         }
     };
-    let mut driver = match bytes {
-        Some(bytes) => {
-            let execution: Execution = codec::load(&bytes).map_err(|error| damaged(position, &error))?;
-            Driver::restore(definition, execution)
+    // Where a snapshot cannot be read, the journal has everything as long as it reaches back.
+    let execution = bytes.and_then(|bytes| match codec::load::<Execution>(&bytes) {
+        Ok(execution) => Some(execution),
+        Err(error) => {
+            warn!(%shard, %saga, %error, "a snapshot cannot be read; the journal is read instead");
+            None
         }
+    });
+    let mut driver = match execution {
+        Some(execution) => Driver::restore(definition, execution),
         None => Driver::new(saga.clone(), definition),
     };
     if driver.execution().position() < position {
@@ -100,6 +106,33 @@ pub async fn load(
         }
     }
     Ok(driver)
+}
+
+/// A broken saga, looked at again: its definition is asked for anew.
+pub async fn rebuild(engine: &Engine, shard: ShardId, saga: &SagaId, position: Position) -> Result<Driver, Problem> {
+    let stored = engine.snapshots.get(shard, &snapshot_name(saga)).await;
+    let stored = stored.map_err(|error| unavailable(&error.to_string()))?;
+    let snapshot = stored.and_then(|stored| codec::load::<Execution>(&stored.bytes).ok());
+    let which = match snapshot {
+        Some(execution) => execution.definition().clone(),
+        None => {
+            let chain = chain(engine, shard, saga, position, 0).await?;
+            match chain.first().map(|(_, record)| &record.fact.kind) {
+                Some(FactKind::Started(start)) => start.definition.clone(),
+                Some(_) | None => return Err(cut_away(saga)),
+            }
+        }
+    };
+    let definition = engine.definitions.get(&which).await.map_err(|error| unavailable(&error.to_string()))?;
+    let definition = definition.ok_or_else(|| {
+        Problem::new(Code::NotFound, lost(&which)).mend("deploy the same source again, then release the saga")
+    })?;
+    load(engine, shard, saga, definition, position, None).await
+}
+
+/// Why a saga of this definition stands still.
+pub fn lost(which: &DefinitionRef) -> String {
+    format!("its definition {which} ({}) is not stored, or cannot be read by this release", which.digest)
 }
 
 /// An ended saga as it is remembered when its journal is cut: from `own`, what the shard still holds,

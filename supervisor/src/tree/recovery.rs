@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use protocol::{DefinitionRef, Epoch, SagaId, ShardId, codec};
+use protocol::view::Status;
+use protocol::{DefinitionRef, Epoch, SagaId, ShardId, Time, codec};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::engine::Engine;
+use super::load;
+use super::saga::Seen;
 use super::slot::EndedEntry;
 use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
@@ -56,8 +59,30 @@ pub struct Recovered {
     pub orphans: HashMap<SagaId, u64>,
     /// Every definition that any of them runs.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    /// Definitions among them that are lost, and why their sagas stand still.
+    pub lost: HashMap<DefinitionRef, String>,
+    /// Sagas whose snapshot or records cannot be read.
+    pub damaged: Vec<Damaged>,
     /// Records replayed.
     pub replayed: u64,
+}
+
+/// A saga whose snapshot or records cannot be read: it is parked, and the others go on.
+pub struct Damaged {
+    /// Which.
+    pub saga: SagaId,
+    /// Why.
+    pub why: String,
+    /// What it runs, or a stand-in where that is not known.
+    pub definition: Arc<Definition>,
+    /// Tells a repeated start from a different one; 0 where it is not known.
+    pub start_digest: u64,
+    /// Revision of its snapshot in the store.
+    pub revision: u64,
+    /// Where it stood when it could be read last.
+    pub seen: Seen,
+    /// The last frame with a record of it.
+    pub position: Position,
 }
 
 /// Why a shard was not taken over.
@@ -121,6 +146,8 @@ struct Recovery {
     in_pages: HashMap<SagaId, (Position, Option<ByteBuf>)>,
     pages: Vec<(String, u64, Vec<EndedEntry>)>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    lost: HashMap<DefinitionRef, String>,
+    damaged: BTreeMap<SagaId, Damaged>,
     outbox: Vec<(Position, Vec<Arc<Sending>>)>,
     mark: (Mark, u64),
     orphans: HashMap<SagaId, u64>,
@@ -148,8 +175,15 @@ impl Recovery {
                 }
                 recovery.pages.push((found.name, found.revision, entries));
             } else {
-                let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
-                executions.push((execution, found.revision));
+                match codec::load::<Execution>(&found.bytes) {
+                    Ok(execution) => executions.push((execution, found.revision)),
+                    Err(error) => {
+                        let saga = found.name.strip_prefix("saga/").and_then(|name| name.parse::<SagaId>().ok());
+                        let why = format!("its snapshot cannot be read: {error}");
+                        let Some(saga) = saga else { return Err(damaged(error)) };
+                        recovery.damage(saga, why, found.revision, 0);
+                    }
+                }
             }
         }
         // Of two runs of a key the later one counts; a page's name begins with its position.
@@ -181,10 +215,61 @@ impl Recovery {
             return Ok(definition.clone());
         }
         let found = engine.definitions.get(which).await.map_err(|error| NotTaken(error.to_string()))?;
-        let definition =
-            found.ok_or_else(|| NotTaken(format!("definition {which} ({}) is not stored", which.digest)))?;
+        // No saga keeps a shard from starting: those that run it are folded, and stand still.
+        let definition = found.unwrap_or_else(|| {
+            self.lost.insert(which.clone(), load::lost(which));
+            Arc::new(Definition::stand_in(which.clone()))
+        });
         self.definitions.insert(which.clone(), definition.clone());
         Ok(definition)
+    }
+
+    /// What is known of a saga of which something cannot be read.
+    fn damage(&mut self, saga: SagaId, why: String, revision: u64, position: Position) {
+        if let Some(known) = self.damaged.get_mut(&saga) {
+            known.position = known.position.max(position);
+            return;
+        }
+        let damaged = match self.drivers.remove(&saga) {
+            Some((driver, revision, _)) => {
+                let x = driver.execution();
+                let start_digest =
+                    super::slot::start_digest(&x.definition().name, x.input().unwrap_or(&protocol::Value::Null));
+                let seen = Seen { status: Status::Stuck, ..Seen::of(x) };
+                let (definition, position) = (driver.definition().clone(), position.max(x.position()));
+                Damaged { saga: saga.clone(), why, definition, start_digest, revision, seen, position }
+            }
+            None => {
+                let unknown = DefinitionRef { tenant: None, name: "unknown".into(), version: 0, digest: "".into() };
+                let (status, state) = (Status::Stuck, String::new());
+                let seen = Seen { status, state, changed_at: Time::default(), records: 0 };
+                let definition = Arc::new(Definition::stand_in(unknown));
+                Damaged { saga: saga.clone(), why, definition, start_digest: 0, revision, seen, position }
+            }
+        };
+        self.damaged.insert(saga, damaged);
+    }
+
+    /// The records of a frame. One that cannot be read is its saga's trouble, not the shard's.
+    fn records(&mut self, shard: ShardId, position: Position, frame: &Frame) -> Vec<Record> {
+        let mut records = Vec::with_capacity(frame.records.len());
+        for bytes in &frame.records {
+            let error = match codec::load::<Record>(bytes) {
+                Ok(record) => {
+                    records.push(record);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let Ok(load::Whose { saga }) = codec::load(bytes) else {
+                error!(%shard, position, %error, "a record cannot be read, nor whose it is; it is passed over");
+                continue;
+            };
+            if self.in_pages.get(&saga).is_none_or(|(ended, _)| position > *ended) {
+                self.damage(saga, format!("its record in frame {position} cannot be read: {error}"), 0, position);
+            }
+        }
+        records
     }
 
     async fn replay(&mut self, engine: &Engine, shard: ShardId, until: Position) -> Result<(), NotTaken> {
@@ -193,7 +278,8 @@ impl Recovery {
         while let Some(frame) = frames.next().await {
             let (position, bytes) = frame.map_err(|error| NotTaken(error.to_string()))?;
             let damaged = |error: &dyn std::fmt::Display| NotTaken(format!("frame {position}: {error}"));
-            let records = Frame::read(&bytes).and_then(|frame| frame.decode()).map_err(|error| damaged(&error))?;
+            let frame = Frame::read(&bytes).map_err(|error| damaged(&error))?;
+            let records = self.records(shard, position, &frame);
             let mut sendings = Vec::new();
             for record in records {
                 self.replayed += 1;
@@ -215,12 +301,23 @@ impl Recovery {
                         self.drivers.insert(record.saga.clone(), (driver, revision, false));
                     }
                 }
+                if self.damaged.contains_key(&record.saga) {
+                    self.damage(record.saga, String::new(), 0, position);
+                    continue;
+                }
                 let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
                     continue;
                 };
                 let fresh = record.number > driver.execution().records();
-                let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
+                let effects = match driver.replay(&record, position) {
+                    Ok(effects) => effects,
+                    Err(error) => {
+                        let why = format!("its record in frame {position} does not fit: {error}");
+                        self.damage(record.saga, why, 0, position);
+                        continue;
+                    }
+                };
                 *clean &= !fresh;
                 if position > relayed {
                     sendings.extend(Sending::of(driver, effects));
@@ -264,6 +361,8 @@ impl Recovery {
             mark: self.mark,
             orphans: self.orphans,
             definitions: self.definitions,
+            lost: self.lost,
+            damaged: self.damaged.into_values().collect(),
             replayed: self.replayed,
         }
     }

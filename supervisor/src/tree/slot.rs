@@ -27,8 +27,18 @@ pub struct Slot {
     pub revision: u64,
     /// Failures of its actor; made when the first one happens.
     pub failures: Option<Box<Failures>>,
+    /// Why its state cannot be rebuilt, if so. It is asleep then, and stuck until it is released.
+    pub broken: Option<Box<Broken>>,
     /// Where it is.
     pub life: Life,
+}
+
+/// A saga that cannot be rebuilt for now.
+pub struct Broken {
+    /// Why, for a person.
+    pub why: String,
+    /// Whether it has records that no snapshot holds: the journal is read from where it is then.
+    pub unsaved: bool,
 }
 
 /// Where a saga is.

@@ -56,6 +56,8 @@ pub struct Outside {
     /// Names of values that the store refuses, and removals that fail: by prefix.
     pub refused: Mutex<Vec<String>>,
     pub unremovable: Mutex<Vec<String>>,
+    /// Definitions that are not stored any more.
+    pub lost: Mutex<Vec<String>>,
     pub events: Mutex<Vec<Envelope>>,
     /// Dead letters: tenant, reason, why, and the whole.
     pub dead: Mutex<Vec<(String, String, String, Bytes)>>,
@@ -75,6 +77,7 @@ impl Outside {
             peers_away: AtomicBool::new(false),
             refused: Mutex::default(),
             unremovable: Mutex::default(),
+            lost: Mutex::default(),
             events: Mutex::default(),
             dead: Mutex::default(),
             parcels: Mutex::default(),
@@ -206,6 +209,9 @@ impl RemoteActivities for Outside {
 #[async_trait]
 impl Definitions for Outside {
     async fn get(&self, which: &DefinitionRef) -> Result<Option<Arc<Definition>>, Unavailable> {
+        if Self::is_listed(&self.lost, &which.name) {
+            return Ok(None);
+        }
         Ok(self.definitions.iter().find(|definition| definition.reference() == which).cloned())
     }
 }

@@ -268,6 +268,22 @@ impl Definition {
         parse::parse(source, file, Some(name))
     }
 
+    /// Stands for a definition that is lost: its sagas can be folded and shown, and decide nothing.
+    pub fn stand_in(reference: DefinitionRef) -> Self {
+        Self {
+            source: "".into(),
+            header: Header { name: reference.name.to_string(), ..Header::default() },
+            nests: Vec::new(),
+            states: Vec::new(),
+            names: HashMap::new(),
+            timeout: None,
+            signals: BTreeSet::new(),
+            queries: false,
+            limits: Limits::default(),
+            reference,
+        }
+    }
+
     /// The same definition as version `version`.
     #[must_use]
     pub fn with_version(mut self, version: u32) -> Self {

@@ -76,7 +76,10 @@ impl ShardActor {
                 accepted.refuse(problem);
             }
         });
-        state.slots.insert(saga.clone(), Slot { definition, start_digest: digest, revision: 0, failures: None, life });
+        state.slots.insert(
+            saga.clone(),
+            Slot { definition, start_digest: digest, revision: 0, failures: None, broken: None, life },
+        );
         if let Some(outcome) = outcome {
             state.waiters.entry(saga.clone()).or_default().push((Shown::Outcome, outcome));
         }

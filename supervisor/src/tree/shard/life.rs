@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
+use protocol::command::ReleaseDecision;
 use protocol::view::Outcome;
 use protocol::{Code, Problem, SagaId, codec};
 use tracing::{error, warn};
@@ -13,7 +14,7 @@ use tracing::{error, warn};
 use super::{Message, ShardActor, Shown, State, Words};
 use crate::journal::frame::Batch;
 use crate::machine::restart::Verdict;
-use crate::machine::{Driver, Fact, FactKind, Offer};
+use crate::machine::{Driver, Fact, FactKind, Offer, Operator};
 use crate::ports::Position;
 use crate::tree::card::{Card, Life as CardLife};
 use crate::tree::recovery::{self};
@@ -32,6 +33,19 @@ impl ShardActor {
         state: &mut State,
     ) -> Result<(), Fault> {
         let Some(slot) = state.slots.get_mut(&saga) else { return Ok(()) };
+        if let Some(broken) = &slot.broken {
+            let problem = Problem::new(Code::NotNow, format!("saga {saga} is stuck: {}", broken.why));
+            match told {
+                Told::Fact(FactKind::Operator(Operator { decision: ReleaseDecision::Retry, .. }), reply) => {
+                    self.rebuild(me, &saga, reply, state);
+                }
+                Told::Describe(reply) => reply.ok(&self.broken_view(&saga, slot)),
+                told @ (Told::Fact(..) | Told::Answer(..)) => {
+                    told.refuse(problem.mend("put it right, then release the saga with retry"));
+                }
+            }
+            return Ok(());
+        }
         match &mut slot.life {
             Life::Awake { handle, sent, .. } => {
                 *sent += 1;
@@ -109,6 +123,48 @@ impl ShardActor {
             let driver = load::load(&engine, shard, &saga, definition, position, None).await;
             me.tell(Message::Loaded { saga, driver: driver.map(Box::new), park });
         });
+    }
+
+    /// Somebody says that what a broken saga lacked is there again.
+    fn rebuild(&self, me: &Me<Message>, saga: &Arc<SagaId>, reply: Reply, state: &State) {
+        let Some(slot) = state.slots.get(saga) else { return };
+        let (engine, shard, saga, me) = (self.engine.clone(), self.shard, saga.clone(), me.clone());
+        let position = slot.position();
+        tokio::spawn(async move {
+            let rebuilt = load::rebuild(&engine, shard, &saga, position).await;
+            me.tell(Message::Rebuilt { saga, rebuilt: rebuilt.map(Box::new), reply });
+        });
+    }
+
+    pub(super) async fn rebuilt(
+        &self,
+        me: &Me<Message>,
+        saga: Arc<SagaId>,
+        rebuilt: Result<Box<Driver>, Problem>,
+        reply: Reply,
+        state: &mut State,
+    ) -> Result<(), Fault> {
+        let Some(slot) = state.slots.get_mut(&saga) else { return Ok(()) };
+        let Some(broken) = &mut slot.broken else {
+            // Somebody else was quicker.
+            reply.ok(&serde_json::json!({}));
+            return Ok(());
+        };
+        match rebuilt {
+            Ok(driver) => {
+                slot.broken = None;
+                slot.definition = driver.definition().clone();
+                slot.life = Life::Loading { position: slot.position(), queue: VecDeque::new() };
+                state.asleep -= 1;
+                reply.ok(&serde_json::json!({}));
+                self.loaded(me, saga, Ok(driver), None, state).await
+            }
+            Err(problem) => {
+                broken.why.clone_from(&problem.message);
+                reply.refuse(problem);
+                Ok(())
+            }
+        }
     }
 
     pub(super) async fn loaded(

@@ -171,6 +171,15 @@ pub enum Message {
         /// Set when its actor failed too often: the last failure.
         park: Option<String>,
     },
+    /// A broken saga was looked at again.
+    Rebuilt {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// Its state, if it can be had.
+        rebuilt: Result<Box<Driver>, Problem>,
+        /// Who wanted it.
+        reply: Reply,
+    },
     /// The fact that a saga is parked is in the journal.
     Parked {
         /// Which.
@@ -350,6 +359,9 @@ impl Behaviour for ShardActor {
             Message::Describe(saga, by, reply) => {
                 if let Some((saga, reply)) = self.allowed(saga, &by, Right::View, reply, state) {
                     match &state.slots[&saga].life {
+                        _ if state.slots[&saga].broken.is_some() => {
+                            self.tell(me, saga, Told::Describe(reply), state).await?;
+                        }
                         Life::Awake { .. } | Life::Loading { .. } => {
                             let reply = self.located(true, reply);
                             self.tell(me, saga, Told::Describe(reply), state).await?;
@@ -426,6 +438,7 @@ impl Behaviour for ShardActor {
                 }
             }
             Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
+            Message::Rebuilt { saga, rebuilt, reply } => self.rebuilt(me, saga, rebuilt, reply, state).await?,
             Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
             Message::Trouble(trouble) => {

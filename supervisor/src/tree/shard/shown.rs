@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::command::List;
 use protocol::query::ShardView;
-use protocol::view::SagaRow;
-use protocol::{Code, Principal, Problem, SagaId, Tenant, Time};
+use protocol::view::{SagaRow, SagaView, Waiting};
+use protocol::{Code, Principal, Problem, SagaId, Tenant, Time, TraceId};
 use tracing::warn;
 
 use super::{LIST_DEFAULT, LIST_MAX, ShardActor, Shown, State};
@@ -30,6 +30,38 @@ impl ShardActor {
                 view
             }));
         })
+    }
+
+    /// A saga whose state cannot be rebuilt, as far as it is known.
+    pub(super) fn broken_view(&self, saga: &SagaId, slot: &Slot) -> SagaView {
+        let (seen, why) = (slot.seen(), slot.broken.as_ref().map_or("", |broken| broken.why.as_str()));
+        let waiting = Waiting {
+            state: seen.state.clone(),
+            what: format!("it cannot be rebuilt, and an operator must release it once this is put right: {why}"),
+            kind: "operator".into(),
+            since: seen.changed_at,
+            until: None,
+            step: None,
+            attempt: None,
+            last_error: Some(why.to_owned()),
+        };
+        SagaView {
+            saga: saga.to_string(),
+            definition: slot.definition.reference().to_string(),
+            status: seen.status,
+            state: seen.state,
+            started_by: String::new(),
+            started_at: Time::default(),
+            changed_at: seen.changed_at,
+            records: seen.records,
+            trace_id: TraceId::new("none").expect("a plain word is a name"),
+            waiting: vec![waiting],
+            compensations: Vec::new(),
+            outcome: None,
+            shard: self.shard.0,
+            node: self.engine.node.to_string(),
+            awake: false,
+        }
     }
 
     /// Describes a saga that has no actor, without waking it.
