@@ -400,8 +400,11 @@ fn names(source: &str) -> Vec<String> {
     names
 }
 
+/// Trees by their source and the way they are run.
+type Compiled = HashMap<(Arc<str>, Way), Rc<AstNode>>;
+
 thread_local! {
-    static COMPILED: RefCell<HashMap<(Arc<str>, Way), Rc<AstNode>>> = RefCell::new(HashMap::new());
+    static COMPILED: RefCell<Compiled> = RefCell::new(HashMap::new());
 }
 
 fn compiled(source: &Arc<str>, way: Way) -> Result<Rc<AstNode>, String> {

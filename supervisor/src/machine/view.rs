@@ -205,7 +205,7 @@ impl Execution {
             }];
         }
         let frames = self.frames().filter_map(|(scope, frame)| self.frame_waits(scope, frame));
-        let turns = self.scopes.iter().filter_map(|(_, scope)| scope_waits(scope, self.changed_at));
+        let turns = self.scopes.values().filter_map(|scope| scope_waits(scope, self.changed_at));
         frames.chain(turns).chain(self.undos().into_iter().filter_map(undo_waits)).collect()
     }
 

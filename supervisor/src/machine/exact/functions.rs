@@ -98,7 +98,7 @@ pub(in crate::machine) fn register(
     })?;
     evaluator.register_fn(WRITTEN, |args: &[JValue]| Ok(written(first(args))))?;
     evaluator.register_fn(PLAIN, |args: &[JValue]| plain(first(args), &called(args)))?;
-    evaluator.register_fn(NEAR, |args: &[JValue]| Ok(each(first(args), &|term| Ok(JValue::Number(near(term))))?))?;
+    evaluator.register_fn(NEAR, |args: &[JValue]| each(first(args), &|term| Ok(JValue::Number(near(term)))))?;
     evaluator.register_fn(ALIKE, |args: &[JValue]| Ok(alike(first(args)).unwrap_or_else(|| first(args).clone())))?;
     evaluator.register_fn(FIELD, |args: &[JValue]| match numeral(first(args)) {
         Some(figures) => Err(wrong(format!("the name of a field must be a text: write $string(…) around {figures}"))),
