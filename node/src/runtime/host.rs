@@ -40,9 +40,9 @@ const TRY_EVERY: Duration = Duration::from_millis(500);
 /// Where services run, with what is needed to run them there.
 enum Place {
     /// Processes of this machine, and the directory of their artifacts.
-    Machine(Settings, PathBuf),
+    Machine(Box<Settings>, PathBuf),
     /// A Kubernetes cluster.
-    Cluster(kubernetes::Settings),
+    Cluster(Box<kubernetes::Settings>),
 }
 
 impl Place {
@@ -59,12 +59,12 @@ impl Place {
                 let artifacts = Arc::new(DirectoryArtifacts::open(artifacts)?);
                 let mut settings = settings.clone();
                 settings.gateway.calls = Some(calls.clone());
-                Arc::new(Processes::open(settings, artifacts, clock).await?)
+                Arc::new(Processes::open(*settings, artifacts, clock).await?)
             }
             Self::Cluster(settings) => {
                 let mut settings = settings.clone();
                 settings.gateway.calls = Some(calls.clone());
-                Arc::new(Kubernetes::open(settings, clock).await?)
+                Arc::new(Kubernetes::open(*settings, clock).await?)
             }
         })
     }
@@ -96,10 +96,10 @@ impl RuntimeHost {
         let local = local?;
         let secrets = Some(Secrets(local.secrets.clone()));
         let place = match config.kubernetes_settings() {
-            Some(settings) => Place::Cluster(kubernetes::Settings { secrets, ..settings }),
+            Some(settings) => Place::Cluster(Box::new(kubernetes::Settings { secrets, ..settings })),
             None => {
                 let settings = Settings { secrets, ..config.process_settings()? };
-                Place::Machine(settings, config.artifacts_dir()?)
+                Place::Machine(Box::new(settings), config.artifacts_dir()?)
             }
         };
         let running_max = config.limits.attempts_per_activity;
