@@ -39,7 +39,16 @@ fn an_event_carries_the_envelope_and_the_trace_of_the_command_and_comes_once() {
         );
 
         let stream = jetstream::new(stage.client.nats().clone()).get_stream(EVENT_STREAM).await.unwrap();
-        let stored = stream.get_last_raw_message_by_subject("skald.evt.acme.StoryTold").await.unwrap();
+        // Other stories tell theirs on the same subject.
+        let mut copies = Vec::new();
+        for sequence in 1..=stream.cached_info().state.last_sequence {
+            let message = stream.get_raw_message(sequence).await.unwrap();
+            if String::from_utf8_lossy(&message.payload).contains("acme/told") {
+                copies.push(message);
+            }
+        }
+        assert_eq!(copies.len(), 1, "once");
+        let stored = copies.remove(0);
         let header = |name: &str| stored.headers.get(name).map(ToString::to_string).unwrap_or_default();
         assert_eq!(header("Nats-Msg-Id"), event.event_id.to_string(), "the bus knows it by its id");
         assert_eq!(header("ce-id"), event.event_id.to_string());
@@ -49,12 +58,5 @@ fn an_event_carries_the_envelope_and_the_trace_of_the_command_and_comes_once() {
         assert!(header("traceparent").starts_with(&format!("00-{TRACE}-")), "{}", header("traceparent"));
         let body: Value = serde_json::from_slice(&stored.payload).unwrap();
         assert_eq!(body, serde_json::to_value(&event).unwrap());
-
-        let mut subjects = stream.info_with_subjects("skald.evt.acme.StoryTold").await.unwrap();
-        let mut published = 0;
-        while let Some(Ok((_, count))) = futures::StreamExt::next(&mut subjects).await {
-            published += count;
-        }
-        assert_eq!(published, 1, "once");
     });
 }
