@@ -391,6 +391,8 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
         sagas_per_tenant: config.limits.sagas_per_tenant,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
+        ended_per_shard: config.sagas.ended_per_shard,
+        ended_for: Duration::from_secs(config.sagas.ended_kept_hours.saturating_mul(3_600)),
         refused_for: Duration::from_millis(config.events.refused_for_ms),
         still_after: Duration::from_millis(config.events.still_after_ms),
         ..Limits::default()

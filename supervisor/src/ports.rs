@@ -103,8 +103,42 @@ pub trait Snapshots: Send + Sync + 'static {
     /// The value under `name`.
     async fn get(&self, shard: ShardId, name: &str) -> Result<Option<Snapshot>, Unavailable>;
 
-    /// Every value of `shard`.
-    fn all(&self, shard: ShardId) -> BoxStream<'_, Result<Snapshot, Unavailable>>;
+    /// Every value of `shard` on this shelf. What is on the others costs nothing.
+    fn all(&self, shard: ShardId, shelf: Shelf) -> BoxStream<'_, Result<Snapshot, Unavailable>>;
+}
+
+/// What the names of pages of ended sagas begin with.
+pub const PAGE_PREFIX: &str = "page/";
+/// What the names of their indexes begin with.
+pub const INDEX_PREFIX: &str = "index/";
+/// What the names of pages began with that were written without an index, on the first shelf.
+pub const OLD_PAGE_PREFIX: &str = "ended/";
+
+/// Values that are read together: which it is, its name says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shelf {
+    /// What is on no other shelf: states of sagas, and the mark.
+    States,
+    /// Indexes of pages.
+    Indexes,
+    /// Pages of ended sagas: by far the most, and never read all together.
+    Pages,
+}
+
+impl Shelf {
+    /// The shelf on which a value of this name is.
+    pub fn of(name: &str) -> Self {
+        [Self::Indexes, Self::Pages].into_iter().find(|shelf| name.starts_with(shelf.prefix())).unwrap_or(Self::States)
+    }
+
+    /// What all names on it begin with.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::States => "",
+            Self::Indexes => INDEX_PREFIX,
+            Self::Pages => PAGE_PREFIX,
+        }
+    }
 }
 
 /// One kept value.

@@ -251,6 +251,13 @@ settings! {
         snapshot_every_records: u64 = 64,
         /// How long a changed saga may go without a snapshot, in milliseconds.
         snapshot_every_ms: u64 = 10_000,
+        /// Ended sagas that each shard remembers, so that a repeated start is answered with what came of
+        /// the first; beyond it the oldest are forgotten. Each takes half a kilobyte on the server's
+        /// disk, and some seven bytes of memory.
+        ended_per_shard: usize = 1_000_000,
+        /// How long an ended saga is remembered where its definition does not say so, in hours; 168 are
+        /// a week.
+        ended_kept_hours: u64 = 168,
     }
 }
 
@@ -655,6 +662,10 @@ impl Config {
         ] {
             refuse(value == 0, format!("{name}: with 0 nothing could ever run"));
         }
+        refuse(
+            self.sagas.ended_per_shard == 0 || self.sagas.ended_kept_hours == 0,
+            "sagas.ended_per_shard, sagas.ended_kept_hours: with 0 a repeated start would start a second saga".into(),
+        );
         for (name, value, least, most) in [
             ("limits.body_bytes", self.limits.body_bytes, BYTES_MIN, BODY_MAX_BYTES),
             ("limits.definition_bytes", self.limits.definition_bytes, BYTES_MIN, SOURCE_MAX_BYTES),

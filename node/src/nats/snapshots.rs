@@ -1,4 +1,4 @@
-//! The latest folded state of things: one key per shard and name in the bucket `skald_snapshots`.
+//! The latest folded state of things: one key per shard, shelf and name in the bucket `skald_snapshots`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use protocol::ShardId;
-use supervisor::ports::{PutError, Snapshot, Snapshots, Unavailable};
+use supervisor::ports::{PutError, Shelf, Snapshot, Snapshots, Unavailable};
 
 use super::bucket::{Bucket, Entry, Write, WriteError};
 use super::connect::Bus;
@@ -31,7 +31,7 @@ const NOTE_KEPT: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct KvSnapshots {
     bucket: Bucket,
-    /// Up to which revision each shard was read by [`Snapshots::all`].
+    /// Up to which revision the states of each shard were read by [`Snapshots::all`].
     read: Mutex<HashMap<ShardId, u64>>,
 }
 
@@ -49,8 +49,19 @@ impl KvSnapshots {
     }
 }
 
+/// Shelves have a token of their own between the shard and the name, so that a filter tells them apart.
 fn key(shard: ShardId, name: &str) -> String {
-    format!("{shard}.{}", encode(name))
+    let shelf = Shelf::of(name);
+    let rest = &name[shelf.prefix().len()..];
+    format!("{shard}.{}{}", token(shelf), encode(rest))
+}
+
+fn token(shelf: Shelf) -> &'static str {
+    match shelf {
+        Shelf::States => "",
+        Shelf::Indexes => "index.",
+        Shelf::Pages => "page.",
+    }
 }
 
 #[async_trait]
@@ -97,12 +108,15 @@ impl Snapshots for KvSnapshots {
 
     /// All values are gathered before the first is given out, so that each name comes once even
     /// while a former owner still writes; a shard's snapshots are some tens of megabytes at most.
-    fn all(&self, shard: ShardId) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
+    fn all(&self, shard: ShardId, shelf: Shelf) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
         let gather = async move {
-            let (entries, seen) = self.bucket.all(&format!("{shard}.*"), false).await?;
-            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, seen);
-            let snapshots = entries.into_iter().filter_map(|entry| {
-                let name = decode(entry.key.split_once('.')?.1)?;
+            let beginning = format!("{shard}.{}", token(shelf));
+            let (entries, seen) = self.bucket.all(&format!("{beginning}*"), false).await?;
+            if shelf == Shelf::States {
+                self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, seen);
+            }
+            let snapshots = entries.into_iter().filter_map(move |entry| {
+                let name = format!("{}{}", shelf.prefix(), decode(entry.key.strip_prefix(&beginning)?)?);
                 Some(Snapshot { name, revision: entry.revision, bytes: entry.bytes })
             });
             Ok(stream::iter(snapshots.map(Ok).collect::<Vec<_>>()))

@@ -83,7 +83,12 @@ impl QueryService {
             Query::Owners => Body::Owners(self.ask_shards(Message::View, &mut missing).await),
             Query::Sagas { tenant, by, list } => {
                 let ask = |tell| Message::List(tenant.clone(), by.clone(), list.clone(), tell);
-                Body::Sagas(self.ask_shards(ask, &mut missing).await.into_iter().flatten().collect())
+                let mut rows = Vec::new();
+                for listed in self.ask_shards(ask, &mut missing).await {
+                    rows.extend(listed.rows);
+                    missing.extend(listed.missing);
+                }
+                Body::Sagas(rows)
             }
             Query::Workers { tenant, list } => Body::Workers(self.workers.list(tenant, list)),
             Query::Health => Body::Health(self.health()),

@@ -1,13 +1,15 @@
 //! Snapshots, membership, leases, definitions: the promises that rest on buckets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{One, bus, one, three, until};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use node::nats::{Deployed, Deployer, KvCluster, KvDefinitions, KvSnapshots, KvWorkerMemory, Pins, Replicas};
 use protocol::{Environment, Epoch, NodeId, ShardId, Tenant, WorkerId, WorkerKind};
-use supervisor::ports::{Beat, Cluster, Kept, Lease, PutError, Snapshots, WorkerMemory};
+use supervisor::ports::{
+    Beat, Cluster, INDEX_PREFIX, Kept, Lease, OLD_PAGE_PREFIX, PAGE_PREFIX, PutError, Shelf, Snapshots, WorkerMemory,
+};
 
 const SHARD: ShardId = ShardId(2);
 
@@ -20,7 +22,7 @@ fn id(name: &str) -> NodeId {
 }
 
 async fn names(snapshots: &KvSnapshots, shard: ShardId) -> BTreeMap<String, Bytes> {
-    snapshots.all(shard).map_ok(|it| (it.name, it.bytes)).try_collect().await.unwrap()
+    snapshots.all(shard, Shelf::States).map_ok(|it| (it.name, it.bytes)).try_collect().await.unwrap()
 }
 
 #[tokio::test]
@@ -69,6 +71,33 @@ async fn a_removed_snapshot_stays_removed() {
     owner.remove(SHARD, "acme/a", again).await.unwrap();
     assert!(names(&former, SHARD).await.is_empty());
     former.put(SHARD, "acme/a", bytes("3"), 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_and_indexes_are_on_shelves_of_their_own() {
+    let One { bus, server: _server, dir: _dir } = one().await;
+    let snapshots = KvSnapshots::open(&bus, Replicas::One).await.unwrap();
+    let shelf = |shelf| {
+        let all = snapshots.all(SHARD, shelf).map_ok(|it| it.name);
+        async move { all.try_collect::<BTreeSet<String>>().await.unwrap().into_iter().collect::<Vec<_>>() }
+    };
+    let page = format!("{PAGE_PREFIX}00000000000000000007.1.1");
+    let index = format!("{INDEX_PREFIX}00000000000000000007.1.1");
+    let old = format!("{OLD_PAGE_PREFIX}00000000000000000003.0");
+    let mut revision = 0;
+    for name in [page.as_str(), &index, &old, "mark", "saga/acme/page/x.1"] {
+        revision = snapshots.put(SHARD, name, bytes(name), 0).await.unwrap();
+        assert_eq!(snapshots.get(SHARD, name).await.unwrap().unwrap().bytes, bytes(name));
+        // Of another shard of a like number.
+        snapshots.put(ShardId(22), name, bytes("other"), 0).await.unwrap();
+    }
+    assert_eq!(shelf(Shelf::Pages).await, [page.as_str()]);
+    assert_eq!(shelf(Shelf::Indexes).await, [index]);
+    assert_eq!(shelf(Shelf::States).await, [old.as_str(), "mark", "saga/acme/page/x.1"]);
+    assert!(matches!(snapshots.remove(SHARD, &page, revision).await, Err(PutError::Stale)));
+    let there = snapshots.get(SHARD, &page).await.unwrap().unwrap();
+    snapshots.remove(SHARD, &page, there.revision).await.unwrap();
+    assert!(shelf(Shelf::Pages).await.is_empty());
 }
 
 #[tokio::test]

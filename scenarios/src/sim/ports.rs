@@ -17,7 +17,7 @@ use supervisor::journal::{Anchor, Stream};
 use supervisor::machine::Definition;
 use supervisor::ports::{
     AnnounceError, AppendError, Beat, Clock, Cluster, Definitions, Events, Held, Journal, Lease, Outbox, Parcel, Peers,
-    Place, Position, PutError, RemoteActivities, RemoteAnswer, SendError, Snapshot, Snapshots, Unavailable,
+    Place, Position, PutError, RemoteActivities, RemoteAnswer, SendError, Shelf, Snapshot, Snapshots, Unavailable,
 };
 
 use super::link::{Link, NoAnswer};
@@ -191,11 +191,11 @@ impl Snapshots for Ports {
         self.ask(move |inner| inner.value(shard, &name)).await
     }
 
-    fn all(&self, shard: ShardId) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
+    fn all(&self, shard: ShardId, shelf: Shelf) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
         let gather = async move {
             let (mut found, mut seen) = (BTreeMap::new(), 0);
             loop {
-                let some = self.ask(move |inner| inner.values_after(shard, seen, CHUNK)).await?;
+                let some = self.ask(move |inner| inner.values_after(shard, shelf, seen, CHUNK)).await?;
                 let Some((_, last, _)) = some.last() else { break };
                 seen = *last;
                 for (name, revision, bytes) in some {
@@ -205,7 +205,9 @@ impl Snapshots for Ports {
                     }
                 }
             }
-            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, seen);
+            if shelf == Shelf::States {
+                self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, seen);
+            }
             Ok(stream::iter(found.into_values().map(Ok)))
         };
         stream::once(gather).try_flatten().boxed()

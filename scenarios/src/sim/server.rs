@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::{Envelope, Epoch, EventId, NodeId, ShardId, Time};
 use supervisor::journal::{Anchor, Stream};
-use supervisor::ports::{AppendError, Beat, Held, Lease, Place, Position, Snapshot};
+use supervisor::ports::{AppendError, Beat, Held, Lease, Place, Position, Shelf, Snapshot};
 
 use crate::check::Said;
 
@@ -188,13 +188,19 @@ impl Inner {
         Some(Snapshot { name: name.to_owned(), revision: there.revision, bytes: there.bytes.clone()? })
     }
 
-    /// The first values of `shard` written after revision `after`, as an ordered consumer that keeps
+    /// The first values on a shelf of `shard` written after revision `after`, as an ordered consumer that keeps
     /// the last per key reads them; `None` is the note that one was removed.
-    pub fn values_after(&self, shard: ShardId, after: u64, most: usize) -> Vec<(String, u64, Option<Bytes>)> {
+    pub fn values_after(
+        &self,
+        shard: ShardId,
+        shelf: Shelf,
+        after: u64,
+        most: usize,
+    ) -> Vec<(String, u64, Option<Bytes>)> {
         let mut found: Vec<_> = self
             .values
             .iter()
-            .filter(|((of, _), value)| *of == shard && value.revision > after)
+            .filter(|((of, name), value)| *of == shard && Shelf::of(name) == shelf && value.revision > after)
             .map(|((_, name), value)| (name.clone(), value.revision, value.bytes.clone()))
             .collect();
         found.sort_by_key(|(_, revision, _)| *revision);

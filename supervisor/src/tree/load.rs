@@ -7,7 +7,7 @@ use protocol::{Code, Problem, SagaId, ShardId, codec};
 use serde::Deserialize;
 
 use super::engine::Engine;
-use super::slot::EndedEntry;
+use super::pages;
 use crate::journal::Frame;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, Record, Remains};
@@ -109,21 +109,13 @@ pub async fn remembered(
     shard: ShardId,
     saga: &SagaId,
     own: Option<bytes::Bytes>,
-    pages: Vec<String>,
+    pages: Vec<Arc<str>>,
 ) -> Result<Remains, Problem> {
     if let Some(bytes) = own {
         return codec::load(&bytes).map_err(|error| damaged(0, &error));
     }
-    for name in pages {
-        let page = engine.snapshots.get(shard, &name).await.map_err(|error| unavailable(&error.to_string()))?;
-        let Some(page) = page else { continue };
-        let entries: Vec<EndedEntry> = codec::load(&page.bytes).map_err(|error| damaged(0, &error))?;
-        let found = entries.into_iter().find(|entry| entry.saga == *saga).and_then(|entry| entry.remains);
-        if let Some(bytes) = found {
-            return codec::load(&bytes).map_err(|error| damaged(0, &error));
-        }
-    }
-    Err(cut_away(saga))
+    let remains = pages::find(engine, shard, &pages, saga).await?.and_then(|entry| entry.remains);
+    remains.map_or_else(|| Err(cut_away(saga)), |bytes| codec::load(&bytes).map_err(|error| damaged(0, &error)))
 }
 
 fn cut_away(saga: &SagaId) -> Problem {

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod ledger;
 pub mod load;
 pub mod own;
+pub mod pages;
 pub mod progress;
 pub mod pulse;
 pub mod recovery;

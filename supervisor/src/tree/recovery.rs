@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use protocol::{DefinitionRef, Epoch, SagaId, ShardId, codec};
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 use tracing::{info, warn};
 
 use super::engine::Engine;
-use super::ground::{Ground, Stopped};
+use super::ground::Ground;
+use super::pages::{self, Page, Pages};
 use super::progress::Sent;
 use super::relay::Unsent;
 use super::shell::Fault;
@@ -23,7 +23,7 @@ use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, FactKind, Record, Remains};
-use crate::ports::{AppendError, Position};
+use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot};
 
 /// Tries of the takeover frame before the shard is given up for now.
 const TRIES_MAX: u32 = 20;
@@ -60,8 +60,6 @@ impl Mark {
 
 /// The snapshot store's name of the mark.
 pub const MARK: &str = "mark";
-/// What the names of pages of ended sagas begin with.
-pub const PAGE_PREFIX: &str = "ended/";
 
 /// A shard, recovered.
 pub struct Recovered {
@@ -77,14 +75,14 @@ pub struct Recovered {
     pub live: Vec<(Driver, u64, bool)>,
     /// Ended sagas that are not in a page yet, with the revision of a snapshot left behind.
     pub ended: Vec<(EndedEntry, u64)>,
-    /// Pages of ended sagas: name, revision, entries.
-    pub pages: Vec<(String, u64, Vec<EndedEntry>)>,
+    /// Pages of ended sagas, of which only the indexes were read.
+    pub pages: Pages,
     /// What may not be sent yet.
     pub outbox: Vec<Unsent>,
     /// The mark found, and its revision.
     pub mark: (Mark, u64),
-    /// Snapshots left behind by sagas that are in a page: to be removed.
-    pub orphans: HashMap<SagaId, u64>,
+    /// Sagas that are in a page and left a snapshot behind, with its revision: it is to be removed.
+    pub orphans: Vec<(EndedEntry, u64)>,
     /// Every definition that any of them runs.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
     /// Records replayed.
@@ -113,7 +111,7 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     let left = ground.left().or(mark.and_then(|mark| mark.digest)).unwrap_or(Digest::NONE);
     let (position, frame) = append_takeover(engine, shard, &header, left).await?;
     let mut recovery = Recovery::read(engine, shard).await?;
-    recovery.check(shard, position, &mut ground)?;
+    recovery.check(engine, shard, position, &mut ground).await?;
     recovery.replay(engine, shard, position, &mut ground).await?;
     let digest = Digest::of(&frame);
     let (mark, revision) = &recovery.mark;
@@ -184,14 +182,14 @@ async fn append_takeover(
 struct Recovery {
     /// In the order of their names: what follows from it is done in this order.
     drivers: BTreeMap<SagaId, (Driver, u64, bool)>,
-    /// Where each saga that is in a page ended, and its remains. What is later is another run of the
+    pages: Pages,
+    /// Pages that had to be read: where each of their sagas ended. What is later is another run of the
     /// key.
-    in_pages: HashMap<SagaId, (Position, Option<ByteBuf>)>,
-    pages: Vec<(String, u64, Vec<EndedEntry>)>,
+    read: HashMap<Arc<str>, HashMap<SagaId, EndedEntry>>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
     outbox: Vec<Unsent>,
     mark: (Mark, u64),
-    orphans: HashMap<SagaId, u64>,
+    orphans: Vec<(EndedEntry, u64)>,
     replayed: u64,
     /// Set when no snapshot counts.
     from_the_beginning: bool,
@@ -200,50 +198,80 @@ struct Recovery {
 impl Recovery {
     async fn read(engine: &Engine, shard: ShardId) -> Result<Self, NotTaken> {
         let mut recovery = Self::default();
+        // Indexes after states: whoever removes a snapshot, or moves a page, writes the index first. What
+        // is gone from the one is then found by the other, also while a former owner is still busy.
+        let states = shelf(engine, shard, Shelf::States).await?;
+        let indexes = shelf(engine, shard, Shelf::Indexes).await?;
+        let mut pages = Vec::new();
+        for found in indexes {
+            let page = Page::load(&found.name, found.revision, &found.bytes);
+            pages.push(page.map_err(|error| NotTaken(format!("index {}: {error}", found.name)))?);
+        }
         let mut executions = Vec::new();
-        let mut all = engine.snapshots.all(shard);
-        while let Some(found) = all.next().await {
-            let found = found.map_err(|error| NotTaken(error.to_string()))?;
+        for found in states {
             let damaged = |error| NotTaken(format!("snapshot {}: {error}", found.name));
             if found.name == MARK {
                 recovery.mark = (codec::load(&found.bytes).map_err(damaged)?, found.revision);
-            } else if found.name.starts_with(PAGE_PREFIX) {
-                let mut entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
-                for entry in &mut entries {
-                    let remains = entry.remains.take();
-                    let ended = recovery.in_pages.entry(entry.saga.clone()).or_default();
-                    if entry.position > ended.0 || (entry.position == ended.0 && ended.1.is_none()) {
-                        *ended = (entry.position, remains);
-                    }
-                }
-                recovery.pages.push((found.name, found.revision, entries));
+            } else if found.name.starts_with(OLD_PAGE_PREFIX) {
+                let entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
+                pages.push(recovery.old_page(engine, &found, &entries).await?);
             } else {
                 let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
                 executions.push((execution, found.revision));
             }
         }
-        // Of two runs of a key the later one counts; a page's name begins with its position.
-        recovery.pages.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let mut ran: Vec<DefinitionRef> = Vec::new();
-        for entry in recovery.pages.iter().flat_map(|(_, _, entries)| entries) {
-            if ran.last() != Some(&entry.definition) {
-                ran.push(entry.definition.clone());
-            }
-        }
-        for which in ran {
-            recovery.definition(engine, &which).await?;
-        }
+        recovery.pages = Pages::new(pages);
         for (execution, revision) in executions {
-            let gone = recovery.in_pages.get(execution.saga()).is_some_and(|(ended, _)| execution.position() <= *ended);
-            if gone {
-                recovery.orphans.insert(execution.saga().clone(), revision);
-            } else {
-                let definition = recovery.definition(engine, execution.definition()).await?;
-                let saga = execution.saga().clone();
-                recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
+            let ended = recovery.in_a_page(engine, shard, execution.saga()).await?;
+            match ended.filter(|ended| execution.position() <= ended.position).cloned() {
+                Some(ended) => {
+                    recovery.definition(engine, &ended.definition).await?;
+                    recovery.orphans.push((ended, revision));
+                }
+                None => {
+                    let definition = recovery.definition(engine, execution.definition()).await?;
+                    let saga = execution.saga().clone();
+                    recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
+                }
             }
         }
         Ok(recovery)
+    }
+
+    /// A page of a release whose pages had no index: one is made of its entries. The sweep writes it
+    /// down, so that the next takeover need not read the page.
+    async fn old_page(&mut self, engine: &Engine, found: &Snapshot, entries: &[EndedEntry]) -> Result<Page, NotTaken> {
+        for entry in entries {
+            self.definition(engine, &entry.definition).await?;
+        }
+        let entries = entries.iter().map(|entry| (entry, self.definitions.get(&entry.definition).map(|it| &**it)));
+        Ok(Page::of(found.name.as_str().into(), entries).seen((found.revision, 0)))
+    }
+
+    /// What a page has of `saga`, if one has it. Nearly always memory says that none has.
+    async fn in_a_page(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        saga: &SagaId,
+    ) -> Result<Option<&EndedEntry>, NotTaken> {
+        let names = self.pages.of(saga);
+        for name in &names {
+            if !self.read.contains_key(name) {
+                let entries = pages::entries(engine, shard, name).await;
+                let entries = entries.map_err(|problem| NotTaken(problem.to_string()))?.unwrap_or_default();
+                let mut by_saga: HashMap<SagaId, EndedEntry> = HashMap::new();
+                for entry in entries {
+                    let earlier = by_saga.get(&entry.saga).is_none_or(|other| other.position <= entry.position);
+                    if earlier {
+                        by_saga.insert(entry.saga.clone(), entry);
+                    }
+                }
+                self.read.insert(name.clone(), by_saga);
+            }
+        }
+        let found = names.iter().filter_map(|name| self.read.get(name)?.get(saga));
+        Ok(found.max_by_key(|entry| (entry.position, entry.remains.is_some())))
     }
 
     async fn definition(&mut self, engine: &Engine, which: &DefinitionRef) -> Result<Arc<Definition>, NotTaken> {
@@ -260,17 +288,46 @@ impl Recovery {
     /// Compares the snapshots with what was left and with the journal, whose takeover frame is at
     /// `until`. Snapshots that are older than what was left are not used: where the journal reaches
     /// back to its beginning everything is told anew by it.
-    fn check(&mut self, shard: ShardId, until: Position, ground: &mut Ground) -> Result<(), Stopped> {
+    async fn check(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        until: Position,
+        ground: &mut Ground,
+    ) -> Result<(), Fault> {
         if ground.outlives(self.mark.1) {
             warn!(%shard, found = self.mark.1, "the snapshots are older than what was left; the whole journal is read instead");
             let mark = Mark { low_water: 0, ..ground.marked() };
             *self = Self { from_the_beginning: true, mark: (mark, self.mark.1), ..Self::default() };
             return Ok(());
         }
-        let live = self.drivers.values().map(|(driver, ..)| (driver.execution().saga(), driver.execution().position()));
-        let ended = self.in_pages.iter().map(|(saga, (position, _))| (saga, *position));
-        let Some((saga, position)) = live.chain(ended).find(|(_, position)| *position >= until) else { return Ok(()) };
-        ground.refuse(shard, Loss::Ahead { name: saga.to_string(), position })
+        let mut live = self.drivers.values().map(|(driver, ..)| driver.execution());
+        let ahead = live.find(|execution| execution.position() >= until);
+        let ahead = match ahead.map(|execution| (execution.saga().to_string(), execution.position())) {
+            Some(live) => Some(live),
+            None => self.ended_ahead(engine, shard, until).await?,
+        };
+        if let Some((name, position)) = ahead {
+            ground.refuse(shard, Loss::Ahead { name, position })?;
+        }
+        Ok(())
+    }
+
+    /// Of the pages that know of ends at `until` or later: the last saga that ended, and where. The
+    /// indexes say whether there is one; only then is a page read.
+    async fn ended_ahead(
+        &self,
+        engine: &Engine,
+        shard: ShardId,
+        until: Position,
+    ) -> Result<Option<(String, Position)>, NotTaken> {
+        let ahead = self.pages.iter().filter(|page| page.span.upto >= until);
+        let Some(page) = ahead.max_by_key(|page| (page.span.upto, page.name.clone())) else { return Ok(None) };
+        let entries = pages::entries(engine, shard, &page.name).await.map_err(NotTaken::of)?;
+        let last = entries.into_iter().flatten().find(|entry| entry.position == page.span.upto);
+        // An index that outlived its page is named itself: it too knows more than the journal.
+        let name = last.map_or_else(|| page.index_name(), |entry| entry.saga.to_string());
+        Ok(Some((name, page.span.upto)))
     }
 
     async fn replay(
@@ -309,10 +366,11 @@ impl Recovery {
             let mut events = 0;
             for record in records {
                 self.replayed += 1;
-                if self.in_pages.get(&record.saga).is_some_and(|(ended, _)| position <= *ended) {
+                let ended = self.in_a_page(engine, shard, &record.saga).await?;
+                if let Some(ended) = ended.filter(|ended| position <= ended.position).cloned() {
                     // It ended and its page is written, but what it said may not be sent.
                     if position > relayed {
-                        unsent.say(self.send_again(engine, &record).await?, &record, &mut events);
+                        unsent.say(self.send_again(engine, &record, ended).await?, &record, &mut events);
                     }
                     continue;
                 }
@@ -347,11 +405,15 @@ impl Recovery {
     }
 
     /// What this record of a saga that ended and is in a page says is to be sent.
-    async fn send_again(&mut self, engine: &Engine, record: &Record) -> Result<Vec<Arc<Sending>>, NotTaken> {
+    async fn send_again(
+        &mut self,
+        engine: &Engine,
+        record: &Record,
+        ended: EndedEntry,
+    ) -> Result<Vec<Arc<Sending>>, NotTaken> {
         let damaged = |why: String| NotTaken(format!("the page entry of {}: {why}", record.saga));
-        let remains = self.in_pages.get(&record.saga).and_then(|(_, remains)| remains.as_ref());
-        let bytes = remains.ok_or_else(|| damaged("nothing remains of it".into()))?;
-        let remains: Remains = codec::load(bytes).map_err(|error| damaged(error.to_string()))?;
+        let bytes = ended.remains.ok_or_else(|| damaged("nothing remains of it".into()))?;
+        let remains: Remains = codec::load(&bytes).map_err(|error| damaged(error.to_string()))?;
         let words = remains.last_words(record);
         let definition = self.definition(engine, remains.execution.definition()).await?;
         Ok(Sending::of(&Driver::restore(definition, remains.execution), words))
@@ -382,6 +444,11 @@ impl Recovery {
             replayed: self.replayed,
         }
     }
+}
+
+/// Every value on a shelf.
+async fn shelf(engine: &Engine, shard: ShardId, shelf: Shelf) -> Result<Vec<Snapshot>, NotTaken> {
+    engine.snapshots.all(shard, shelf).try_collect().await.map_err(|error| NotTaken(error.to_string()))
 }
 
 /// What is kept of an execution that ended.

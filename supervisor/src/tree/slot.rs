@@ -92,7 +92,8 @@ pub struct Asleep {
     pub bytes: Option<Bytes>,
 }
 
-/// A saga that ended: what is kept to answer a repeated start, and to find its history.
+/// A saga that ended: what is kept to answer a repeated start, and to find its history, until a page of
+/// the store has it.
 #[derive(Clone)]
 pub struct Ended {
     /// How.
@@ -163,9 +164,12 @@ impl Slot {
         }
     }
 
-    /// Whether it ended, and no later than at `position`.
-    pub fn has_ended_by(&self, position: Position) -> bool {
-        matches!(&self.life, Life::Ended(ended) if ended.position <= position)
+    /// Where it ended, if it did and is in a page of the store.
+    pub fn paged_at(&self) -> Option<Position> {
+        match &self.life {
+            Life::Ended(ended) if ended.remains.is_none() => Some(ended.position),
+            Life::Ended(_) | Life::Awake { .. } | Life::Loading { .. } | Life::Asleep(_) => None,
+        }
     }
 
     /// Whether its start is in the journal. Until then nothing about it may be promised.

@@ -66,6 +66,10 @@ pub struct Outside {
     /// Names of values that the store refuses, and removals that fail: by prefix.
     pub refused: Mutex<Vec<String>>,
     pub unremovable: Mutex<Vec<String>>,
+    /// Names of values that cannot be read now: by prefix.
+    pub unreadable: Mutex<Vec<String>>,
+    /// Names of values that were read one by one.
+    pub read: Mutex<Vec<String>>,
     pub events: Mutex<Vec<Envelope>>,
     /// The place of each event, and when it was kept.
     pub places: Mutex<Vec<(Place, tokio::time::Instant)>>,
@@ -100,6 +104,8 @@ impl Outside {
             peers_away: AtomicBool::new(false),
             refused: Mutex::default(),
             unremovable: Mutex::default(),
+            unreadable: Mutex::default(),
+            read: Mutex::default(),
             events: Mutex::default(),
             places: Mutex::default(),
             window: Mutex::new(Duration::from_secs(120)),
@@ -115,6 +121,12 @@ impl Outside {
     /// Names in the snapshot store that begin with `prefix`.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         self.values.lock().unwrap().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// How many pages of ended sagas were read since this was asked last.
+    pub fn pages_read(&self) -> usize {
+        let read = std::mem::take(&mut *self.read.lock().unwrap());
+        read.iter().filter(|name| name.starts_with(PAGE_PREFIX)).count()
     }
 
     /// Frames up to `position` grow too old and are cut from the journal.
@@ -230,14 +242,19 @@ impl Snapshots for Outside {
     }
 
     async fn get(&self, _: ShardId, name: &str) -> Result<Option<Snapshot>, Unavailable> {
+        if Self::is_listed(&self.unreadable, name) {
+            return Err(Unavailable("not now".into()));
+        }
+        self.read.lock().unwrap().push(name.into());
         let values = self.values.lock().unwrap();
         let found = values.get(name).cloned();
         Ok(found.map(|(revision, bytes)| Snapshot { name: name.into(), revision, bytes }))
     }
 
-    fn all(&self, _: ShardId) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
+    fn all(&self, _: ShardId, shelf: Shelf) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
         let values = self.values.lock().unwrap().clone();
-        let all = values.into_iter().map(|(name, (revision, bytes))| Ok(Snapshot { name, revision, bytes }));
+        let all = values.into_iter().filter(|(name, _)| Shelf::of(name) == shelf);
+        let all = all.map(|(name, (revision, bytes))| Ok(Snapshot { name, revision, bytes }));
         stream::iter(all.collect::<Vec<_>>()).boxed()
     }
 }
@@ -440,6 +457,15 @@ impl World {
         let by = Principal::new("ada").unwrap();
         let view = self.ask(|reply| Message::Describe(saga(key), by, reply)).await;
         serde_json::from_value(view.unwrap()).unwrap()
+    }
+
+    /// What a list shows, and what it says is missing.
+    pub async fn list(&self, status: Option<&str>) -> (Vec<String>, Option<String>) {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let list = protocol::command::List { status: status.map(Into::into), ..Default::default() };
+        self.shard.tell(Message::List(Tenant::new("acme").unwrap(), None, list, tell));
+        let listed = told.await.unwrap();
+        (listed.rows.into_iter().map(|row| row.saga).collect(), listed.missing)
     }
 
     /// Lets time pass.

@@ -1,11 +1,12 @@
 //! One shard: the owner of its journal and the supervisor of its sagas. Every message for a saga
 //! comes through here; a saga is woken by the first and put to sleep when it rests.
 //!
-//! This file routes. `recovered` moves in after a takeover, `door` lets in, `life` wakes, stops and
-//! restarts sagas, `shown` describes.
+//! This file routes. `recovered` moves in after a takeover, `looked` asks the store about sagas that
+//! ended, `door` lets in, `life` wakes, stops and restarts sagas, `shown` describes.
 
 mod door;
 mod life;
+mod looked;
 mod recovered;
 mod shown;
 
@@ -111,7 +112,7 @@ pub enum Message {
     /// Show a saga's history.
     History(SagaId, Principal, Reply),
     /// List the tenant's sagas; with a principal, those that it may view.
-    List(Tenant, Option<Principal>, List, tokio::sync::oneshot::Sender<Vec<SagaRow>>),
+    List(Tenant, Option<Principal>, List, tokio::sync::oneshot::Sender<Listed>),
     /// Describe the shard.
     View(tokio::sync::oneshot::Sender<ShardView>),
     /// Finish what is on its way and stop.
@@ -183,6 +184,8 @@ pub enum Message {
     },
     /// Take back what was asked for a saga that could not be loaded, and try again.
     LoadAgain(Arc<SagaId>),
+    /// Comes again, now that the pages were read that may have the saga it asks for.
+    Looked(Box<looked::Looked>),
     /// From the journal: something is wrong with it, or not any more.
     Trouble(Option<String>),
     /// From the journal: another node owns the shard.
@@ -199,6 +202,15 @@ pub enum Message {
     Sweep,
     /// The sweep is done.
     Swept(Swept),
+}
+
+/// What a shard lists.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The newest first.
+    pub rows: Vec<SagaRow>,
+    /// What is not among them though it was asked for.
+    pub missing: Option<String>,
 }
 
 /// The shard actor.
@@ -223,6 +235,8 @@ pub struct State {
     pub(super) meters: Arc<Meters>,
     pub(super) relayed: Arc<Relayed>,
     pub(super) sweeper: Sweeper,
+    /// Turns of those who read pages.
+    lookups: Arc<tokio::sync::Semaphore>,
     /// What the shard stands on.
     pub(super) ground: Ground,
     /// What is wrong with the journal, and since when.
@@ -311,6 +325,7 @@ impl Behaviour for ShardActor {
             meters,
             relayed,
             sweeper: Sweeper::new(recovered.mark),
+            lookups: Arc::new(tokio::sync::Semaphore::new(looked::LOOKUPS_AT_ONCE)),
             ground: std::mem::take(&mut recovered.ground),
             trouble: None,
             draining: false,
@@ -327,6 +342,7 @@ impl Behaviour for ShardActor {
     }
 
     async fn handle(&self, me: &Me<Message>, message: Message, state: &mut State) -> Result<(), Fault> {
+        let Some((message, brought_along)) = self.or_look_up(me, message, state) else { return Ok(()) };
         match message {
             Message::Start { saga, start, definition, accepted, outcome } => {
                 self.begin(me, saga, start, definition, (accepted, outcome), state).await?;
@@ -377,8 +393,7 @@ impl Behaviour for ShardActor {
                 }
             }
             Message::List(tenant, by, list, tell) => {
-                // Whoever asked may be gone.
-                let _ = tell.send(self.list(&tenant, by.as_ref(), &list, state));
+                self.list(tenant, by, list, tell, state);
             }
             Message::View(tell) => {
                 let _ = tell.send(self.view(state));
@@ -441,6 +456,7 @@ impl Behaviour for ShardActor {
             Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
             Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
+            Message::Looked(_) => unreachable!("taken apart above"),
             Message::Trouble(trouble) => {
                 self.engine.observer.trouble(self.shard, trouble.as_deref());
                 let since = state.trouble.take().map_or_else(|| self.engine.now(), |(_, since)| since);
@@ -459,6 +475,9 @@ impl Behaviour for ShardActor {
                     self.go_on_sweeping(me, state);
                 }
             }
+        }
+        if let Some(saga) = brought_along {
+            state.see_off(&saga);
         }
         me.card().fold("sagas asleep", state.asleep);
         Ok(())

@@ -12,8 +12,7 @@ use crate::machine::{Driver, Effect};
 use crate::tree::recovery::Recovered;
 use crate::tree::saga::{self, Seen};
 use crate::tree::shell::{Fault, Me};
-use crate::tree::slot::{Alive, Life, Slot, start_digest};
-use crate::tree::sweep::{Page, Span};
+use crate::tree::slot::{Alive, EndedEntry, Life, Slot, start_digest};
 use crate::tree::{relay, timers};
 
 impl ShardActor {
@@ -25,7 +24,7 @@ impl ShardActor {
     ) -> Result<(), Fault> {
         state.relay.tell(relay::Message::Recovered(recovered.outbox));
         state.relay.tell(relay::Message::Committed { position: recovered.position, outbox: Vec::new() });
-        let remember = |entry: crate::tree::slot::EndedEntry, revision: u64, state: &mut State| {
+        let remember = |entry: EndedEntry, revision: u64, state: &mut State| {
             let definition = recovered.definitions.get(&entry.definition)?;
             let (saga, start_digest) = (Arc::new(entry.saga.clone()), entry.start_digest);
             let slot = Slot {
@@ -39,25 +38,16 @@ impl ShardActor {
             state.slots.insert(saga.clone(), slot);
             Some(saga)
         };
-        for (name, revision, entries) in recovered.pages {
-            let mut sagas = Vec::with_capacity(entries.len());
-            let mut span = Span::default();
-            for entry in entries {
-                if let Some(definition) = recovered.definitions.get(&entry.definition) {
-                    span.add(&entry, definition, &self.engine.limits);
-                }
-                let left_behind = recovered.orphans.get(&entry.saga).copied().unwrap_or(0);
-                let Some(saga) = remember(entry, left_behind, state) else { continue };
-                if left_behind > 0 {
-                    state.sweeper.note_ended(saga.clone());
-                }
-                sagas.push(saga);
-            }
-            state.sweeper.know_page(Page::found(name, revision, span, sagas));
-        }
-        for (entry, revision) in recovered.ended {
-            if let Some(saga) = remember(entry, revision, state) {
-                state.sweeper.note_ended(saga);
+        state.sweeper.pages = recovered.pages;
+        // What is in a page keeps its place here only until its snapshot is removed.
+        let orphans = recovered.orphans.into_iter();
+        let orphans = orphans.map(|(entry, revision)| (EndedEntry { remains: None, ..entry }, revision));
+        for (entry, revision) in orphans.chain(recovered.ended) {
+            let paged = entry.remains.is_none();
+            match remember(entry, revision, state) {
+                Some(saga) if paged => state.let_go(&saga),
+                Some(saga) => state.sweeper.note_ended(saga),
+                None => {}
             }
         }
         for (driver, revision, clean) in recovered.live {

@@ -10,13 +10,13 @@ use protocol::view::{Outcome, SagaRow};
 use protocol::{Code, Principal, Problem, SagaId, Tenant, Time};
 
 use super::door::{started, taken};
-use super::{LIST_DEFAULT, LIST_MAX, ShardActor, Shown, State};
+use super::{LIST_DEFAULT, LIST_MAX, Listed, ShardActor, Shown, State};
 use crate::machine::definition::Access;
 use crate::machine::{Execution, Fact, FactKind, Offer, Parent};
 use crate::ports::Parcel;
-use crate::tree::load;
 use crate::tree::reply::Reply;
 use crate::tree::slot::{Life, Slot};
+use crate::tree::{load, pages};
 
 impl ShardActor {
     pub(super) fn located(&self, awake: bool, reply: Reply) -> Reply {
@@ -42,7 +42,7 @@ impl ShardActor {
         };
         let (bytes, remains) = match &slot.life {
             Life::Asleep(asleep) => (asleep.bytes.clone(), None),
-            Life::Ended(ended) => (None, Some((ended.remains.clone(), state.sweeper.pages_at(ended.position)))),
+            Life::Ended(ended) => (None, Some((ended.remains.clone(), state.sweeper.pages.of(saga)))),
             Life::Awake { .. } | Life::Loading { .. } => (None, None),
         };
         let stored = self.stored(saga, slot, bytes, remains);
@@ -61,7 +61,7 @@ impl ShardActor {
         saga: &Arc<SagaId>,
         slot: &Slot,
         bytes: Option<Bytes>,
-        remains: Option<(Option<Bytes>, Vec<String>)>,
+        remains: Option<(Option<Bytes>, Vec<Arc<str>>)>,
     ) -> impl Future<Output = Result<(Execution, Option<Outcome>), Problem>> + Send + 'static {
         let (engine, shard, saga) = (self.engine.clone(), self.shard, saga.clone());
         let (definition, position) = (slot.definition.clone(), slot.position());
@@ -110,7 +110,7 @@ impl ShardActor {
     pub(super) fn tell_parent(&self, saga: &Arc<SagaId>, parent: Parent, accepted: Reply, state: &State) {
         let Some(slot) = state.slots.get(saga) else { return };
         let Life::Ended(ended) = &slot.life else { return };
-        let remains = (ended.remains.clone(), state.sweeper.pages_at(ended.position));
+        let remains = (ended.remains.clone(), state.sweeper.pages.of(saga));
         let stored = self.stored(saga, slot, None, Some(remains));
         let (engine, saga, told) =
             (self.engine.clone(), saga.clone(), started(saga, slot.definition.reference(), false));
@@ -147,14 +147,22 @@ impl ShardActor {
         });
     }
 
-    pub(super) fn list(&self, tenant: &Tenant, by: Option<&Principal>, list: &List, state: &State) -> Vec<SagaRow> {
+    /// Lists what is here at once, and what is in pages in a task of its own.
+    pub(super) fn list(
+        &self,
+        tenant: Tenant,
+        by: Option<Principal>,
+        list: List,
+        tell: tokio::sync::oneshot::Sender<Listed>,
+        state: &State,
+    ) {
         let limit = list.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
         let mut found: Vec<(Time, &Arc<SagaId>, &Slot)> = Vec::new();
         for (saga, slot) in &state.slots {
-            if saga.tenant != *tenant {
+            if saga.tenant != tenant {
                 continue;
             }
-            if by.is_some_and(|by| !Access::allows(&slot.definition.header().access.view, by.as_str())) {
+            if by.as_ref().is_some_and(|by| !Access::allows(&slot.definition.header().access.view, by.as_str())) {
                 continue;
             }
             let reference = slot.definition.reference();
@@ -186,7 +194,15 @@ impl ShardActor {
                 node: self.engine.node.to_string(),
             }
         };
-        found.into_iter().map(row).collect()
+        let rows: Vec<SagaRow> = found.into_iter().map(row).collect();
+        let pages = state.sweeper.pages.to_show(&tenant, &list);
+        let (engine, shard) = (self.engine.clone(), self.shard);
+        tokio::spawn(async move {
+            let (rows, missing) =
+                pages::rows(&engine, shard, pages, (&tenant, by.as_ref(), &list), (rows, limit)).await;
+            // Whoever asked may be gone.
+            let _ = tell.send(Listed { rows, missing });
+        });
     }
 
     pub(super) fn view(&self, state: &State) -> ShardView {

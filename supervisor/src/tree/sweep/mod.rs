@@ -10,29 +10,24 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::SagaId;
 use tracing::{debug, warn};
 
+use super::pages::Pages;
 use super::progress::Sent;
-use super::recovery::{Mark, PAGE_PREFIX};
+use super::recovery::Mark;
 use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
-use super::slot::{EndedEntry, Life};
+use super::slot::{Life, Slot};
 use crate::journal::Digest;
-use crate::machine::definition::Definition;
 use crate::ports::{Position, PutError};
-pub use page::{Page, Span};
+use page::{Open, to_move};
 pub use write::Swept;
 use write::{Gone, MarkLost, SnapshotPut, Work, write};
-
-/// Ended sagas per page, so that forgetting goes in small steps.
-const PAGE_ENTRIES_MAX: usize = 1_000;
-/// A page takes no more once it has so many bytes: it stays well below what the bus carries.
-const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// The sweeping side of a shard's state.
 pub struct Sweeper {
@@ -43,7 +38,14 @@ pub struct Sweeper {
     asked: BTreeSet<Arc<SagaId>>,
     /// Ended since the last page.
     ended: Vec<Arc<SagaId>>,
-    pages: Vec<Page>,
+    /// In a page, but with a snapshot that is still to be removed.
+    removing: BTreeSet<Arc<SagaId>>,
+    /// Pages of ended sagas.
+    pub pages: Pages,
+    /// Those that may take more, by how long their sagas are remembered.
+    open: BTreeMap<Duration, Open>,
+    /// Pages that got a name.
+    named: u64,
     under_way: Option<UnderWay>,
     writing: bool,
     /// Sagas whose state the store refuses; told of once.
@@ -65,7 +67,10 @@ impl Sweeper {
             given: BTreeMap::new(),
             asked: BTreeSet::new(),
             ended: Vec::new(),
-            pages: Vec::new(),
+            removing: BTreeSet::new(),
+            pages: Pages::default(),
+            open: BTreeMap::new(),
+            named: 0,
             under_way: None,
             writing: false,
             refused: BTreeSet::new(),
@@ -90,12 +95,6 @@ impl Sweeper {
     /// Whether a sweep is under way.
     pub const fn is_busy(&self) -> bool {
         self.under_way.is_some() || self.writing
-    }
-
-    /// A page that the store holds.
-    pub fn know_page(&mut self, page: Page) {
-        self.pages.push(page);
-        self.pages.sort_by_key(|page| page.span.newest);
     }
 
     /// A saga that ended and is in no page yet.
@@ -203,19 +202,20 @@ impl ShardActor {
             .into_iter()
             .map(|(saga, (bytes, records, revision))| (saga, bytes, records, revision))
             .collect();
-        let (mut pages, mut remove, mut mark) = (Vec::new(), Vec::new(), None);
+        let (mut pages, mut old, mut remove, mut mark) = (Vec::new(), Vec::new(), Vec::new(), None);
         let under_way = state.sweeper.under_way.as_ref().map(|it| (it.at, it.digest, it.failed));
         if last && let Some((at, digest, failed)) = under_way {
             let ended = std::mem::take(&mut state.sweeper.ended);
             pages = self.new_pages(&ended, state);
-            for saga in &ended {
-                if let Some(slot) = state.slots.get(saga)
-                    && slot.revision > 0
+            for saga in ended.iter().chain(&state.sweeper.removing) {
+                if let Some(Slot { revision, life: Life::Ended(_), .. }) = state.slots.get(saga)
+                    && *revision > 0
                 {
-                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
+                    remove.push(Gone::Snapshot(saga.clone(), *revision));
                 }
             }
-            self.old_pages(state, &mut remove);
+            self.old_pages(state, &pages, &mut remove);
+            old = to_move(&state.sweeper.pages, &remove);
             if !failed {
                 let Sent { position: relayed, events, stream } = state.relayed.get();
                 // The relay reads its frames again from the journal, so the replay starts no later.
@@ -231,7 +231,7 @@ impl ShardActor {
                 mark = Some((Mark { low_water, relayed, events, stream, digest, anchor }, revision));
             }
         }
-        Work { snapshots, pages, remove, mark }
+        Work { snapshots, pages, old, remove, mark }
     }
 
     /// Takes in what a sweep's task did.
@@ -245,7 +245,10 @@ impl ShardActor {
                     slot.revision = revision;
                     match &mut slot.life {
                         Life::Asleep(asleep) if asleep.records == records => asleep.bytes = None,
-                        Life::Ended(_) => state.sweeper.ended_with_snapshot(&saga),
+                        // It landed after its saga ended: the next sweep removes it.
+                        Life::Ended(ended) if ended.remains.is_none() => state.let_go(&saga),
+                        Life::Ended(_) if state.sweeper.ended.contains(&saga) => {}
+                        Life::Ended(_) => state.sweeper.ended.push(saga),
                         Life::Asleep(_) | Life::Awake { .. } | Life::Loading { .. } => {}
                     }
                 }
@@ -277,16 +280,22 @@ impl ShardActor {
                 }
             }
         }
+        for (name, page) in swept.moved {
+            state.sweeper.pages.moved(&name, page);
+        }
+        let mut gone_pages = Vec::new();
         for gone in swept.removed {
             match gone {
-                Gone::Snapshot(saga) => {
+                Gone::Snapshot(saga, _) => {
                     if let Some(slot) = state.slots.get_mut(&saga) {
                         slot.revision = 0;
                     }
+                    state.let_go(&saga);
                 }
-                Gone::Page(name) => state.forget_page(&name),
+                Gone::Page(page) => gone_pages.push(page.name),
             }
         }
+        state.pages_gone(&gone_pages);
         match swept.mark {
             Some(Ok(mark)) => {
                 state.sweeper.mark = mark;
@@ -308,59 +317,4 @@ impl ShardActor {
             }
         }
     }
-}
-
-impl Sweeper {
-    /// A snapshot landed after its saga ended: the next sweep removes it.
-    fn ended_with_snapshot(&mut self, saga: &Arc<SagaId>) {
-        if !self.ended.contains(saga) {
-            self.ended.push(saga.clone());
-        }
-    }
-}
-
-impl ShardActor {
-    /// Pages of what ended since the last sweep.
-    fn new_pages(&self, ended: &[Arc<SagaId>], state: &State) -> Vec<(Page, Vec<EndedEntry>)> {
-        let mut pages: Vec<(Page, Vec<EndedEntry>)> = Vec::new();
-        let mut bytes = 0;
-        for saga in ended {
-            let Some((entry, definition)) = entry(saga, state) else { continue };
-            let size = protocol::codec::stored_len(&entry);
-            let full = pages
-                .last()
-                .is_none_or(|(_, entries)| entries.len() == PAGE_ENTRIES_MAX || bytes + size > PAGE_BYTES_MAX);
-            if full {
-                let name = format!("{PAGE_PREFIX}{:020}.{}", state.meters.position.load(Relaxed), pages.len());
-                pages.push((Page::new(name, Vec::new()), Vec::new()));
-                bytes = 0;
-            }
-            bytes += size;
-            if let Some((page, entries)) = pages.last_mut() {
-                page.span.add(&entry, definition, &self.engine.limits);
-                page.sagas.push(saga.clone());
-                entries.push(entry);
-            }
-        }
-        pages
-    }
-}
-
-fn entry<'a>(saga: &Arc<SagaId>, state: &'a State) -> Option<(EndedEntry, &'a Definition)> {
-    let slot = state.slots.get(saga)?;
-    let Life::Ended(ended) = &slot.life else { return None };
-    // What is in a page already is not put into another one: nothing remains of it here.
-    let remains = ended.remains.as_ref()?;
-    let entry = EndedEntry {
-        saga: (**saga).clone(),
-        definition: slot.definition.reference().clone(),
-        status: ended.status,
-        state: ended.state.to_string(),
-        at: ended.at,
-        records: ended.records,
-        position: ended.position,
-        start_digest: slot.start_digest,
-        remains: Some(remains.to_vec().into()),
-    };
-    Some((entry, &slot.definition))
 }

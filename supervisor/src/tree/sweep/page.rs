@@ -1,130 +1,207 @@
-//! Pages of ended sagas: how long they are kept, and what is forgotten with them.
+//! Pages of ended sagas: what goes into them, how long they are kept, and what is forgotten with them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use protocol::view::Status;
-use protocol::{SagaId, Time};
+use protocol::{SagaId, Time, codec};
 
-use super::super::engine::Limits;
+use super::super::pages::{self, Page, Pages};
 use super::super::shard::{ShardActor, State};
 use super::super::slot::{EndedEntry, Life};
 use super::Sweeper;
 use super::write::Gone;
 use crate::machine::definition::Definition;
-use crate::ports::Position;
+use crate::ports::{PAGE_PREFIX, Position};
 
-/// A page of ended sagas in the store.
-pub struct Page {
-    pub(super) name: String,
-    pub(super) revision: u64,
-    pub(super) span: Span,
-    pub(super) sagas: Vec<Arc<SagaId>>,
+/// Ended sagas per page, so that forgetting goes in small steps.
+const PAGE_ENTRIES_MAX: usize = 1_000;
+/// A page takes no more once it has so many bytes: it stays well below what the bus carries.
+const PAGE_BYTES_MAX: usize = 512 * 1024;
+/// A page with fewer bytes than this is written again with what ends next: where little ends, a page for
+/// each sweep would be sixty thousand a week. Small, because all of it is written each time, and is kept
+/// in memory until it is full.
+const OPEN_BYTES_MAX: usize = 64 * 1024;
+/// A page is not written again once its first saga ended so long ago, or a part of the time that it is
+/// remembered: nothing is kept much longer than it should be.
+const OPEN_FOR: Duration = Duration::from_secs(3_600);
+/// That part: one of so many.
+const OPEN_FOR_PART: u32 = 24;
+/// Pages that are open at once: one for each time that sagas are remembered. Those of more times are
+/// not opened again.
+const OPEN_MAX: usize = 16;
+
+/// Pages of a former release that one sweep moves to where pages are now.
+const MOVED_MAX: usize = 16;
+
+/// A page that may take more.
+pub(super) struct Open {
+    name: Arc<str>,
+    revisions: (u64, u64),
+    entries: Vec<Filed>,
+    bytes: usize,
 }
 
-/// What the entries of a page reach to.
-#[derive(Clone, Copy, Default)]
-pub struct Span {
-    /// When the last of them may be forgotten.
-    until: Time,
-    /// When the last of them ended.
-    pub(super) newest: Time,
-    /// Where the first of them ended.
-    from: Position,
-    /// Where the last of them ended. A saga that goes on after it is a new run of its key.
-    upto: Position,
-}
-
-impl Page {
-    /// A page that is to be written.
-    pub(super) fn new(name: String, sagas: Vec<Arc<SagaId>>) -> Self {
-        Self::found(name, 0, Span::default(), sagas)
-    }
-
-    /// A page that the store has.
-    pub fn found(name: String, revision: u64, span: Span, sagas: Vec<Arc<SagaId>>) -> Self {
-        Self { name, revision, span, sagas }
-    }
-}
-
-impl Span {
-    /// Takes in an entry of a saga that ran `definition`.
-    pub fn add(&mut self, entry: &EndedEntry, definition: &Definition, limits: &Limits) {
-        self.until = self.until.max(entry.at.after(kept_for(entry.status, definition, limits)));
-        self.newest = self.newest.max(entry.at);
-        self.from = if self.upto == 0 { entry.position } else { self.from.min(entry.position) };
-        self.upto = self.upto.max(entry.position);
+impl Open {
+    fn is_young(&self, now: Time, kept_for: Duration) -> bool {
+        let most = OPEN_FOR.min(kept_for / OPEN_FOR_PART);
+        self.entries.first().is_some_and(|(entry, _)| now.since(entry.at) < most)
     }
 }
 
-/// How long a saga that ended like this is remembered: as its definition says, or else the node.
-fn kept_for(status: Status, definition: &Definition, limits: &Limits) -> Duration {
-    let retention = definition.header().retention;
-    let own = match status {
-        Status::Succeeded => retention.succeeded,
-        Status::Failed | Status::Cancelled | Status::Abandoned => retention.failed,
-        // These have not ended.
-        Status::Running | Status::Waiting | Status::Undoing | Status::Stuck => None,
-    };
-    own.unwrap_or(limits.ended_for)
+/// An entry of a page, with the version that its saga ran.
+type Filed = (EndedEntry, Arc<Definition>);
+
+/// A page that is to be written.
+pub(super) struct NewPage {
+    pub page: Page,
+    pub entries: Vec<Filed>,
+    /// Those that were in no page before.
+    pub sagas: Vec<Arc<SagaId>>,
+    /// How long its sagas are remembered.
+    kept_for: Duration,
+    bytes: usize,
 }
 
 impl ShardActor {
+    /// Pages of what ended since the last sweep, apart for each time that sagas are remembered.
+    pub(super) fn new_pages(&self, ended: &[Arc<SagaId>], state: &mut State) -> Vec<NewPage> {
+        let mut apart: BTreeMap<Duration, Vec<(Arc<SagaId>, Filed)>> = BTreeMap::new();
+        for saga in ended {
+            let Some(filed) = entry(saga, state) else { continue };
+            let kept_for = pages::own_time(filed.0.status, &filed.1).unwrap_or(self.engine.limits.ended_for);
+            apart.entry(kept_for).or_default().push((saga.clone(), filed));
+        }
+        let mut new = Vec::new();
+        for (kept_for, ended) in apart {
+            let at = state.meters.position.load(Relaxed);
+            let mut page = match state.sweeper.open.remove(&kept_for) {
+                Some(open) if open.is_young(self.engine.now(), kept_for) => Draft { open, sagas: Vec::new() },
+                Some(_) | None => self.draft(at, &mut state.sweeper),
+            };
+            for (saga, filed) in ended {
+                let bytes = codec::stored_len(&filed.0);
+                let full = page.open.entries.len() == PAGE_ENTRIES_MAX || page.open.bytes + bytes > PAGE_BYTES_MAX;
+                if full && !page.open.entries.is_empty() {
+                    let next = self.draft(at, &mut state.sweeper);
+                    new.push(std::mem::replace(&mut page, next).finish(kept_for));
+                }
+                page.open.bytes += bytes;
+                page.open.entries.push(filed);
+                page.sagas.push(saga);
+            }
+            new.push(page.finish(kept_for));
+        }
+        new
+    }
+
+    /// An empty page under a name that none ever had: one that could not be written is not in the way
+    /// of the next.
+    fn draft(&self, at: Position, sweeper: &mut Sweeper) -> Draft {
+        sweeper.named += 1;
+        let name = format!("{PAGE_PREFIX}{at:020}.{}.{}", self.epoch.0, sweeper.named).into();
+        Draft { open: Open { name, revisions: (0, 0), entries: Vec::new(), bytes: 0 }, sagas: Vec::new() }
+    }
+
     /// Pages whose last saga may be forgotten, and the oldest when there are too many. A page goes
     /// only after the snapshots of its sagas: a snapshot that outlived it would bring an ended saga
     /// back to life. Its sagas are forgotten once it is gone: a page that outlived them would
     /// swallow the next run of a key.
-    pub(super) fn old_pages(&self, state: &State, remove: &mut Vec<(Gone, u64)>) {
+    pub(super) fn old_pages(&self, state: &State, new: &[NewPage], remove: &mut Vec<Gone>) {
         let now = self.engine.now();
-        let mut kept: usize = state.sweeper.pages.iter().map(|page| page.sagas.len()).sum();
-        for page in &state.sweeper.pages {
-            if kept <= self.engine.limits.ended_per_shard && now <= page.span.until {
+        // What is in a page and still here has a snapshot that is not removed yet.
+        let left_behind: BTreeSet<Position> =
+            state.sweeper.removing.iter().filter_map(|saga| state.slots.get(saga)?.paged_at()).collect();
+        let mut kept = state.sweeper.pages.count();
+        for page in state.sweeper.pages.iter() {
+            if kept <= self.engine.limits.ended_per_shard && now <= page.span.until(&self.engine.limits) {
                 continue;
             }
-            let before = remove.len();
-            for saga in &page.sagas {
-                if let Some(slot) = state.slots.get(saga)
-                    && slot.revision > 0
-                    && slot.has_ended_by(page.span.upto)
-                {
-                    remove.push((Gone::Snapshot(saga.clone()), slot.revision));
-                }
+            let is_used = left_behind.iter().any(|position| page.span.holds(*position))
+                || new.iter().any(|new| new.page.name == page.name);
+            if is_used {
+                continue;
             }
-            if remove.len() == before {
-                kept -= page.sagas.len();
-                remove.push((Gone::Page(page.name.clone()), page.revision));
-            }
+            kept -= page.count();
+            remove.push(Gone::Page(page.clone()));
         }
     }
 }
 
-impl Sweeper {
-    /// Pages that may hold what ended at `position`.
-    pub fn pages_at(&self, position: Position) -> Vec<String> {
-        let here = |page: &&Page| (page.span.from..=page.span.upto).contains(&position);
-        self.pages.iter().filter(here).map(|page| page.name.clone()).collect()
+/// Pages of a former release that stay and are moved this time.
+pub(super) fn to_move(pages: &Pages, remove: &[Gone]) -> Vec<Page> {
+    let goes = |page: &Page| remove.iter().any(|gone| matches!(gone, Gone::Page(it) if it.name == page.name));
+    pages.iter().filter(|page| page.is_old() && !goes(page)).take(MOVED_MAX).cloned().collect()
+}
+
+/// A page that is being filled.
+struct Draft {
+    open: Open,
+    sagas: Vec<Arc<SagaId>>,
+}
+
+impl Draft {
+    fn finish(self, kept_for: Duration) -> NewPage {
+        let Open { name, revisions, entries, bytes } = self.open;
+        let page = Page::of(name, entries.iter().map(|(entry, definition)| (entry, Some(&**definition))));
+        NewPage { page: page.seen(revisions), entries, sagas: self.sagas, kept_for, bytes }
     }
 }
 
 impl State {
     /// A page is written: what it holds need not be kept here as well.
-    pub(super) fn page_written(&mut self, page: Page) {
-        for saga in &page.sagas {
+    pub(super) fn page_written(&mut self, new: NewPage) {
+        let NewPage { page, entries, sagas, kept_for, bytes } = new;
+        if bytes < OPEN_BYTES_MAX && self.sweeper.open.len() < OPEN_MAX {
+            let revisions = (page.revision, page.index_revision);
+            self.sweeper.open.insert(kept_for, Open { name: page.name.clone(), revisions, entries, bytes });
+        }
+        self.sweeper.pages.add(page);
+        for saga in &sagas {
             if let Some(Life::Ended(ended)) = self.slots.get_mut(saga).map(|slot| &mut slot.life) {
                 ended.remains = None;
             }
+            self.let_go(saga);
         }
-        self.sweeper.know_page(page);
     }
 
-    /// A page is gone from the store: nothing there swallows its keys any more.
-    pub(super) fn forget_page(&mut self, name: &str) {
-        let Some(index) = self.sweeper.pages.iter().position(|page| page.name == name) else { return };
-        let page = self.sweeper.pages.remove(index);
-        for saga in &page.sagas {
-            if self.slots.get(saga).is_some_and(|slot| slot.has_ended_by(page.span.upto)) {
-                self.slots.remove(saga);
-            }
+    /// Pages are gone from the store: nothing there swallows their keys any more.
+    pub(super) fn pages_gone(&mut self, names: &[Arc<str>]) {
+        self.sweeper.open.retain(|_, open| !names.contains(&open.name));
+        self.sweeper.pages.remove(names);
+    }
+
+    /// Forgets a saga that is in a page and in nothing else.
+    pub(in crate::tree) fn let_go(&mut self, saga: &Arc<SagaId>) {
+        let Some(slot) = self.slots.get(saga) else { return };
+        if slot.paged_at().is_none() {
+            return;
+        }
+        if slot.revision == 0 {
+            self.sweeper.removing.remove(saga);
+            self.slots.remove(saga);
+        } else {
+            self.sweeper.removing.insert(saga.clone());
         }
     }
+}
+
+fn entry(saga: &Arc<SagaId>, state: &State) -> Option<Filed> {
+    let slot = state.slots.get(saga)?;
+    let Life::Ended(ended) = &slot.life else { return None };
+    // What is in a page already is not put into another one: nothing remains of it here.
+    let remains = ended.remains.as_ref()?;
+    let entry = EndedEntry {
+        saga: (**saga).clone(),
+        definition: slot.definition.reference().clone(),
+        status: ended.status,
+        state: ended.state.to_string(),
+        at: ended.at,
+        records: ended.records,
+        position: ended.position,
+        start_digest: slot.start_digest,
+        remains: Some(remains.to_vec().into()),
+    };
+    Some((entry, slot.definition.clone()))
 }

@@ -9,9 +9,10 @@ use tracing::{debug, warn};
 
 use super::super::engine::Engine;
 use super::super::load::snapshot_name;
+use super::super::pages::Page;
 use super::super::recovery::{MARK, Mark};
 use super::super::slot::EndedEntry;
-use super::Page;
+use super::page::NewPage;
 use crate::journal::Anchor;
 use crate::machine::Execution;
 use crate::ports::PutError;
@@ -19,7 +20,9 @@ use crate::ports::PutError;
 /// What a sweep's task did.
 pub struct Swept {
     pub(super) snapshots: Vec<SnapshotPut>,
-    pub(super) pages: Vec<Result<Page, PageLost>>,
+    pub(super) pages: Vec<Result<NewPage, PageLost>>,
+    /// Pages that have another name now.
+    pub(super) moved: Vec<(Arc<str>, Page)>,
     pub(super) removed: Vec<Gone>,
     pub(super) mark: Option<Result<(Mark, u64), MarkLost>>,
 }
@@ -46,25 +49,27 @@ pub(super) type PageLost = (Vec<Arc<SagaId>>, PutError);
 /// What a sweep is to do.
 pub(super) struct Work {
     pub(super) snapshots: Vec<(Arc<SagaId>, Bytes, u64, u64)>,
-    pub(super) pages: Vec<(Page, Vec<EndedEntry>)>,
-    /// What is not wanted any more, with the revision to expect.
-    pub(super) remove: Vec<(Gone, u64)>,
+    pub(super) pages: Vec<NewPage>,
+    /// Pages of a former release.
+    pub(super) old: Vec<Page>,
+    /// What is not wanted any more.
+    pub(super) remove: Vec<Gone>,
     pub(super) mark: Option<(Mark, u64)>,
 }
 
 /// Something that is removed from the store.
 pub(super) enum Gone {
-    /// The snapshot of a saga that ended.
-    Snapshot(Arc<SagaId>),
-    /// A page, by name: its sagas are forgotten.
-    Page(String),
+    /// The snapshot of a saga that ended, and its revision.
+    Snapshot(Arc<SagaId>, u64),
+    /// A page: its sagas are forgotten.
+    Page(Page),
 }
 
 impl Gone {
     fn name(&self) -> String {
         match self {
-            Self::Snapshot(saga) => snapshot_name(saga),
-            Self::Page(name) => name.clone(),
+            Self::Snapshot(saga, _) => snapshot_name(saga),
+            Self::Page(page) => page.name.to_string(),
         }
     }
 }
@@ -83,23 +88,32 @@ pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept 
         .await;
     let snapshots_fine = snapshots.iter().all(|put| put.result.is_ok());
     let pages: Vec<_> = futures::stream::iter(work.pages)
-        .map(|(page, entries)| async move {
-            match engine.snapshots.put(shard, &page.name, codec::store(&entries).into(), 0).await {
-                Ok(revision) => Ok(Page { revision, ..page }),
-                Err(error) => Err((page.sagas, error)),
+        .map(|mut new| async move {
+            match put_page(engine, shard, &new).await {
+                Ok(revisions) => {
+                    new.page = new.page.seen(revisions);
+                    Ok(new)
+                }
+                Err(error) => Err((new.sagas, error)),
             }
         })
         .buffer_unordered(at_once)
         .collect()
         .await;
     let fine = snapshots_fine && pages.iter().all(|page: &Result<_, PageLost>| page.is_ok());
-    let mut removed = Vec::new();
+    let (mut moved, mut removed) = (Vec::new(), Vec::new());
+    for old in work.old {
+        let name = old.name.clone();
+        match move_page(engine, shard, old).await {
+            Ok(done) => moved.push(done),
+            Err(error) => debug!(%shard, page = &*name, %error, "not moved, will try again"),
+        }
+    }
     if fine {
-        for (gone, revision) in work.remove {
-            let name = gone.name();
-            match engine.snapshots.remove(shard, &name, revision).await {
+        for gone in work.remove {
+            match remove(engine, shard, &gone).await {
                 Ok(()) => removed.push(gone),
-                Err(error) => debug!(%shard, name, %error, "not removed, harmless"),
+                Err(error) => debug!(%shard, what = gone.name(), %error, "not removed, will try again"),
             }
         }
     }
@@ -108,7 +122,69 @@ pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept 
         Some(_) => Some(Err(MarkLost::Not(PutError::Stale))),
         None => None,
     };
-    Swept { snapshots, pages, removed, mark }
+    Swept { snapshots, pages, moved, removed, mark }
+}
+
+/// Puts a page, and its index before it: a page without one would never be found nor removed. Answers
+/// the revisions of both.
+async fn put_page(engine: &Engine, shard: ShardId, new: &NewPage) -> Result<(u64, u64), PutError> {
+    let page = &new.page;
+    let entries: Vec<&EndedEntry> = new.entries.iter().map(|(entry, _)| entry).collect();
+    let index = engine.snapshots.put(shard, &page.index_name(), page.index().into(), page.index_revision).await?;
+    let put = engine.snapshots.put(shard, &page.name, codec::store(&entries).into(), page.revision).await;
+    if put.is_err()
+        && page.revision == 0
+        && let Err(error) = engine.snapshots.remove(shard, &page.index_name(), index).await
+    {
+        debug!(%shard, page = &*page.name, %error, "an index without a page stays; it goes when the page would have");
+    }
+    Ok((put?, index))
+}
+
+/// Moves a page of a former release to where pages are now, with an index. Whoever else moves it does
+/// the same under the same names; what is there already is what would be written.
+async fn move_page(engine: &Engine, shard: ShardId, old: Page) -> Result<(Arc<str>, Page), PutError> {
+    let name = old.name.clone();
+    let found = engine.snapshots.get(shard, &name).await?;
+    let page = old.moved();
+    if let Some(found) = found {
+        for (name, bytes) in [(page.index_name(), page.index().into()), (page.name.to_string(), found.bytes)] {
+            match engine.snapshots.put(shard, &name, bytes, 0).await {
+                Ok(_) | Err(PutError::Stale) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        engine.snapshots.remove(shard, &name, found.revision).await?;
+    }
+    Ok((name, page))
+}
+
+async fn remove(engine: &Engine, shard: ShardId, gone: &Gone) -> Result<(), PutError> {
+    match gone {
+        Gone::Snapshot(saga, revision) => engine.snapshots.remove(shard, &snapshot_name(saga), *revision).await,
+        Gone::Page(page) => {
+            remove_value(engine, shard, &page.name, page.revision).await?;
+            match page.is_old() {
+                true => Ok(()),
+                false => remove_value(engine, shard, &page.index_name(), page.index_revision).await,
+            }
+        }
+    }
+}
+
+/// Removes what only owners of the shard write. Its revision is not always known: of a former owner's
+/// page only the index was read.
+async fn remove_value(engine: &Engine, shard: ShardId, name: &str, known: u64) -> Result<(), PutError> {
+    if known > 0 {
+        match engine.snapshots.remove(shard, name, known).await {
+            Err(PutError::Stale) => {}
+            other => return other,
+        }
+    }
+    match engine.snapshots.get(shard, name).await? {
+        Some(found) => engine.snapshots.remove(shard, name, found.revision).await,
+        None => Ok(()),
+    }
 }
 
 /// Puts a snapshot. Where another revision is in the way, what it holds decides: an older state of

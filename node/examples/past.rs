@@ -1,0 +1,318 @@
+//! Measures what ended sagas cost: the takeover of a shard that has none against one that has many,
+//! the memory, and a start of a new key and of one that ended, all over a real server.
+//!
+//! `cargo run --release -p skald --example past [sagas]`; 1,000,000 unless told otherwise.
+//!
+//! The store is filled with the pages that sweeps would have written, each saga with what is kept of
+//! a real one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use node::nats::{Bus, ConnectConfig, JetStreamJournal, JournalConfig, KvSnapshots, Replicas, connect};
+use node::node::SystemClock;
+use node::server::{Finder, Server, ServerConfig};
+use protocol::command::List;
+use protocol::{
+    DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value, codec,
+};
+use supervisor::activities::Activities;
+use supervisor::activity::{Attempt, Failure};
+use supervisor::machine::definition::Definition;
+use supervisor::machine::{Family, Start};
+use supervisor::ports::{
+    Definitions, Events, Held, Outbox, PAGE_PREFIX, Parcel, Peers, Place, RemoteActivities, RemoteAnswer, SendError,
+    Shelf, Unavailable,
+};
+use supervisor::tree::card::Card;
+use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
+use supervisor::tree::pages::{self, Page};
+use supervisor::tree::reply::{Answer, Reply};
+use supervisor::tree::shard::{Message, ShardActor};
+use supervisor::tree::shell::{self, Handle};
+use supervisor::tree::slot::EndedEntry;
+use supervisor::tree::turns::Turns;
+
+const SHARD: ShardId = ShardId(0);
+/// Entries of a full page.
+const PER_PAGE: u64 = 1_000;
+/// Takeovers and starts of each kind: the median is told.
+const TAKEOVERS: usize = 5;
+const STARTS: u64 = 300;
+const WAITING: &str = r#"
+name: waiting
+definition:
+  StartAt: Only
+  States: { Only: { Type: Task, Resource: "signal:go", End: true } }
+"#;
+
+/// What nothing here sends anything to; it knows the one definition.
+struct Nobody(Arc<Definition>);
+
+#[async_trait]
+impl Outbox for Nobody {
+    async fn publish(&self, _: &Envelope) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    async fn bury(&self, _: &str, _: &str, _: &str, _: Bytes) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Events for Nobody {
+    async fn say(&self, _: &Envelope, place: &Place) -> Result<u64, SendError> {
+        Ok(place.number)
+    }
+    fn window(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+    async fn held(&self, _: ShardId, after: u64, _: Time) -> Result<Held, Unavailable> {
+        Ok(Held { events: Default::default(), read_to: after })
+    }
+    async fn bury(&self, _: &Envelope, _: &Place, _: &str) -> Result<(), SendError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Peers for Nobody {
+    async fn deliver(&self, _: &SagaId, _: &Parcel) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RemoteActivities for Nobody {
+    async fn call(&self, _: &Tenant, activity: &str, _: &Attempt, _: Value) -> Result<RemoteAnswer, Failure> {
+        Err(Failure::transient("asking nobody", activity))
+    }
+}
+
+#[async_trait]
+impl Definitions for Nobody {
+    async fn get(&self, which: &DefinitionRef) -> Result<Option<Arc<Definition>>, Unavailable> {
+        Ok((self.0.reference() == which).then(|| self.0.clone()))
+    }
+}
+
+struct Bench {
+    bus: Bus,
+    definition: Arc<Definition>,
+    epoch: u64,
+}
+
+struct Owner {
+    engine: Arc<Engine>,
+    shard: Handle<Message>,
+    took: Duration,
+}
+
+impl Bench {
+    /// A node takes the shard over.
+    async fn take_over(&mut self) -> anyhow::Result<Owner> {
+        self.epoch += 1;
+        let nobody = Arc::new(Nobody(self.definition.clone()));
+        let config = JournalConfig { shards: Some(1), ..JournalConfig::default() };
+        let limits =
+            Limits { ended_per_shard: usize::MAX, sweep_every: Duration::from_millis(200), ..Limits::default() };
+        let engine = Arc::new(Engine {
+            node: NodeId::new(format!("n{}", self.epoch))?,
+            shards: 1,
+            turns: Turns::new(limits.decision_threads.unwrap_or(1)),
+            limits,
+            clock: Arc::new(SystemClock),
+            journal: Arc::new(JetStreamJournal::open(&self.bus, &config).await?),
+            snapshots: Arc::new(KvSnapshots::open(&self.bus, Replicas::One).await?),
+            outbox: nobody.clone(),
+            events: nobody.clone(),
+            peers: nobody.clone(),
+            definitions: nobody.clone(),
+            activities: Activities::new(),
+            remote: nobody,
+            seeds: Seeds::new(self.epoch),
+            observer: Arc::new(Unobserved),
+            pulses: Arc::default(),
+        });
+        let card = Card::new("shard 0", "shard", engine.now());
+        let actor = ShardActor { engine: engine.clone(), shard: SHARD, epoch: Epoch(self.epoch) };
+        let begun = Instant::now();
+        let shard = shell::start(actor, card, None).await?;
+        Ok(Owner { engine, shard, took: begun.elapsed() })
+    }
+
+    /// The median of several takeovers, in milliseconds, and the last owner.
+    async fn takeovers(&mut self) -> anyhow::Result<(f64, Owner)> {
+        let mut times = Vec::new();
+        loop {
+            let owner = self.take_over().await?;
+            times.push(owner.took);
+            if times.len() == TAKEOVERS {
+                return Ok((median(times), owner));
+            }
+            owner.shard.kill();
+        }
+    }
+}
+
+impl Owner {
+    async fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Answer {
+        let (reply, told) = Reply::channel();
+        self.shard.tell(message(reply));
+        told.await.unwrap_or_else(|_| panic!("the shard ended"))
+    }
+
+    async fn start(&self, definition: &Arc<Definition>, key: &str, input: Value) -> Answer {
+        let start = Box::new(Start {
+            definition: definition.reference().clone(),
+            input,
+            by: Principal::new("ada").expect("a name"),
+            trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").expect("a trace"),
+            cause: "bench".into(),
+            causes: 0,
+            parent: None,
+            family: Family::default(),
+            secret: None,
+        });
+        let saga = saga(key);
+        let definition = definition.clone();
+        self.ask(|accepted| Message::Start { saga, start, definition, accepted, outcome: None }).await
+    }
+
+    /// The median time of a start of each of these keys, in milliseconds.
+    async fn starts(
+        &self,
+        definition: &Arc<Definition>,
+        keys: impl Iterator<Item = String>,
+        created: bool,
+    ) -> anyhow::Result<f64> {
+        let mut times = Vec::new();
+        for key in keys {
+            let begun = Instant::now();
+            let told = self.start(definition, &key, Value::from(1)).await;
+            times.push(begun.elapsed());
+            let told = told.map_err(|problem| anyhow::anyhow!("{key}: {problem}"))?;
+            anyhow::ensure!(told["created"] == created, "{key}: {told}");
+        }
+        Ok(median(times))
+    }
+
+    async fn list(&self, status: Option<&str>) -> anyhow::Result<(f64, usize)> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let list = List { status: status.map(Into::into), ..List::default() };
+        let begun = Instant::now();
+        self.shard.tell(Message::List(Tenant::new("acme")?, None, list, tell));
+        let listed = told.await?;
+        Ok((millis(begun.elapsed()), listed.rows.len()))
+    }
+}
+
+fn saga(key: &str) -> SagaId {
+    format!("acme/{key}").parse().expect("letters and digits are a key")
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    millis(times[times.len() / 2])
+}
+
+/// Memory of this process, in megabytes.
+fn memory() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1_024.0)
+}
+
+/// Writes pages as sweeps would have.
+async fn fill(owner: &Owner, definition: &Definition, like: &EndedEntry, sagas: u64) -> anyhow::Result<()> {
+    let snapshots = &owner.engine.snapshots;
+    let write = |number: u64| async move {
+        let of_page = (number * PER_PAGE..(number * PER_PAGE + PER_PAGE).min(sagas)).map(|n| EndedEntry {
+            saga: saga(&format!("past-{n}")),
+            at: like.at.after(Duration::from_millis(n)),
+            ..like.clone()
+        });
+        let entries: Vec<EndedEntry> = of_page.collect();
+        let name = format!("{PAGE_PREFIX}{:020}.0.{number}", like.position);
+        let page = Page::of(name.into(), entries.iter().map(|entry| (entry, Some(definition))));
+        snapshots.put(SHARD, &page.index_name(), page.index().into(), 0).await?;
+        snapshots.put(SHARD, &page.name, codec::store(&entries).into(), 0).await?;
+        Ok::<_, supervisor::ports::PutError>(())
+    };
+    let mut writes = futures::stream::iter(0..sagas.div_ceil(PER_PAGE)).map(write).buffer_unordered(8);
+    while let Some(written) = writes.next().await {
+        written?;
+    }
+    Ok(())
+}
+
+/// What the sweep wrote of the one saga that ended.
+async fn swept(owner: &Owner) -> anyhow::Result<EndedEntry> {
+    for _ in 0..100 {
+        let mut indexes = owner.engine.snapshots.all(SHARD, Shelf::Indexes);
+        if let Some(found) = indexes.next().await.transpose()? {
+            let page = Page::load(&found.name, found.revision, &found.bytes)?;
+            let entries = pages::entries(&owner.engine, SHARD, &page.name).await.map_err(anyhow::Error::msg)?;
+            return entries.and_then(|mut entries| entries.pop()).context("an empty page");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("no page was written within ten seconds")
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let sagas: u64 = std::env::args().nth(1).map_or(Ok(1_000_000), |it| it.parse())?;
+    let program = Finder::new(None).find(|line| eprintln!("{line}")).await?.path;
+    let dir = tempfile::tempdir()?;
+    let server = Server::start(&program, ServerConfig::new(dir.path())).await?;
+    let bus = connect(ConnectConfig::new(vec![server.url()])).await?;
+    let (definition, _) = Definition::parse(WAITING, "waiting.yaml").map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    let definition = Arc::new(definition);
+    let mut bench = Bench { bus, definition: definition.clone(), epoch: 0 };
+
+    let (empty, owner) = bench.takeovers().await?;
+    let fresh = owner.starts(&definition, (0..STARTS).map(|n| format!("before-{n}")), true).await?;
+    owner.start(&definition, "one", Value::from(1)).await.map_err(anyhow::Error::msg)?;
+    let go = supervisor::machine::FactKind::Signalled {
+        name: "go".into(),
+        payload: Value::from("done"),
+        by: "ada".into(),
+        id: "s-1".into(),
+    };
+    let by = (Principal::new("ada")?, supervisor::tree::shard::Right::Signal);
+    let ended = owner.ask(|reply| Message::Fact { saga: saga("one"), fact: go, by, reply }).await;
+    ended.map_err(anyhow::Error::msg)?;
+    let like = swept(&owner).await?;
+
+    let begun = Instant::now();
+    fill(&owner, &definition, &like, sagas).await?;
+    eprintln!("{sagas} ended sagas written in {:?}", begun.elapsed());
+    owner.shard.kill();
+    let before = memory()?;
+    let (full, owner) = bench.takeovers().await?;
+    let after = memory()?;
+    let new = owner.starts(&definition, (0..STARTS).map(|n| format!("after-{n}")), true).await?;
+    let step = (sagas / STARTS).max(1);
+    let again = owner.starts(&definition, (0..STARTS).map(|n| format!("past-{}", n * step % sagas)), false).await?;
+    let other = owner.start(&definition, "past-0", Value::from(2)).await;
+    anyhow::ensure!(other.is_err(), "another input is a conflict: {other:?}");
+    let (live, live_rows) = owner.list(Some("waiting")).await?;
+    let (all, all_rows) = owner.list(Some("succeeded")).await?;
+    println!("| | none ended | {sagas} ended |\n|---|---|---|");
+    println!("| takeover, ms (median of {TAKEOVERS}) | {empty:.1} | {full:.1} |");
+    println!("| start of a new key, ms (p50) | {fresh:.2} | {new:.2} |");
+    println!("| start of an ended key, ms (p50) | | {again:.2} |");
+    println!("| memory of the process, MB | {before:.0} | {after:.0} |");
+    println!("| list of {live_rows} waiting, ms | | {live:.1} |");
+    println!("| list of {all_rows} ended, ms | | {all:.1} |");
+    Ok(())
+}

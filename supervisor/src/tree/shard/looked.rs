@@ -1,0 +1,169 @@
+//! Questions about sagas that a page of the store may have: the page is read in a task of its own, and
+//! then the message comes again, with what was found. The shard goes on meanwhile.
+
+use std::sync::Arc;
+
+use protocol::{Code, Problem, SagaId, ShardId};
+
+use super::life::ended_of;
+use super::{Message, ShardActor, State};
+use crate::machine::definition::Definition;
+use crate::tree::engine::Engine;
+use crate::tree::pages;
+use crate::tree::shell::Me;
+use crate::tree::slot::{EndedEntry, Life, Slot};
+
+/// Pages that a shard reads at once for such questions, half a megabyte each; the rest wait.
+pub(super) const LOOKUPS_AT_ONCE: usize = 8;
+
+/// A message that comes again.
+pub struct Looked {
+    message: Message,
+    /// The pages that were read.
+    pages: Vec<Arc<str>>,
+    found: Result<Option<(EndedEntry, Arc<Definition>)>, Problem>,
+}
+
+impl Message {
+    /// The saga that it asks for by name.
+    const fn about(&self) -> Option<&SagaId> {
+        match self {
+            Self::Start { saga, .. }
+            | Self::Fact { saga, .. }
+            | Self::Answer { saga, .. }
+            | Self::Wait(saga, ..)
+            | Self::Describe(saga, ..)
+            | Self::History(saga, ..) => Some(saga),
+            // A beat of an attempt that is not under way is answered without looking; the rest is of
+            // the shard itself, or from within.
+            Self::Beat { .. }
+            | Self::List(..)
+            | Self::View(_)
+            | Self::Drain
+            | Self::Due { .. }
+            | Self::Sleep { .. }
+            | Self::Snapshot { .. }
+            | Self::Ended { .. }
+            | Self::Discard(_)
+            | Self::Loaded { .. }
+            | Self::Parked { .. }
+            | Self::LoadAgain(_)
+            | Self::Looked(_)
+            | Self::Trouble(_)
+            | Self::Fenced { .. }
+            | Self::Lost(_)
+            | Self::Settled
+            | Self::Sweep
+            | Self::Swept(_) => None,
+        }
+    }
+
+    fn refuse(self, problem: Problem) {
+        match self {
+            Self::Start { accepted: reply, .. }
+            | Self::Fact { reply, .. }
+            | Self::Answer { reply, .. }
+            | Self::Wait(.., reply)
+            | Self::Describe(.., reply)
+            | Self::History(.., reply) => reply.refuse(problem),
+            // Nothing was looked up for these.
+            Self::Beat { .. }
+            | Self::List(..)
+            | Self::View(_)
+            | Self::Drain
+            | Self::Due { .. }
+            | Self::Sleep { .. }
+            | Self::Snapshot { .. }
+            | Self::Ended { .. }
+            | Self::Discard(_)
+            | Self::Loaded { .. }
+            | Self::Parked { .. }
+            | Self::LoadAgain(_)
+            | Self::Looked(_)
+            | Self::Trouble(_)
+            | Self::Fenced { .. }
+            | Self::Lost(_)
+            | Self::Settled
+            | Self::Sweep
+            | Self::Swept(_) => {}
+        }
+    }
+}
+
+impl ShardActor {
+    /// Hands out a message for which memory is enough, with the saga that only it brought along; see
+    /// [`State::see_off`]. `None`: it is looked up, and comes again.
+    pub(super) fn or_look_up(
+        &self,
+        me: &Me<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Option<(Message, Option<Arc<SagaId>>)> {
+        let (message, read, found) = match message {
+            Message::Looked(looked) => {
+                let Looked { message, pages, found } = *looked;
+                match found {
+                    Ok(found) => (message, pages, found),
+                    Err(problem) => {
+                        message.refuse(problem);
+                        return None;
+                    }
+                }
+            }
+            message => (message, Vec::new(), None),
+        };
+        let Some(saga) = message.about().filter(|saga| !state.draining && !state.slots.contains_key(*saga)) else {
+            return Some((message, None));
+        };
+        if let Some((entry, definition)) = found {
+            let saga = Arc::new(saga.clone());
+            let start_digest = entry.start_digest;
+            let life = Life::Ended(ended_of(&mut state.words, entry));
+            let slot = Slot { definition, start_digest, revision: 0, failures: None, alive: None, life };
+            state.slots.insert(saga.clone(), slot);
+            return Some((message, Some(saga)));
+        }
+        // Other pages may have been written while these were read.
+        let mut pages = state.sweeper.pages.of(saga);
+        pages.retain(|page| !read.contains(page));
+        if pages.is_empty() {
+            return Some((message, None));
+        }
+        let (engine, shard, me, saga) = (self.engine.clone(), self.shard, me.clone(), saga.clone());
+        let lookups = state.lookups.clone();
+        tokio::spawn(async move {
+            // Never closed.
+            let _turn = lookups.acquire().await;
+            let found = look(&engine, shard, &pages, &saga).await;
+            pages.extend(read);
+            me.tell(Message::Looked(Box::new(Looked { message, pages, found })));
+        });
+        None
+    }
+}
+
+async fn look(
+    engine: &Engine,
+    shard: ShardId,
+    pages: &[Arc<str>],
+    saga: &SagaId,
+) -> Result<Option<(EndedEntry, Arc<Definition>)>, Problem> {
+    let Some(entry) = pages::find(engine, shard, pages, saga).await? else { return Ok(None) };
+    let found = engine.definitions.get(&entry.definition).await.map_err(|error| {
+        Problem::new(Code::Unavailable, format!("{}: {error}", entry.definition)).mend("try again").retry_after_ms(500)
+    })?;
+    let definition = found.ok_or_else(|| {
+        let message = format!("{saga} ended, but its definition {} is not stored any more", entry.definition);
+        Problem::new(Code::Internal, message).mend("deploy it again, or use another key")
+    })?;
+    Ok(Some((entry, definition)))
+}
+
+impl State {
+    /// Forgets a saga that was brought along by one message: a page has it.
+    pub(super) fn see_off(&mut self, saga: &Arc<SagaId>) {
+        if self.slots.get(saga).is_some_and(|slot| matches!(slot.life, Life::Ended(_))) {
+            self.slots.remove(saga);
+        }
+    }
+}
