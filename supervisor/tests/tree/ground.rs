@@ -1,0 +1,167 @@
+//! A shard whose journal or snapshots were lost, cut or altered while nobody looked.
+
+use std::sync::Arc;
+
+use crate::common::*;
+use protocol::Time;
+use protocol::view::Status;
+use serde_json::json;
+use supervisor::journal::Loss;
+use supervisor::journal::anchor::Accepted;
+use supervisor::tree::engine::Limits;
+use supervisor::tree::ground::Stopped;
+use supervisor::tree::recovery::MARK;
+use supervisor::tree::root::NotStarted;
+
+const WAITING: &str = "
+name: waiting
+definition:
+  StartAt: Hold
+  States:
+    Hold: { Type: Task, Resource: 'signal:go', End: true }
+";
+
+/// Two sagas wait; the first is in a snapshot and below the mark, the second is too.
+async fn two_sagas_wait() -> Arc<Outside> {
+    let outside = Outside::new(&[WAITING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    for key in ["one", "two"] {
+        world.start(key, "waiting", json!({})).await.unwrap();
+        world.pass(30).await;
+    }
+    world.shard.kill();
+    world.pass(1).await;
+    outside
+}
+
+async fn stopped(outside: &Arc<Outside>, epoch: u64) -> Stopped {
+    match World::try_take_over(outside, epoch, Limits::default()).await {
+        Err(NotStarted::Stopped(stopped)) => stopped,
+        Err(NotStarted::Failed(why)) => panic!("it failed otherwise: {why}"),
+        Ok(_) => panic!("it went on in what was left"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_journal_stops_the_shard_until_it_is_back() {
+    let outside = two_sagas_wait().await;
+    let frames = std::mem::take(&mut *outside.frames.lock().unwrap());
+    let born = std::mem::take(&mut *outside.born.lock().unwrap());
+    assert!(matches!(stopped(&outside, 2).await.loss, Loss::Deleted { .. }));
+    assert!(outside.frames.lock().unwrap().is_empty(), "nothing was written into what was left");
+    // Somebody makes an empty stream of the same name.
+    *outside.born.lock().unwrap() = born + 1;
+    assert!(matches!(stopped(&outside, 3).await.loss, Loss::Recreated { .. }));
+    // And somebody else brings back what was there.
+    *outside.frames.lock().unwrap() = frames;
+    *outside.born.lock().unwrap() = born;
+    let world = World::take_over(&outside, 4, Limits::default()).await;
+    for key in ["one", "two"] {
+        assert_eq!(world.show(key).await.status, Status::Waiting, "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_without_its_end_or_with_another_frame_stops_the_shard() {
+    let outside = two_sagas_wait().await;
+    let whole = outside.frames.lock().unwrap().clone();
+    outside.frames.lock().unwrap().pop_last();
+    outside.last.store(0, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(stopped(&outside, 2).await.loss, Loss::Truncated { .. }));
+    let mut altered = whole.clone();
+    let (_, last) = altered.pop_last().unwrap();
+    let mut bytes = last.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    altered.insert(whole.len() as u64, bytes.into());
+    *outside.frames.lock().unwrap() = altered;
+    assert!(matches!(stopped(&outside, 2).await.loss, Loss::Altered { .. }));
+    *outside.frames.lock().unwrap() = whole;
+    World::take_over(&outside, 2, Limits::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_missing_in_the_middle_of_a_replay_stops_the_shard() {
+    let outside = Outside::new(&[WAITING]);
+    // Nothing is swept, so that a takeover reads everything.
+    let limits = || Limits { sweep_every: std::time::Duration::from_secs(1_000_000), ..Limits::default() };
+    let world = World::take_over(&outside, 1, limits()).await;
+    for key in ["one", "two", "three"] {
+        world.start(key, "waiting", json!({})).await.unwrap();
+    }
+    world.shard.stop();
+    world.pass(1).await;
+    let taken = outside.frames.lock().unwrap().remove(&3).unwrap();
+    let stopped = stopped(&outside, 2).await;
+    assert_eq!(stopped.loss, Loss::Altered { position: 4 });
+    assert!(stopped.to_string().contains("skald accept-loss --shard 0 --loss "), "{stopped}");
+    outside.frames.lock().unwrap().insert(3, taken);
+    World::take_over(&outside, 3, limits()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_an_operator_accepts_leaves_what_snapshots_hold() {
+    let outside = two_sagas_wait().await;
+    outside.frames.lock().unwrap().clear();
+    *outside.born.lock().unwrap() = 0;
+    let stopped = stopped(&outside, 2).await;
+    let before = outside.anchor.lock().unwrap().unwrap();
+    let accept = |loss: &str| Accepted {
+        loss: loss.into(),
+        by: "ann".into(),
+        reason: "there is no copy".into(),
+        at: Time::from_micros(NOON),
+    };
+    *outside.accepted.lock().unwrap() = Some(accept("000000000000"));
+    let another = World::try_take_over(&outside, 2, Limits::default()).await;
+    assert!(matches!(another, Err(NotStarted::Stopped(_))), "another loss was accepted, not this one");
+    *outside.accepted.lock().unwrap() = Some(accept(&stopped.loss.code(SHARD)));
+    let world = World::take_over(&outside, 3, Limits::default()).await;
+    assert_eq!(world.show("one").await.status, Status::Waiting);
+    let first = *outside.frames.lock().unwrap().first_key_value().unwrap().0;
+    assert!(first > before.position, "positions go on above {}, at {first}", before.position);
+    world.signal("one", "go", json!({}), "s1").await.unwrap();
+    world.pass(30).await;
+    world.shard.kill();
+    world.pass(1).await;
+    // What came after is kept like everything else.
+    let world = World::take_over(&outside, 4, Limits::default()).await;
+    assert_eq!(world.show("one").await.status, Status::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_snapshots_are_made_again_from_the_whole_journal_and_from_nothing_less() {
+    let outside = two_sagas_wait().await;
+    let values = std::mem::take(&mut *outside.values.lock().unwrap());
+    let world = World::take_over(&outside, 2, Limits::default()).await;
+    assert_eq!(world.show("two").await.status, Status::Waiting);
+    world.shard.kill();
+    world.pass(1).await;
+    // Older ones than what was left do not count either.
+    let older = values.into_iter().map(|(name, (revision, bytes))| (name, (revision - 1, bytes))).collect();
+    *outside.values.lock().unwrap() = older;
+    let world = World::take_over(&outside, 3, Limits::default()).await;
+    assert_eq!(world.show("one").await.status, Status::Waiting);
+    world.pass(30).await;
+    world.shard.kill();
+    world.pass(1).await;
+    outside.values.lock().unwrap().clear();
+    outside.frames.lock().unwrap().pop_first();
+    assert!(matches!(stopped(&outside, 4).await.loss, Loss::Snapshots { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_whose_snapshots_go_while_it_runs_is_told_and_begins_again() {
+    let outside = Outside::new(&[WAITING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("one", "waiting", json!({})).await.unwrap();
+    world.pass(30).await;
+    assert_eq!(outside.names(MARK), [MARK]);
+    outside.values.lock().unwrap().clear();
+    world.start("two", "waiting", json!({})).await.unwrap();
+    let cell = world.shard.cell();
+    world.until("the shard ends", || cell.get_status() == ractor::ActorStatus::Stopped).await;
+    assert!(outside.names(MARK).is_empty(), "no mark stands over snapshots that are gone");
+    let world = World::take_over(&outside, 2, Limits::default()).await;
+    assert_eq!(world.show("one").await.status, Status::Waiting);
+}

@@ -1,0 +1,12 @@
+//! The tree of actors over ports that live in memory.
+
+mod children;
+mod common;
+mod ground;
+mod journal;
+mod life;
+mod pages;
+mod relay;
+mod turns;
+mod workers;
+mod workers_common;
