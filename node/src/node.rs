@@ -14,7 +14,7 @@ use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use async_trait::async_trait;
 use futures::FutureExt;
-use protocol::command::{Of, Routed, name};
+use protocol::command::{Deploy, Of, Routed, name};
 use protocol::query::{Answer, Body, Query};
 use protocol::view::{History, SagaView};
 use protocol::{Code, NodeId, Problem, SagaId, Time};
@@ -139,12 +139,11 @@ impl Node {
         let outbox: Arc<dyn Outbox> = streams.clone();
         let deployers = config.definitions.deployers.clone();
         let bounds = fitting(config.definition_limits(), frame_max_bytes);
-        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, bounds));
+        let built_in =
+            parts.definitions.into_iter().map(|(file, source)| Deploy { source, file: Some(file) }).collect();
+        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, built_in, bounds));
         let by = Deployer { by: format!("node {id}"), at: clock.now() };
-        for (file, source) in parts.definitions {
-            let deploy = protocol::command::Deploy { source, file: Some(file.clone()) };
-            library.build_in(&deploy, &by).await.with_context(|| format!("built-in definition {file}"))?;
-        }
+        library.build_in(&by).await.context("a built-in definition is not stored")?;
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
         let troubles = Arc::new(Troubles::default());

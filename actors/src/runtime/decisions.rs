@@ -138,7 +138,10 @@ pub async fn enter(store: &dyn RuntimeStore, change: Change<'_>, now: Time) -> R
         let mut waits = None;
         for one in known.iter().filter(|known| known.used_for.is_none() && known.is_of(&change)) {
             if one.stood == stood {
-                waits = Some(one);
+                // Of several that ask for the same, the one with a word on it counts.
+                if waits.is_none_or(|other: &Decision| other.approved_by.is_none()) {
+                    waits = Some(one);
+                }
                 continue;
             }
             // It was asked for, and maybe approved, on a state that is gone, and does not count when that

@@ -173,6 +173,29 @@ async fn a_repetition_puts_nothing_back() {
     assert_eq!(world.ask("ann", &json!("d"), "d1", NOON).await.unwrap(), Entry::Done(json!(2)));
 }
 
+#[tokio::test]
+async fn what_was_begun_is_not_begun_again_unless_it_is_known_that_nothing_came_of_it() {
+    let world = World::new().await;
+    assert_eq!(error(world.ask("ann", &web(), "r1", NOON).await), UNDECIDED);
+    world.approve("bob").await.unwrap();
+    let first = world.ask("ann", &web(), "r1", NOON).await.unwrap();
+    let busy = world.ask("ann", &web(), "r1", NOON).await.unwrap_err();
+    assert!(busy.error == UNDER_WAY && !busy.permanent, "{busy}");
+    assert_eq!(error(world.ask("ann", &web(), "r2", NOON).await), UNDECIDED, "it is used");
+    // Refused: nothing was done, and the word still counts.
+    world.settled(first, End::Refused).await;
+    let second = world.ask("ann", &web(), "r2", NOON).await.unwrap();
+    // Not now: the same request may try again.
+    world.settled(second, End::Open).await;
+    // Somebody else asks anew meanwhile.
+    assert_eq!(error(world.ask("ann", &web(), "r3", NOON).await), UNDECIDED);
+    let third = world.ask("ann", &web(), "r2", NOON).await.unwrap();
+    assert!(matches!(third, Entry::Go(_)));
+    // Its node died: nobody knows, and nobody does it again.
+    let lost = world.ask("ann", &web(), "r2", NOON.after(WITHIN)).await.unwrap_err();
+    assert!(lost.error == MOVED && lost.cause.contains("nobody knows how it ended"), "{lost}");
+}
+
 /// Of many who use one approval at once, one does.
 #[tokio::test]
 async fn an_approval_is_used_once() {

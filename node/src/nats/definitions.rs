@@ -95,24 +95,17 @@ impl KvDefinitions {
         tenant: Option<&Tenant>,
         name: &str,
         source: Bytes,
-        (digest, pins): (&str, &Pins),
+        made: (&str, &Pins),
         by: &Deployer,
     ) -> Result<Deployed, Unavailable> {
+        let (digest, pins) = made;
         for _ in 0..TRIES {
             let latest = self.latest(tenant, name).await?;
             if let Some(latest) = latest.as_ref().filter(|it| it.digest == digest && it.pins == *pins) {
                 return Ok(Deployed { version: latest.version, new: false });
             }
             let version = latest.map_or(0, |it| it.version) + 1;
-            let mut headers = HeaderMap::new();
-            headers.insert(DIGEST, one_line(digest));
-            headers.insert(BY, one_line(&by.by));
-            headers.insert(AT, by.at.to_string());
-            if !pins.is_empty() {
-                let pins = serde_json::to_string(pins).map_err(|error| Unavailable(error.to_string()))?;
-                headers.insert(PINS, pins);
-            }
-            let how = Write { expected: Some(0), headers, ..Write::default() };
+            let how = Write { expected: Some(0), headers: about(made, by)?, ..Write::default() };
             match self.bucket.write(&key(tenant, name, version), source.clone(), how).await {
                 Ok(_) => return Ok(Deployed { version, new: true }),
                 Err(WriteError::Stale(_)) => {}
@@ -158,13 +151,11 @@ impl KvDefinitions {
         tenant: Option<&Tenant>,
         name: &str,
         version: u32,
-        (digest, source): (&str, Bytes),
+        source: Bytes,
+        made: (&str, &Pins),
         by: &Deployer,
     ) -> Result<bool, Unavailable> {
-        let mut headers = HeaderMap::new();
-        headers.insert(DIGEST, one_line(digest));
-        headers.insert(BY, one_line(&by.by));
-        headers.insert(AT, by.at.to_string());
+        let mut headers = about(made, by)?;
         headers.insert(PUT_BACK, "1");
         let how = Write { expected: Some(0), headers, ..Write::default() };
         match self.bucket.write(&key(tenant, name, version), source, how).await {
@@ -207,6 +198,18 @@ impl KvDefinitions {
         all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
         Ok(all)
     }
+}
+
+/// What stands beside a source.
+fn about((digest, pins): (&str, &Pins), by: &Deployer) -> Result<HeaderMap, Unavailable> {
+    let mut headers = HeaderMap::new();
+    headers.insert(DIGEST, one_line(digest));
+    headers.insert(BY, one_line(&by.by));
+    headers.insert(AT, by.at.to_string());
+    if !pins.is_empty() {
+        headers.insert(PINS, serde_json::to_string(pins).map_err(|error| Unavailable(error.to_string()))?);
+    }
+    Ok(headers)
 }
 
 fn key(tenant: Option<&Tenant>, name: &str, version: u32) -> String {

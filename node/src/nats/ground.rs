@@ -86,7 +86,10 @@ fn about(name: &str) -> (Worth, &'static str) {
     match bucket {
         cluster::BUCKET => (Worth::Remade, "nodes write their beats and leases again"),
         snapshots::BUCKET => (Worth::Remade, "shards read their whole journal again; one whose journal is cut stops"),
-        definitions::BUCKET => (Worth::Remade, "nodes put back the definitions that they know"),
+        definitions::BUCKET => (
+            Worth::Remade,
+            "nodes put back the definitions that come with them and those that they have run; deploy the others again",
+        ),
         workers::BUCKET => (Worth::Remade, "workers that were paused run again: pause them anew"),
         runtime_store::BUCKET => {
             (Worth::Truth, "environments, services and their owners stood there: bring back a copy")

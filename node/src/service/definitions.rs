@@ -46,16 +46,25 @@ pub struct DefinitionLibrary {
     latest: DashMap<Space, (tokio::time::Instant, Arc<Definition>)>,
     /// Principals who may deploy; `*` for everyone.
     deployers: Vec<String>,
+    /// What comes with the program.
+    built_in: Vec<Deploy>,
     /// Held while a name that is not known here is looked up: one look at a time.
     looking: tokio::sync::Mutex<()>,
 }
 
 impl DefinitionLibrary {
     /// A library over `store`; `activities` are those of this node, to warn about those nobody
-    /// offers; `deployers` are principals, `*` for everyone of a tenant.
-    pub fn new(store: KvDefinitions, activities: Activities, deployers: Vec<String>, limits: DefinitionLimits) -> Self {
+    /// offers; `deployers` are principals, `*` for everyone of a tenant; `built_in` is what comes with
+    /// the program, and is in the store only once [`Self::build_in`] was called.
+    pub fn new(
+        store: KvDefinitions,
+        activities: Activities,
+        deployers: Vec<String>,
+        built_in: Vec<Deploy>,
+        limits: DefinitionLimits,
+    ) -> Self {
         let (known, latest, looking) = (DashMap::new(), DashMap::new(), tokio::sync::Mutex::new(()));
-        Self { store, activities, limits, known, latest, deployers, looking }
+        Self { store, activities, limits, known, latest, deployers, built_in, looking }
     }
 
     /// Checks `deploy`'s source, as one of `tenant`'s.
@@ -109,33 +118,45 @@ impl DefinitionLibrary {
         }))
     }
 
-    /// Puts back into the store every version that this node knows and the store has lost. What no node
-    /// knows any more stays lost: sagas that run it wait until the same source is deployed again.
-    pub async fn put_back(&self, by: &Deployer) -> Result<usize, Unavailable> {
+    /// Puts back into the store every version that this node knows and the store has lost, and what comes
+    /// with the program. A tenant's that no node has run stays lost: it must be deployed again.
+    pub async fn put_back(&self, by: &Deployer) -> Result<usize, Problem> {
         let known: Vec<_> = self.known.iter().map(|entry| entry.value().clone()).collect();
         let mut count = 0;
         for definition in known {
             let reference = definition.reference();
-            let what = (&*reference.digest, definition.source().to_owned().into());
+            let mut pins = definition.pins().clone();
+            if let Some(own) = pins.get_mut(&reference.name) {
+                own.version = 0;
+            }
             let (tenant, name) = (reference.tenant.as_ref(), &*reference.name);
-            count += usize::from(self.store.put_back(tenant, name, reference.version, what, by).await?);
+            let (source, made) = (definition.source().to_owned().into(), (&*reference.digest, &pins));
+            let put = self.store.put_back(tenant, name, reference.version, source, made, by).await;
+            count += usize::from(put.map_err(unavailable)?);
         }
+        count += self.build_in(by).await?;
         self.latest.clear();
         Ok(count)
     }
 
-    /// Checks and stores what this node has built in, unless any version is this very source.
-    pub async fn build_in(&self, deploy: &Deploy, by: &Deployer) -> Result<(), Problem> {
-        let (definition, _) = self.parse(deploy)?;
-        let reference = definition.reference();
-        let (pins, _) = self.pins(None, &definition).await?;
-        let known = self.store.built_in(&reference.name, &reference.digest, &pins).await.map_err(unavailable)?;
-        if known.is_none() {
-            let (source, made) = (deploy.source.clone().into(), (&*reference.digest, &pins));
-            let stored = self.store.deploy(None, &reference.name, source, made, by).await;
-            info!(definition = %reference.name, version = stored.map_err(unavailable)?.version, "built-in definition stored");
+    /// Checks and stores what comes with the program, unless any version is this very source; answers
+    /// how many it stored.
+    pub async fn build_in(&self, by: &Deployer) -> Result<usize, Problem> {
+        let mut count = 0;
+        for deploy in &self.built_in {
+            let (definition, _) = self.parse(deploy)?;
+            let reference = definition.reference();
+            let (pins, _) = self.pins(None, &definition).await?;
+            let known = self.store.built_in(&reference.name, &reference.digest, &pins).await.map_err(unavailable)?;
+            if known.is_none() {
+                let (source, made) = (deploy.source.clone().into(), (&*reference.digest, &pins));
+                let stored = self.store.deploy(None, &reference.name, source, made, by).await;
+                let version = stored.map_err(unavailable)?.version;
+                info!(definition = %reference.name, version, "built-in definition stored");
+                count += 1;
+            }
         }
-        Ok(())
+        Ok(count)
     }
 
     fn parse(&self, deploy: &Deploy) -> Result<(Definition, Vec<Warning>), Problem> {

@@ -89,15 +89,17 @@ pub fn edges(data: &[u8]) {
         assert!(one.len() <= max && identity(&one, max) == one);
         assert_eq!(one == other, edge.error == edge.caught, "{max}");
     }
-    let (mut driver, mut records) = begin(&definition, json!({ "text": edge.value }));
+    let (mut driver, mut records, begun) = begin(&definition, json!({ "text": edge.value }));
     if records.is_empty() {
         return;
     }
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
     let (mut undone, mut failed) = (BTreeSet::new(), false);
+    // What was told to begin, too: a step that is stopped in the same record is undone all the same.
+    let mut told_to: Vec<ActivityCall> = begun.into_iter().filter_map(call).collect();
     for n in 0.. {
-        let calls = calls(&driver);
-        for call in calls.iter().filter(|call| !call.undo) {
+        let calls: Vec<ActivityCall> = driver.resume().into_iter().filter_map(call).collect();
+        for call in told_to.iter().chain(&calls).filter(|call| !call.undo) {
             let step = *keys.entry(call.key.clone()).or_insert(call.attempt.step);
             assert_eq!(step, call.attempt.step, "two steps have the key {}", call.key);
         }
@@ -117,7 +119,7 @@ pub fn edges(data: &[u8]) {
             FactKind::StepFailed { attempt, error }
         };
         failed |= matches!(kind, FactKind::StepFailed { .. });
-        told(&mut driver, kind, n as u64, &mut records);
+        told_to = told(&mut driver, kind, n as u64, &mut records);
     }
     let error = driver.execution().outcome().and_then(|outcome| outcome.error.as_deref());
     // What became too large on the way has a name of the language's own.
@@ -128,8 +130,8 @@ pub fn edges(data: &[u8]) {
     shown(&driver);
 }
 
-fn calls(driver: &Driver) -> Vec<ActivityCall> {
-    let call = |effect| match effect {
+fn call(effect: Effect) -> Option<ActivityCall> {
+    match effect {
         Effect::StartActivity(call) => Some(*call),
         Effect::StopActivity(_)
         | Effect::SetTimer { .. }
@@ -139,20 +141,22 @@ fn calls(driver: &Driver) -> Vec<ActivityCall> {
         | Effect::CancelChild { .. }
         | Effect::Ended { .. }
         | Effect::Continue => None,
-    };
-    driver.resume().into_iter().filter_map(call).collect()
+    }
 }
 
-fn told(driver: &mut Driver, kind: FactKind, seed: u64, records: &mut Vec<Record>) {
+/// What the saga says to the world then, of work to do.
+fn told(driver: &mut Driver, kind: FactKind, seed: u64, records: &mut Vec<Record>) -> Vec<ActivityCall> {
     use supervisor::machine::Offer;
     let at = Time::from_micros(1_767_268_800_000_000);
-    let Offer::Recorded(record) = driver.offer(Fact { at, seed, kind }) else { return };
+    let Offer::Recorded(record) = driver.offer(Fact { at, seed, kind }) else { return Vec::new() };
     let (stored, state) = (codec::stored_len(&record), codec::stored_len(driver.execution()));
     assert!(stored <= LIMITS.message_bytes && state <= LIMITS.message_bytes, "{stored} and {state} bytes");
     records.push(record);
-    for effect in driver.confirm(records.len() as u64) {
+    let effects = driver.confirm(records.len() as u64);
+    for effect in &effects {
         if let Effect::Publish(event) = effect {
-            assert!(codec::json_len(&event) <= LIMITS.message_bytes, "an event cannot travel");
+            assert!(codec::json_len(event) <= LIMITS.message_bytes, "an event cannot travel");
         }
     }
+    effects.into_iter().filter_map(call).collect()
 }

@@ -24,7 +24,7 @@ pub fn machine(data: &[u8]) {
     let Some((pick, rest)) = data.split_first() else { return };
     let definitions = definitions();
     let definition = &definitions[usize::from(*pick) % definitions.len()];
-    let (mut driver, mut records) = begin(definition, json!({ "items": [1, 2, 3], "go": *pick }));
+    let (mut driver, mut records, _) = begin(definition, json!({ "items": [1, 2, 3], "go": *pick }));
     for (n, pair) in rest.chunks_exact(2).take(FACTS_MAX).enumerate() {
         let at = Time::from_micros(NOON + 1_000_000 * n as i64 * i64::from(pair[1] >> 6));
         let kind = fact(&driver, pair[0], pair[1]);
@@ -44,8 +44,8 @@ pub fn machine(data: &[u8]) {
     shown(&driver);
 }
 
-/// A saga that was started.
-pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<Record>) {
+/// A saga that was started, and what it said to the world.
+pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<Record>, Vec<Effect>) {
     let mut driver = Driver::new(saga(), Arc::clone(definition));
     let start = Start {
         definition: definition.reference().clone(),
@@ -63,8 +63,8 @@ pub(super) fn begin(definition: &Arc<Definition>, input: Value) -> (Driver, Vec<
         Offer::Recorded(record) => vec![record],
         Offer::Ignored(_) | Offer::Refused(_) | Offer::Unfinished(_) => Vec::new(),
     };
-    let _ = driver.confirm(1);
-    (driver, records)
+    let effects = driver.confirm(1);
+    (driver, records, effects)
 }
 
 /// Everything that is told about a saga can be told, and its snapshot is readable.

@@ -56,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("archive", archive),
     ("command", command),
     ("definition", definition),
+    ("edges", edges),
     ("envelope", envelope),
     ("expression", expression),
     ("frame", frame),

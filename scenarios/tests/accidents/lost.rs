@@ -141,7 +141,7 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
         .await;
         let run: Start = start("three", &format!("after-{stream}"), steps.clone());
         until(PATIENCE, &format!("sagas start after the loss of {stream}"), || async {
-            client.start(&run).await.is_ok()
+            client.start(&run).await.inspect_err(|error| println!("after the loss of {stream}: {error}")).is_ok()
         })
         .await;
         client.wait(run.key.as_ref().unwrap(), PATIENCE).await.unwrap();

@@ -4,5 +4,6 @@
 mod deployment_kills;
 mod full_disk;
 mod kills;
+mod lost;
 mod real_faults;
 mod takeover;

@@ -254,6 +254,7 @@ async fn each_step_has_a_key_of_its_own_on_the_bus_however_long_its_name_is() {
             }
             worker.nats().publish(message.reply.unwrap(), "null".into()).await.unwrap();
             if undone.len() == 4 {
+                worker.nats().flush().await.unwrap();
                 break;
             }
         }

@@ -2,6 +2,7 @@
 //! in the world and back.
 
 mod children;
+mod edges;
 mod events;
 mod forks;
 mod plain;

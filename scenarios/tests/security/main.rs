@@ -10,6 +10,7 @@ mod four_eyes;
 mod hog;
 mod logins;
 mod ownership;
+mod processes;
 mod refused;
 mod replay;
 mod written;

@@ -122,7 +122,7 @@ async fn one_tenants_programs_are_kept_from_the_other_and_from_the_node() {
     let eve = machine.house.client("evil.eve", "evil", "eve").await;
     let knows = json!({ "configuration": { "PASSWORD": SECRET } });
     let anns = address(&machine.deploy(&ann, "anns", "ann-1", knows).await);
-    let refused = machine.deploy(&eve, "eves", "eve-0", json!({ "command": ["/bin/sh", "-c", "id"] })).await;
+    let refused = machine.deploy(&eve, "refused", "eve-0", json!({ "command": ["/bin/sh", "-c", "id"] })).await;
     let why = format!("{refused:?}");
     assert!(refused.status == Status::Failed && why.contains("NotPermitted"), "{why}");
     assert!(why.contains(if root { "runtime.commands" } else { "runs as the node's own user" }) || !root, "{why}");

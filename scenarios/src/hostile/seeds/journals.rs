@@ -25,7 +25,7 @@ pub fn facts() -> Vec<Vec<u8>> {
 fn all_records() -> Vec<(u8, Record)> {
     let mut all = Vec::new();
     for (pick, definition) in (0..).zip(definitions()) {
-        let (_, records) = begin(definition, json!({ "items": [1, 2, 3], "go": 255, "seconds": 3 }));
+        let (_, records, _) = begin(definition, json!({ "items": [1, 2, 3], "go": 255, "seconds": 3 }));
         all.extend(records.into_iter().map(|record| (pick, record)));
     }
     all
@@ -61,7 +61,7 @@ const CHANGES: &[&str] = &[
 pub fn snapshots() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for (pick, definition) in (0..).zip(definitions()) {
-        let (driver, _) = begin(definition, json!({ "items": [1, 2, 3], "go": 255, "seconds": 3 }));
+        let (driver, ..) = begin(definition, json!({ "items": [1, 2, 3], "go": 255, "seconds": 3 }));
         all.push([vec![pick], codec::store(driver.execution())].concat());
     }
     // Scopes that hold each other, and steps that are nowhere.

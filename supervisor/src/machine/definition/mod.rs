@@ -310,6 +310,11 @@ impl Definition {
         self
     }
 
+    /// The versions of its children, by name.
+    pub const fn pins(&self) -> &BTreeMap<Arc<str>, DefinitionRef> {
+        &self.pins
+    }
+
     /// The same definition with these versions of its children, by name.
     #[must_use]
     pub fn with_pins(mut self, pins: BTreeMap<Arc<str>, DefinitionRef>) -> Self {
