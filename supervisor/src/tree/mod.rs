@@ -19,6 +19,7 @@ pub mod own;
 pub mod pages;
 pub mod progress;
 pub mod pulse;
+mod ready;
 pub mod recovery;
 pub mod relay;
 pub mod reply;

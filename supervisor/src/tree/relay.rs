@@ -17,6 +17,7 @@ use super::engine::{Engine, Limits};
 use super::journal::Meters;
 use super::ledger::Ledger;
 use super::progress::{Progress, Relayed};
+use super::ready::Ready;
 use super::saga;
 use super::say;
 use super::shell::{Behaviour, Fault, Handle, Me};
@@ -132,7 +133,7 @@ pub struct State {
     /// What each saga sends, in order.
     lanes: HashMap<SagaId, Lane>,
     /// Sagas whose first may go as soon as there is room on its way.
-    ready: [VecDeque<SagaId>; Way::ALL.len()],
+    ready: [Ready; Way::ALL.len()],
     in_flight: [usize; Way::ALL.len()],
     progress: Progress,
     ledger: Arc<Ledger>,
@@ -256,7 +257,8 @@ impl State {
             return;
         }
         let lane = self.lanes.entry(item.sending.saga.clone()).or_insert_with(|| {
-            self.ready[Way::of(&item.sending.effect) as usize].push_back(item.sending.saga.clone());
+            let effect = &item.sending.effect;
+            self.ready[Way::of(effect) as usize].push(item.sending.saga.clone(), effect);
             Lane::default()
         });
         lane.queue.push_back(item);
@@ -264,7 +266,7 @@ impl State {
 
     /// What goes next that way.
     fn next(&mut self, way: Way) -> Option<Item> {
-        while let Some(saga) = self.ready[way as usize].pop_front() {
+        while let Some(saga) = self.ready[way as usize].pop() {
             let Some(lane) = self.lanes.get_mut(&saga) else { continue };
             let Some(item) = lane.queue.front() else {
                 // All it had was taken back.
@@ -273,7 +275,7 @@ impl State {
             };
             let other = Way::of(&item.sending.effect);
             if other as usize != way as usize {
-                self.ready[other as usize].push_back(saga);
+                self.ready[other as usize].push(saga, &item.sending.effect);
                 continue;
             }
             let next = item.clone();
@@ -291,7 +293,7 @@ impl State {
         lane.flying = false;
         self.in_flight[Way::of(&item.sending.effect) as usize] -= 1;
         match lane.queue.front() {
-            Some(next) => self.ready[Way::of(&next.sending.effect) as usize].push_back(saga),
+            Some(next) => self.ready[Way::of(&next.sending.effect) as usize].push(saga, &next.sending.effect),
             None => self.empty(&saga),
         }
         sequence.into_iter().for_each(|sequence| self.progress.holds(sequence));
