@@ -17,6 +17,7 @@ use node::nats::{Bus, ConnectConfig, JetStreamJournal, JournalConfig, KvSnapshot
 use node::node::SystemClock;
 use node::server::{Finder, Server, ServerConfig};
 use protocol::command::List;
+use protocol::view::Status;
 use protocol::{
     DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value, codec,
 };
@@ -201,9 +202,9 @@ impl Owner {
         Ok(median(times))
     }
 
-    async fn list(&self, status: Option<&str>) -> anyhow::Result<(f64, usize)> {
+    async fn list(&self, status: Option<Status>) -> anyhow::Result<(f64, usize)> {
         let (tell, told) = tokio::sync::oneshot::channel();
-        let list = List { status: status.map(Into::into), ..List::default() };
+        let list = List { status, ..List::default() };
         let begun = Instant::now();
         self.shard.tell(Message::List(Tenant::new("acme")?, None, list, tell));
         let listed = told.await?;
@@ -305,8 +306,8 @@ async fn main() -> anyhow::Result<()> {
     let again = owner.starts(&definition, (0..STARTS).map(|n| format!("past-{}", n * step % sagas)), false).await?;
     let other = owner.start(&definition, "past-0", Value::from(2)).await;
     anyhow::ensure!(other.is_err(), "another input is a conflict: {other:?}");
-    let (live, live_rows) = owner.list(Some("waiting")).await?;
-    let (all, all_rows) = owner.list(Some("succeeded")).await?;
+    let (live, live_rows) = owner.list(Some(Status::Waiting)).await?;
+    let (all, all_rows) = owner.list(Some(Status::Succeeded)).await?;
     println!("| | none ended | {sagas} ended |\n|---|---|---|");
     println!("| takeover, ms (median of {TAKEOVERS}) | {empty:.1} | {full:.1} |");
     println!("| start of a new key, ms (p50) | {fresh:.2} | {new:.2} |");

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Environment, Problem, SagaKey, Tenant, Time, Value, WorkerKind};
+use crate::view::Status;
+use crate::{Code, Environment, Problem, SagaKey, Tenant, Time, Value, WorkerKind};
 
 /// Every command's name, as it stands in the subject.
 pub mod name {
@@ -206,15 +207,35 @@ impl Wait {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct List {
-    /// Only sagas in this status, as in the view: `running`, `waiting`, `stuck`, ….
+    /// Only sagas in this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// Only sagas of this definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// At most this many rows, newest first; 100 when absent.
+    /// At most this many rows, newest first; 100 when absent, and never more than 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+}
+
+impl List {
+    /// Rows unless asked for another number.
+    const ROWS: usize = 100;
+    /// Most rows: they are all held at once while they are sorted.
+    const ROWS_MAX: usize = 10_000;
+
+    /// How many rows are asked for.
+    ///
+    /// # Errors
+    /// More than one list has.
+    pub fn rows(&self) -> Result<usize, Problem> {
+        let rows = self.limit.unwrap_or(Self::ROWS);
+        if rows > Self::ROWS_MAX {
+            let what = format!("a list has at most {} rows, not {rows}", Self::ROWS_MAX);
+            return Err(Problem::new(Code::BadRequest, what).mend("narrow it: by status, by definition"));
+        }
+        Ok(rows)
+    }
 }
 
 /// `saga.release`: an operator's word on a saga that is stuck in a compensation.

@@ -1,4 +1,5 @@
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use protocol::command;
 use protocol::view::Status;
 
@@ -17,14 +18,20 @@ Example:
 Next: skald show KEY")]
 pub(super) struct List {
     /// Only sagas in this status
-    #[arg(long, value_parser = Status::ALL.map(Status::word))]
-    status: Option<String>,
+    #[arg(long, value_parser = words())]
+    status: Option<Status>,
     /// Only sagas of this definition
     #[arg(long, value_name = "NAME")]
     definition: Option<String>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
+}
+
+/// The words of all statuses.
+fn words() -> impl TypedValueParser<Value = Status> {
+    PossibleValuesParser::new(Status::ALL.map(Status::word))
+        .try_map(|word| Status::ALL.into_iter().find(|status| status.word() == word).ok_or("no status is called that"))
 }
 
 pub(super) async fn run(args: List, ctx: &Ctx) -> Ended {
@@ -41,7 +48,7 @@ pub(super) async fn run(args: List, ctx: &Ctx) -> Ended {
         ctx.out.say(format_args!("{} {missing}", ctx.out.paint.warn("not all:")));
     }
     if rows.len() == args.limit {
-        ctx.out.next(&format!("there may be more than {0}: --limit {0}0", args.limit));
+        ctx.out.next(&format!("there may be more than {}: --limit N, --status or --definition", args.limit));
     }
     Ok(Ending::Done)
 }

@@ -11,6 +11,7 @@ use axum::routing::get;
 use protocol::command::{List, ListWorkers};
 use protocol::query::{Answer, Body, Query};
 use protocol::view::SagaRow;
+use protocol::view::Status;
 use protocol::{Code, Environment, Problem, SagaId, Tenant, WorkerKind};
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +103,7 @@ struct Asked {
     format: Option<String>,
     path: Option<String>,
     tenant: Option<String>,
-    status: Option<String>,
+    status: Option<Status>,
     definition: Option<String>,
     kind: Option<String>,
     environment: Option<String>,
@@ -204,7 +205,7 @@ async fn sagas(State(source): State<Source>, headers: HeaderMap, Parameters(aske
     let (scope, text) = (asked.scope(Scope::Cluster)?, asked.text(&headers)?);
     let tenant = tenant(asked.tenant.as_deref().unwrap_or_default())?;
     let list = List { status: asked.status, definition: asked.definition, limit: asked.limit };
-    let limit = list.limit.unwrap_or(100);
+    let limit = list.rows()?;
     let rows = merge_rows(source.query(scope, Query::Sagas { tenant, by: None, list }).await, limit);
     Ok(show(text, &rows, |rows| views::render_rows(rows, Paint::Plain)))
 }

@@ -27,8 +27,6 @@ use crate::telemetry::Troubles;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one shard may take to answer a question; a shard that is stuck must not hide the rest.
 const SHARD_PATIENCE: Duration = Duration::from_millis(1_000);
-/// Rows of a list unless asked for another number.
-const ROWS: usize = 100;
 
 /// What is known about this node from its start.
 pub struct About {
@@ -125,7 +123,7 @@ impl QueryService {
 
     /// The tenant's sagas over all nodes that `by` may view, newest first, and what is missing.
     pub async fn list(&self, tenant: Tenant, by: Principal, list: List) -> Result<Value, Problem> {
-        let limit = list.limit.unwrap_or(ROWS);
+        let limit = list.rows()?;
         let answers = self.everywhere(&Query::Sagas { tenant, by: Some(by), list }).await;
         Ok(gather::list(answers, limit, self.max_payload()))
     }

@@ -232,7 +232,7 @@ async fn everything_is_remembered_when_all_nodes_come_back() {
     assert_eq!(client.start(&start("three", "ended", json!(1))).await.unwrap_err().code(), Some(Code::Conflict));
     assert_eq!(client.history(&saga_key("ended")).await.unwrap().entries.len(), 4);
     assert_eq!(client.describe(&saga_key("ended")).await.unwrap().status, Status::Succeeded);
-    let list = List { status: Some("succeeded".into()), ..List::default() };
+    let list = List { status: Some(Status::Succeeded), ..List::default() };
     let listed = client.list(&list).await.unwrap();
     assert!(listed.iter().any(|row| row.saga == "acme/ended"), "{listed:?}");
     // The compensation stack is whole.

@@ -153,7 +153,7 @@ fn what_ran_can_be_listed_described_and_read_again() {
         let rows = alone.list(&List::default()).await.unwrap();
         let names: Vec<_> = rows.iter().map(|row| (row.saga.as_str(), row.status)).collect();
         assert_eq!(names, [("listed/bad", Status::Failed), ("listed/good", Status::Succeeded)], "newest first");
-        let failed = List { status: Some("failed".into()), ..List::default() };
+        let failed = List { status: Some(Status::Failed), ..List::default() };
         assert_eq!(alone.list(&failed).await.unwrap().len(), 1);
         assert_eq!(alone.list(&List { limit: Some(1), ..List::default() }).await.unwrap().len(), 1);
         let none = List { definition: Some("human".into()), ..List::default() };

@@ -7,6 +7,7 @@ mod certificates;
 mod children;
 mod doors;
 mod four_eyes;
+mod growth;
 mod hog;
 mod logins;
 mod ownership;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use protocol::view::SagaView;
+use protocol::view::{SagaView, Status};
 use protocol::{DefinitionRef, Envelope, Epoch, NodeId, Principal, SagaId, ShardId, Tenant, Time, TraceId, Value};
 use supervisor::activities::Activities;
 use supervisor::activity::{Activity, Attempt, Failure};
@@ -458,9 +458,9 @@ impl World {
     }
 
     /// What a list shows, and what it says is missing.
-    pub async fn list(&self, status: Option<&str>) -> (Vec<String>, Option<String>) {
+    pub async fn list(&self, status: Option<Status>) -> (Vec<String>, Option<String>) {
         let (tell, told) = tokio::sync::oneshot::channel();
-        let list = protocol::command::List { status: status.map(Into::into), ..Default::default() };
+        let list = protocol::command::List { status, ..Default::default() };
         self.shard.tell(Message::List(Tenant::new("acme").unwrap(), None, list, tell));
         let listed = told.await.unwrap();
         (listed.rows.into_iter().map(|row| row.saga).collect(), listed.missing)

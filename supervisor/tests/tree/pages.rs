@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::common::*;
+use protocol::view::Status;
 use protocol::{Code, Principal};
 use serde_json::json;
 use supervisor::journal::Loss;
@@ -53,7 +54,7 @@ async fn what_ended_long_ago_is_in_the_store_and_not_in_memory() {
         };
         assert_eq!(outside.pages_read(), 0, "a takeover reads no page");
         owner.start(&format!("new-{epoch}"), "waiting", json!(1)).await.unwrap();
-        assert_eq!(owner.list(Some("waiting")).await.0.len(), 1 + epoch);
+        assert_eq!(owner.list(Some(Status::Waiting)).await.0.len(), 1 + epoch);
         assert_eq!(outside.pages_read(), 0, "nor does a new key, nor a list of what lives");
         let told = owner.start("past-7", "passing", json!(7)).await.unwrap();
         assert_eq!((&told["created"], &told["saga"]), (&json!(false), &json!("acme/past-7")));
@@ -243,8 +244,8 @@ async fn a_list_has_what_ended_newest_first_and_says_what_it_left_out() {
     let missing = missing.expect("older ones are missing");
     assert!(missing.starts_with("shard 0: what ended before ") && missing.ends_with("for fewer"), "{missing}");
     outside.pages_read();
-    assert_eq!(world.list(Some("waiting")).await, (vec!["acme/live".into()], None));
-    assert_eq!(world.list(Some("failed")).await, (vec![], None), "no page has one");
+    assert_eq!(world.list(Some(Status::Waiting)).await, (vec!["acme/live".into()], None));
+    assert_eq!(world.list(Some(Status::Failed)).await, (vec![], None), "no page has one");
     assert_eq!(outside.pages_read(), 0);
 }
 

@@ -138,5 +138,5 @@ pub async fn rows(
 fn asked_for(entry: &EndedEntry, tenant: &Tenant, list: &List) -> bool {
     entry.saga.tenant == *tenant
         && list.definition.as_deref().is_none_or(|wanted| *wanted == *entry.definition.name)
-        && list.status.as_deref().is_none_or(|wanted| wanted == entry.status.word())
+        && list.status.is_none_or(|wanted| wanted == entry.status)
 }

@@ -39,11 +39,6 @@ use crate::tree::slot::{Life, Slot, Told};
 use crate::tree::sweep::{Sweeper, Swept};
 use crate::tree::timers::{self, TimersActor};
 
-/// Rows a list answers with unless asked for another number.
-const LIST_DEFAULT: usize = 100;
-/// Most rows a list answers with.
-const LIST_MAX: usize = 10_000;
-
 /// Which right a principal needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Right {

@@ -10,7 +10,7 @@ use protocol::view::{Outcome, SagaRow};
 use protocol::{Code, Principal, Problem, SagaId, Tenant, Time};
 
 use super::door::{started, taken};
-use super::{LIST_DEFAULT, LIST_MAX, Listed, ShardActor, Shown, State};
+use super::{Listed, ShardActor, Shown, State};
 use crate::machine::definition::Access;
 use crate::machine::{Execution, Fact, FactKind, Offer, Parent};
 use crate::ports::Parcel;
@@ -156,7 +156,8 @@ impl ShardActor {
         tell: tokio::sync::oneshot::Sender<Listed>,
         state: &State,
     ) {
-        let limit = list.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
+        // Whoever asks for too many was told so at the door.
+        let Ok(limit) = list.rows() else { return };
         let mut found: Vec<(Time, &Arc<SagaId>, &Slot)> = Vec::new();
         for (saga, slot) in &state.slots {
             if saga.tenant != tenant {
@@ -170,7 +171,7 @@ impl ShardActor {
                 continue;
             }
             let (status, changed_at) = slot.stands();
-            if list.status.as_deref().is_some_and(|wanted| wanted != status.word()) {
+            if list.status.is_some_and(|wanted| wanted != status) {
                 continue;
             }
             found.push((changed_at, saga, slot));
