@@ -231,7 +231,8 @@ async fn nothing() -> Response {
 }
 
 async fn no_method() -> Response {
-    let problem = Problem::new(Code::BadRequest, "there is no such method here").mend("the README has the routes");
+    let problem =
+        Problem::new(Code::BadRequest, "there is no such method here").mend("`skald http routes` lists all of them");
     Refusal { problem, status: Some(axum::http::StatusCode::METHOD_NOT_ALLOWED) }.into_response()
 }
 

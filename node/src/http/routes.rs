@@ -1,7 +1,7 @@
 //! The table: which request is which command, and what scope it takes.
 //!
 //! A route names all that there is to it, so that this page is the door's documentation; a test holds
-//! the README to it.
+//! this crate's README to it.
 
 use std::fmt;
 

@@ -250,7 +250,7 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
             } else if warning.contains("refused for good") {
                 "read them and what the server says of them: nats stream view SKALD_DEAD"
             } else if warning.starts_with("services: ") {
-                "run the node as root on Linux, with control groups of version 2; the README says under \"What services may do\" what follows"
+                "run the node as root on Linux, with control groups of version 2; actors/README.md says under \"What services may do\" what follows"
             } else {
                 "skald node --print-config explains each setting"
             };
