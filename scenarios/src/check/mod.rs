@@ -12,7 +12,7 @@ mod journal;
 mod sagas;
 mod timers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub struct History {
     pub events: Vec<Said>,
     /// Events that the stream refused for good.
     pub buried: Vec<Said>,
+    /// Children whose start or end the bus refused for good: their parents hear that, and not how they ended.
+    pub turned_back: BTreeSet<SagaId>,
     /// Every definition that a saga ran.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
     /// Whether no node's clock was set while it ran.

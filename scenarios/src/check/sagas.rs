@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::SagaId;
 use protocol::SagaKey;
 use protocol::view::Status;
+use supervisor::machine::expression::DATA_LIMIT_EXCEEDED;
 use supervisor::machine::family::KEY_TAKEN;
 use supervisor::machine::{Awaited, Change, FactKind};
 
@@ -49,7 +50,7 @@ pub(super) fn check(history: &History, all: &BTreeMap<SagaId, Told>, verdict: &m
             None => None,
         };
         verdict.look(ENDS, saga, wrong);
-        children(saga, told, all, verdict);
+        children(saga, told, all, &history.turned_back, verdict);
     }
 }
 
@@ -66,7 +67,13 @@ fn born_of(told: &Told) -> Option<(&SagaKey, u64)> {
 }
 
 /// Whoever waits for a child hears how that child ended, not how another did.
-fn children(saga: &SagaId, told: &Told, all: &BTreeMap<SagaId, Told>, verdict: &mut Verdict) {
+fn children(
+    saga: &SagaId,
+    told: &Told,
+    all: &BTreeMap<SagaId, Told>,
+    turned_back: &BTreeSet<SagaId>,
+    verdict: &mut Verdict,
+) {
     let (mut steps, mut awaited): (BTreeMap<u64, u64>, BTreeMap<u64, &SagaKey>) = Default::default();
     for (_, record) in &told.records {
         if let FactKind::ChildEnded { step, outcome, .. } = &record.fact.kind
@@ -75,12 +82,16 @@ fn children(saga: &SagaId, told: &Told, all: &BTreeMap<SagaId, Told>, verdict: &
             let child = SagaId::new(saga.tenant.clone(), (*key).clone());
             let really = all.get(&child).and_then(|child| child.status);
             let own = all.get(&child).is_some_and(|child| born_of(child) == Some((&saga.key, *step)));
-            let refused = outcome.error.as_deref() == Some(KEY_TAKEN);
+            let refused = match outcome.error.as_deref() {
+                Some(KEY_TAKEN) => !own,
+                Some(DATA_LIMIT_EXCEEDED) => turned_back.contains(&child),
+                Some(_) | None => false,
+            };
             let wrong = match (own, refused) {
                 (true, _) if really == Some(outcome.status) => None,
-                // Whoever has the key goes on, and the parent is told.
-                (false, true) => None,
-                (true | false, true | false) => Some(format!(
+                // Whoever has the key goes on, and what the bus does not carry is told by name.
+                (_, true) => None,
+                (true | false, false) => Some(format!(
                     "it heard that {child} is {} ({}), which is {:?} and {} its child",
                     outcome.status.word(),
                     outcome.error.as_deref().unwrap_or("no error"),

@@ -226,6 +226,9 @@ impl Bus {
         let node = usize::try_from(from.roll(self.nodes() as u64)).unwrap_or(0);
         let by = Principal::new("skald").expect("a word is a principal");
         let answer = match parcel {
+            _ if self.server.inner().turns_back(to, parcel) => {
+                Err(Problem::new(Code::TooLarge, "the simulated bus does not carry so much"))
+            }
             Parcel::Child { definition, input, parent, by, trace, causes, family, pinned: _ } => {
                 let found = self.library.by_reference.values().find(|known| known.name() == definition);
                 let Some(definition) = found.cloned() else { return Ok(()) };

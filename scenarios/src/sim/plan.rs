@@ -34,7 +34,7 @@ pub struct Plan {
     pub noise: u64,
     /// How long the event stream knows an id again: longer than a request can be late.
     pub window: Duration,
-    /// Whether the event stream refuses some events for good.
+    /// Whether the event stream refuses some events for good, and the bus some parcels.
     pub refuses: bool,
     /// Whether names and keys are as long as they may be.
     pub long_names: bool,

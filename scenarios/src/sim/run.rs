@@ -148,6 +148,7 @@ fn finish(plan: Plan, bus: &Bus, shown: &BTreeMap<SagaId, Result<Status, String>
         journal: server.journal(plan.shards),
         events: server.events(),
         buried: server.buried(),
+        turned_back: server.turned_back(),
         definitions: bus.library.by_reference.clone(),
         clocks_true: !plan.skewed,
         lateness_max: (!plan.skewed).then(|| plan.lateness_max()),

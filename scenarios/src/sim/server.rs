@@ -1,14 +1,14 @@
 //! The simulated server: what it acknowledged is kept, whatever happens. It numbers as JetStream
 //! does: the journal's frames of all shards share one sequence, so do the values of the snapshots.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::{Envelope, Epoch, EventId, NodeId, ShardId, Time};
+use protocol::{Envelope, Epoch, EventId, NodeId, SagaId, ShardId, Time};
 use supervisor::journal::{Anchor, Stream};
-use supervisor::ports::{AppendError, Beat, Held, Lease, Place, Position, Shelf, Snapshot};
+use supervisor::ports::{AppendError, Beat, Held, Lease, Parcel, Place, Position, Shelf, Snapshot};
 
 use crate::check::Said;
 
@@ -57,9 +57,11 @@ pub struct Inner {
     event_ids: HashMap<EventId, (u64, tokio::time::Instant)>,
     /// How long the event stream knows an id again.
     pub window: Duration,
-    /// Whether the event stream refuses some events for good, by their ids.
+    /// Whether the event stream refuses some events for good, by their ids, and the bus some parcels, by
+    /// the child that they are about.
     pub refuses: bool,
     buried: Vec<Said>,
+    turned_back: BTreeSet<SagaId>,
     /// Appends that a fence refused.
     pub fenced: u64,
     anchors: BTreeMap<ShardId, Anchor>,
@@ -263,6 +265,29 @@ impl Inner {
         if self.buried.iter().all(|said| said.event.event_id != event.event_id) {
             self.buried.push(Said { event, place: Some(place) });
         }
+    }
+
+    /// Whether a parcel is too large for the bus, which it is for good: the start of a child, or its end
+    /// with all that is to be told of it.
+    pub fn turns_back(&mut self, to: &SagaId, parcel: &Parcel) -> bool {
+        let (child, large) = match parcel {
+            Parcel::Child { .. } => (to.clone(), 7),
+            Parcel::ChildEnded { child: Some(child), outcome, .. } if outcome.output.is_some() => {
+                (SagaId::new(to.tenant.clone(), child.clone()), 3)
+            }
+            Parcel::ChildEnded { .. } | Parcel::Cancel { .. } => return false,
+        };
+        let sum: u64 = child.key.as_str().bytes().map(u64::from).sum();
+        let refused = self.refuses && sum % 8 == large;
+        if refused {
+            self.turned_back.insert(child);
+        }
+        refused
+    }
+
+    /// Children whose parcels were too large.
+    pub fn turned_back(&self) -> BTreeSet<SagaId> {
+        self.turned_back.clone()
     }
 
     /// What the event stream holds of a shard behind a sequence.
