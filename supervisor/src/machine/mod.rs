@@ -11,6 +11,7 @@ mod allowance;
 pub mod amount;
 mod bounds;
 mod budget;
+mod burial;
 pub mod change;
 mod decide;
 pub mod definition;

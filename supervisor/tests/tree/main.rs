@@ -1,5 +1,6 @@
 //! The tree of actors over ports that live in memory.
 
+mod broken;
 mod children;
 mod common;
 mod ground;

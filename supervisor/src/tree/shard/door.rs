@@ -36,6 +36,10 @@ impl ShardActor {
         }
         let digest = start_digest(&start.definition.name, &start.input);
         let saga = Arc::new(saga);
+        if let Some(problem) = state.slots.get(&saga).and_then(|slot| Self::nobody_knows(&saga, slot)) {
+            accepted.refuse(problem);
+            return Ok(());
+        }
         if let (Some(parent), true) = (&start.parent, state.slots.contains_key(&saga)) {
             return self.begin_again(me, saga, parent.clone(), accepted, state).await;
         }
@@ -83,7 +87,7 @@ impl ShardActor {
                 accepted.refuse(problem);
             }
         });
-        let slot = Slot { definition, start_digest: digest, revision: 0, failures: None, alive, life };
+        let slot = Slot { definition, start_digest: digest, revision: 0, failures: None, alive, broken: None, life };
         state.slots.insert(saga.clone(), slot);
         if let Some(outcome) = outcome {
             state.waiters.entry(saga.clone()).or_default().push((Shown::Outcome, outcome));
