@@ -112,8 +112,11 @@ async fn a_saga_whose_definition_is_lost_is_parked_and_goes_on_when_it_is_back()
     assert!(refused.message.contains("is not stored"), "{refused}");
     assert_eq!(second.start("a", "one", json!(1)).await.unwrap()["created"], false, "it is there");
     ends(&second, "b").await;
+    let broken = || second.engine.pulses.all(second.engine.now())[0].broken;
+    assert_eq!(broken(), 1);
     outside.lost.lock().unwrap().clear();
     second.fact("a", retry(), Right::Cancel).await.unwrap();
+    assert_eq!(broken(), 0);
     second.signal("a", "go", json!(1), "s-1").await.unwrap();
     ends(&second, "a").await;
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use protocol::command::ReleaseDecision;
@@ -84,6 +85,7 @@ impl ShardActor {
         }
         state.slots.insert(saga, slot);
         state.asleep += 1;
+        state.meters.broken.fetch_add(1, Relaxed);
     }
 
     /// Whoever asks that a saga be looked at again decides nothing by it; whom a lost definition allows to
@@ -176,6 +178,7 @@ impl ShardActor {
                 slot.alive = Some(Box::new(Alive { parent: execution.parent().cloned(), seat }));
                 slot.life = Life::Loading { position: execution.position(), queue: VecDeque::new() };
                 state.asleep -= 1;
+                state.meters.broken.fetch_sub(1, Relaxed);
                 reply.ok(&serde_json::json!({}));
                 self.start_children(&driver, state);
                 self.loaded(me, saga, Ok(driver), None, state).await
