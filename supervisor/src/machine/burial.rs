@@ -1,11 +1,12 @@
-//! The end of a saga that cannot be rebuilt, because an operator says so. Nothing is decided by its
-//! definition, which may be lost, and nothing follows from its state but the children that are known:
-//! what it did stays as it is. Its record ends whatever comes before it, read or not.
+//! Ends that are written without a state. A saga that cannot be rebuilt is ended by an operator: nothing
+//! is decided by its definition, which may be lost, and nothing follows from its state but the children
+//! that are known. A child whose parent gives it up before it is born is ended so that it never will be.
+//! Such a record ends whatever comes before it, read or not.
 
 use std::sync::Arc;
 
-use protocol::Problem;
 use protocol::view::Status;
+use protocol::{Problem, Time};
 
 use super::change::Change;
 use super::driver::Driver;
@@ -16,13 +17,14 @@ use super::record::Record;
 
 /// Error name: the saga was abandoned without its state.
 pub const LOST: &str = "Saga.Lost";
+/// Error name: the parent did not want the child any more before it began.
+pub const UNBORN: &str = "Saga.Unborn";
 
 impl Record {
     /// Whether it ends its saga without regard to the records before it.
     pub fn is_burial(&self) -> bool {
-        self.changes.iter().any(|change| {
-            matches!(change, Change::Finished { status: Status::Abandoned, error: Some(error), .. } if error == LOST)
-        })
+        let without = |error: &Option<String>| error.as_deref().is_some_and(|error| error == LOST || error == UNBORN);
+        self.changes.iter().any(|change| matches!(change, Change::Finished { error, .. } if without(error)))
     }
 }
 
@@ -32,10 +34,20 @@ impl Driver {
     ///
     /// # Errors
     /// When the operator does not say why.
-    pub fn bury(&mut self, at: protocol::Time, operator: Operator, previous: u64) -> Result<Record, Problem> {
+    pub fn bury(&mut self, at: Time, operator: Operator, previous: u64) -> Result<Record, Problem> {
         operator.has_reason()?;
         let cause = format!("abandoned by {}: {}", operator.by, operator.reason);
         let fact = Fact { at, seed: 0, kind: FactKind::Operator(operator) };
+        Ok(self.end(fact, previous, (Status::Abandoned, LOST, cause)))
+    }
+
+    /// Ends a child that is not born because its parent says so, before it begins.
+    pub fn give_up(&mut self, at: Time, cancel: FactKind) -> Record {
+        let cause = "its parent gave it up before it began".to_owned();
+        self.end(Fact { at, seed: 0, kind: cancel }, 0, (Status::Cancelled, UNBORN, cause))
+    }
+
+    fn end(&mut self, fact: Fact, previous: u64, (status, error, cause): (Status, &str, String)) -> Record {
         let x = &mut self.execution;
         let mut changes = Vec::new();
         for frame in x.scopes.values().filter_map(|scope| scope.frame.as_ref()) {
@@ -44,12 +56,17 @@ impl Driver {
             }
         }
         let state = x.frame(ROOT).map_or_else(|| "".into(), |frame| Arc::clone(&frame.state));
-        let (status, error) = (Status::Abandoned, Some(LOST.to_owned()));
-        changes.push(Change::Finished { status, state, output: None, error, cause: Some(cause) });
+        changes.push(Change::Finished {
+            status,
+            state,
+            output: None,
+            error: Some(error.to_owned()),
+            cause: Some(cause),
+        });
         let number = x.records + 1;
         let mut folding = Folding::new(&fact, number);
         changes.iter().for_each(|change| fold(x, &mut folding, change, &mut self.held));
         x.recorded(number, &fact, &changes);
-        Ok(Record { saga: x.saga.clone(), number, previous, fact, changes })
+        Record { saga: x.saga.clone(), number, previous, fact, changes }
     }
 }

@@ -523,11 +523,11 @@ impl Recovery {
                         self.drivers.insert(record.saga.clone(), (driver, revision, false));
                     }
                 }
-                if record.is_burial()
-                    && let Some(damaged) = self.damaged.remove(&record.saga)
-                {
-                    let driver = damaged.last.map_or_else(|| self.unknown(engine, &record.saga), |last| *last);
-                    self.drivers.insert(record.saga.clone(), (driver, damaged.revision, false));
+                if record.is_burial() && !self.drivers.contains_key(&record.saga) {
+                    let (last, revision) =
+                        self.damaged.remove(&record.saga).map_or((None, 0), |it| (it.last, it.revision));
+                    let driver = last.map_or_else(|| self.unknown(engine, &record.saga), |last| *last);
+                    self.drivers.insert(record.saga.clone(), (driver, revision, false));
                 }
                 if self.damaged.contains_key(&record.saga) {
                     unsent.say(Vec::new(), record.events() as u64, &mut events);

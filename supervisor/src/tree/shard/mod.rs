@@ -358,6 +358,9 @@ impl Behaviour for ShardActor {
             Message::Start { saga, start, definition, accepted, outcome } => {
                 self.begin(me, saga, start, definition, (accepted, outcome), state).await?;
             }
+            Message::Fact { saga, fact, by: (_, Right::Internal), reply } if Self::is_unborn(&saga, &fact, state) => {
+                self.give_up(me, saga, fact, reply, state);
+            }
             Message::Fact { saga, fact, by, reply } => {
                 let right = Self::right_to_say(&saga, &fact, by.1, state);
                 if let Some((saga, reply)) = self.allowed(saga, &by.0, right, reply, state) {
