@@ -25,6 +25,7 @@ pub mod fact;
 pub mod family;
 mod fold;
 pub(crate) mod functions;
+mod lanes;
 pub mod membership;
 pub mod placement;
 pub mod record;
