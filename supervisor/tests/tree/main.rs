@@ -8,6 +8,7 @@ mod journal;
 mod life;
 mod pages;
 mod relay;
+mod timers;
 mod turns;
 mod workers;
 mod workers_common;
