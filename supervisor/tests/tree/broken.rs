@@ -288,3 +288,36 @@ async fn a_page_that_cannot_be_read_stops_only_the_keys_in_it() {
     world.start("new", "two", json!(1)).await.unwrap();
     ends(&world, "b").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_may_have_ended_in_a_page_that_cannot_be_read_does_not_run_again() {
+    let outside = Outside::new(&[ONE, TWO]);
+    let first = two_sagas(&outside).await;
+    first.start("past", "two", json!(1)).await.unwrap();
+    first.until("it has a snapshot", || !outside.names("saga/acme/past").is_empty()).await;
+    outside.unremovable.lock().unwrap().push("saga/acme/past".into());
+    ends(&first, "past").await;
+    first.pass(30).await;
+    first.shard.kill();
+    let page = outside.names("page/").remove(0);
+    let was = spoil(&outside, &page);
+    let world = World::take_over(&outside, 2, Limits::default()).await;
+    let shown = world.show("past").await;
+    assert_eq!(shown.status, Status::Stuck);
+    assert!(shown.waiting[0].what.contains("nobody can say whether it ended"), "{:?}", shown.waiting);
+    ends(&world, "b").await;
+    world.shard.kill();
+    outside.values.lock().unwrap().get_mut(&page).unwrap().1 = was;
+    let world = World::take_over(&outside, 3, Limits::default()).await;
+    assert_eq!(world.show("past").await.status, Status::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_without_an_index_that_cannot_be_read_stops_the_shard() {
+    let outside = Outside::new(&[ONE, TWO]);
+    two_sagas(&outside).await.shard.kill();
+    outside.values.lock().unwrap().insert("ended/7.1.0".into(), (1, "nonsense".into()));
+    let refused = World::try_take_over(&outside, 2, Limits::default()).await;
+    let refused = format!("{:?}", refused.err().expect("what ended would be started again"));
+    assert!(refused.contains("ended/7.1.0 cannot be read, so nobody knows which sagas ended"), "{refused}");
+}
