@@ -343,11 +343,18 @@ pub enum RemoteAnswer {
 /// Definitions by exact version.
 #[async_trait]
 pub trait Definitions: Send + Sync + 'static {
-    /// The definition `which`, ready to run. `None`: it is not stored.
+    /// The definition `which`, ready to run. `None`: it is lost, as it is not stored, or cannot be read
+    /// by this release.
     async fn get(
         &self,
         which: &DefinitionRef,
     ) -> Result<Option<Arc<crate::machine::definition::Definition>>, Unavailable>;
+
+    /// Who may deploy definitions, and so decides over sagas whose definition is lost: whom its `access`
+    /// named nobody knows. Principals, or `*`.
+    fn deployers(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Which environments there are, for workers to look after.

@@ -231,6 +231,8 @@ impl Config {
         let limits = &self.limits;
         let run = expression::Limits {
             expression_ms: limits.expression_ms,
+            overruns: limits.overruns,
+            unbroken_states: limits.unbroken_states,
             expression_depth: limits.expression_depth,
             expression_sequence: limits.expression_items,
             expression_bytes: limits.expression_bytes,

@@ -211,6 +211,12 @@ settings! {
         /// Time for all expressions of one decision together, in milliseconds. What needs more goes on
         /// behind the others; a state whose expressions alone need more fails.
         expression_ms: u64 = 1_000,
+        /// States of one saga that may need more than that, with nothing from outside in between; then it is
+        /// parked as stuck until an operator releases it. A retry or two is fair, the rest holds up others.
+        overruns: u32 = 5,
+        /// States that a saga may enter without waiting for anything; then it is parked as stuck. Some
+        /// minutes of turns, and more than any list that fits into a saga has items.
+        unbroken_states: u64 = 1_000_000,
         /// Decisions with expressions that take long which may be under way at once, each on a thread of
         /// its own; tenants take turns. 0: one fewer than processors, and at least two.
         decision_threads: usize = 0,
@@ -635,6 +641,8 @@ impl Config {
             ("limits.facts_per_saga", self.limits.facts_per_saga),
             ("limits.attempts_per_activity", self.limits.attempts_per_activity),
             ("limits.expression_ms", usize::try_from(self.limits.expression_ms).unwrap_or(usize::MAX)),
+            ("limits.overruns", usize::try_from(self.limits.overruns).unwrap_or(usize::MAX)),
+            ("limits.unbroken_states", usize::try_from(self.limits.unbroken_states).unwrap_or(usize::MAX)),
             ("limits.expression_depth", self.limits.expression_depth),
             ("limits.expression_items", self.limits.expression_items),
             ("limits.map_items", self.limits.map_items),

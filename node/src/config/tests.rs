@@ -47,10 +47,18 @@ fn limits_that_would_stop_the_node_or_bound_nothing_are_refused() {
     assert!(said("[limits]\nbody_bytes = 10").contains("limits.body_bytes: 10 is not between"));
     assert!(said("[limits]\nexpression_bytes = 99999999999").contains("limits.expression_bytes"));
     assert!(said("[limits]\nexpression_ms = 0").contains("limits.expression_ms"));
+    assert!(said("[limits]\noverruns = 0").contains("limits.overruns"));
+    assert!(said("[limits]\nunbroken_states = 0").contains("limits.unbroken_states"));
     assert!(said("[catalog]\narchive_ratio = 0").contains("catalog.archive_ratio"));
     assert!(said("[debug]\nuri_max_bytes = 1").contains("debug.uri_max_bytes"));
     let wide = "[limits]\nbody_bytes = 1048576\ndefinition_bytes = 1048576\nvalue_bytes = 1048576";
     read(wide).unwrap().check().unwrap();
+}
+
+#[test]
+fn progress_is_bounded_as_the_settings_say() {
+    let run = read("[limits]\noverruns = 2\nunbroken_states = 70000").unwrap().definition_limits().run;
+    assert_eq!((run.overruns, run.unbroken_states), (2, 70_000));
 }
 
 #[test]

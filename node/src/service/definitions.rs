@@ -12,7 +12,7 @@ use supervisor::activities::Activities;
 use supervisor::machine::definition::{Access, Definition, Warning};
 use supervisor::machine::expression;
 use supervisor::ports::{Definitions, Unavailable};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::AUDIT;
 use crate::nats::{Deployer, KvDefinitions, Pins, StoredDefinition};
@@ -341,7 +341,12 @@ impl Definitions for DefinitionLibrary {
         };
         let Some(stored) = stored else { return Ok(None) };
         let stored = StoredDefinition { version: which.version, ..stored };
-        self.compiled(stored).map(Some).map_err(|problem| Unavailable(problem.message))
+        // One that this release cannot read is as good as lost: asking again would not help.
+        Ok(self.compiled(stored).inspect_err(|problem| error!(definition = %which, %problem, "definition lost")).ok())
+    }
+
+    fn deployers(&self) -> Vec<String> {
+        self.deployers.clone()
     }
 }
 

@@ -194,6 +194,12 @@ impl QueryService {
                  dead letters event-refused"
             ));
         }
+        for Pulse { shard, broken, .. } in pulses.iter().filter(|pulse| pulse.broken > 0) {
+            warnings.push(format!(
+                "{broken} sagas of shard {shard} cannot be rebuilt and are parked; `skald list --status stuck` names \
+                 them, `skald show` says why"
+            ));
+        }
         warnings.extend(self.bus.ground.past());
         if sync.starts_with("unknown") {
             warnings.push(format!("when the server writes through to the disk is {sync}"));

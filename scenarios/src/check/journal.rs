@@ -78,6 +78,11 @@ pub(super) fn read(history: &History, verdict: &mut Verdict) -> BTreeMap<SagaId,
 /// chain.
 fn chain(saga: &SagaId, told: &mut Told, history: &History) -> Option<String> {
     let Some((_, first)) = told.records.first() else { return Some("it has no record".into()) };
+    if first.is_burial() && told.records.len() == 1 {
+        // Its parent gave it up before it was born.
+        told.status = Some(Status::Cancelled);
+        return None;
+    }
     let FactKind::Started(start) = &first.fact.kind else {
         return Some(format!("its first record is number {} and no start", first.number));
     };

@@ -101,7 +101,9 @@ fn children(
             };
             verdict.look(CHILD, saga, wrong);
         }
-        if let FactKind::CancelRequested { parent: Some((parent, step)), .. } = &record.fact.kind {
+        if let FactKind::CancelRequested { parent: Some((parent, step)), .. } = &record.fact.kind
+            && !record.is_burial()
+        {
             let obeys = born_of(told).is_some_and(|own| (own.0, Some(own.1)) == (parent, *step));
             let wrong = (!obeys).then(|| format!("it obeys step {step:?} of {parent}, which is not its parent"));
             verdict.look(CHILD, saga, wrong);

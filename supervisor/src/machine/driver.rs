@@ -22,9 +22,9 @@ use super::wanted::{is_outbox, said, wanted};
 #[derive(Clone, Debug)]
 pub struct Driver {
     definition: Arc<Definition>,
-    execution: Execution,
+    pub(super) execution: Execution,
     /// What is to be done once the records offered so far are durable.
-    held: Vec<Effect>,
+    pub(super) held: Vec<Effect>,
     /// About how many bytes the state has, stored; `WEIGHT_UNKNOWN` until it is first measured.
     weight: usize,
 }
@@ -121,10 +121,11 @@ impl Driver {
         if record.saga != x.saga {
             return Err(ReplayError::Saga { record: record.saga.clone(), driver: x.saga.clone() });
         }
-        if record.number <= x.records {
+        let burial = record.is_burial() && x.outcome.is_none();
+        if record.number <= x.records && !burial {
             return Ok(said(x, record, || x.outcome.clone()));
         }
-        if record.number != x.records + 1 {
+        if record.number != x.records + 1 && !burial {
             return Err(ReplayError::Gap { last: x.records, found: record.number });
         }
         let mut effects = Vec::new();

@@ -212,7 +212,7 @@ pub(super) struct Fork {
     pub done: usize,
     pub failed: usize,
     /// What the ended ones left to undo.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::lanes")]
     pub lanes: Vec<Vec<Entry>>,
     /// How the state will fail, once what is being undone inside is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,7 +227,7 @@ pub(super) struct Fork {
 pub(super) enum Entry {
     Step(Box<Undo>),
     /// What branches or items did, side by side.
-    Lanes(Vec<Vec<Entry>>),
+    Lanes(#[serde(with = "super::lanes")] Vec<Vec<Entry>>),
 }
 
 /// How to undo one state.

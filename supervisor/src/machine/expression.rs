@@ -73,8 +73,8 @@ pub struct Limits {
     pub overruns: u32,
     /// Items of one Map.
     pub map_items: usize,
-    /// Items of one Map that are under way at once, whatever it asks for: each is some hundred
-    /// bytes of the state below.
+    /// Items of one Map that are under way at once, whatever it asks for, and undos side by side: each is
+    /// some hundred bytes of the state below.
     pub map_width: usize,
     /// How many parents a saga may have above it: a definition that starts itself ends here. Deeper
     /// than any that people write, and few enough that a failure comes up through all of them in a

@@ -3,7 +3,7 @@
 use protocol::command::ReleaseDecision;
 use protocol::envelope::is_zero;
 use protocol::view::Outcome;
-use protocol::{DefinitionRef, Principal, SagaKey, Time, TraceId, Value};
+use protocol::{Code, DefinitionRef, Principal, Problem, SagaKey, Time, TraceId, Value};
 use serde::{Deserialize, Serialize};
 
 use super::family::{Family, Parent};
@@ -213,4 +213,21 @@ pub struct Operator {
     pub by: String,
     /// Why.
     pub reason: String,
+}
+
+impl Operator {
+    /// `skip` and `abandon` leave something undone, so they need a reason.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn has_reason(&self) -> Result<(), Problem> {
+        match self.decision {
+            ReleaseDecision::Retry => Ok(()),
+            ReleaseDecision::Skip | ReleaseDecision::Abandon if !self.reason.trim().is_empty() => Ok(()),
+            ReleaseDecision::Skip | ReleaseDecision::Abandon => {
+                Err(Problem::new(Code::BadRequest, "this leaves something undone and needs a reason")
+                    .mend("say why in reason; it becomes part of the history"))
+            }
+        }
+    }
 }

@@ -78,6 +78,8 @@ pub struct Meters {
     pub unsent: AtomicU64,
     /// Events that were refused for good and buried.
     pub buried: AtomicU64,
+    /// Sagas that cannot be rebuilt and are parked.
+    pub broken: AtomicU64,
     /// Since when the oldest frame waits of which something is unsent, in microseconds; [`NEVER`].
     pub(super) waits_since: AtomicI64,
     /// When the earliest timer is due; [`NEVER`].
@@ -94,6 +96,7 @@ impl Default for Meters {
             backlog: AtomicU64::new(0),
             unsent: AtomicU64::new(0),
             buried: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
             waits_since: AtomicI64::new(NEVER),
             due: AtomicI64::new(NEVER),
         }

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use protocol::{Code, Problem, SagaId, ShardId, codec};
+use protocol::{Code, DefinitionRef, Problem, SagaId, ShardId, codec};
 use serde::Deserialize;
+use tracing::warn;
 
 use super::engine::Engine;
 use super::pages;
 use crate::journal::Frame;
 use crate::machine::definition::Definition;
-use crate::machine::{Driver, Execution, Record, Remains};
+use crate::machine::{Driver, Execution, FactKind, Record, Remains};
 use crate::ports::Position;
 
 /// The snapshot store's name for a saga.
@@ -38,15 +39,12 @@ pub async fn chain(
     while at > 0 {
         let bytes = engine.journal.get(shard, at).await.map_err(|error| unavailable(&error.to_string()))?;
         let Some(bytes) = bytes else { break };
-        let frame = Frame::read(&bytes).map_err(|error| damaged(at, &error))?;
-        let mut own: Vec<Record> = Vec::new();
-        for bytes in &frame.records {
-            // A frame holds many sagas' records; only ours are worth decoding whole.
-            let whose: Whose = codec::load(bytes).map_err(|error| damaged(at, &error))?;
-            if whose.saga == *saga {
-                own.push(codec::load(bytes).map_err(|error| damaged(at, &error))?);
-            }
-        }
+        let mut own = match own(&bytes, saga) {
+            Ok(own) => own,
+            // What is before a burial does not count.
+            Err(_) if found.iter().any(|(_, record): &(_, Record)| record.is_burial()) => break,
+            Err(error) => return Err(damaged(at, &error)),
+        };
         own.sort_by_key(|record| record.number);
         let Some(first) = own.first() else {
             return Err(Problem::new(
@@ -63,6 +61,17 @@ pub async fn chain(
     }
     found.reverse();
     Ok(found)
+}
+
+/// The records of `saga` in a frame, which holds many sagas'; only its own are worth decoding whole.
+fn own(frame: &[u8], saga: &SagaId) -> Result<Vec<Record>, codec::StoredError> {
+    let mut own = Vec::new();
+    for bytes in &Frame::read(frame)?.records {
+        if codec::load::<Whose>(bytes)?.saga == *saga {
+            own.push(codec::load(bytes)?);
+        }
+    }
+    Ok(own)
 }
 
 /// The driver of `saga` as of `position`: from `snapshot`, or else the store's, or else its first
@@ -82,11 +91,16 @@ pub async fn load(
             stored.map_err(|error| unavailable(&error.to_string()))?.map(|stored| stored.bytes)
         }
     };
-    let mut driver = match bytes {
-        Some(bytes) => {
-            let execution: Execution = codec::load(&bytes).map_err(|error| damaged(position, &error))?;
-            Driver::restore(definition, execution)
+    // Where a snapshot cannot be read, the journal has everything as long as it reaches back.
+    let execution = bytes.and_then(|bytes| match codec::load::<Execution>(&bytes) {
+        Ok(execution) => Some(execution),
+        Err(error) => {
+            warn!(%shard, %saga, %error, "a snapshot cannot be read; the journal is read instead");
+            None
         }
+    });
+    let mut driver = match execution {
+        Some(execution) => Driver::restore(definition, execution),
         None => Driver::new(saga.clone(), definition),
     };
     if driver.execution().position() < position {
@@ -100,6 +114,48 @@ pub async fn load(
         }
     }
     Ok(driver)
+}
+
+/// A broken saga, looked at again: its definition is asked for anew.
+pub async fn rebuild(
+    engine: &Engine,
+    shard: ShardId,
+    saga: &SagaId,
+    position: Position,
+    snapshot: Option<bytes::Bytes>,
+) -> Result<Driver, Problem> {
+    let bytes = match snapshot {
+        Some(bytes) => Some(bytes),
+        None => {
+            let stored = engine.snapshots.get(shard, &snapshot_name(saga)).await;
+            stored.map_err(|error| unavailable(&error.to_string()))?.map(|stored| stored.bytes)
+        }
+    };
+    let which = match bytes.as_ref().map(|bytes| codec::load::<Execution>(bytes)) {
+        Some(Ok(execution)) => execution.definition().clone(),
+        // Where no frame of it was seen, only the snapshot tells of it.
+        Some(Err(error)) if position == 0 => {
+            let message = format!("the snapshot of {saga} cannot be read: {error}");
+            return Err(Problem::new(Code::Internal, message).mend("run the newest release on every node"));
+        }
+        Some(Err(_)) | None => {
+            let chain = chain(engine, shard, saga, position, 0).await?;
+            match chain.first().map(|(_, record)| &record.fact.kind) {
+                Some(FactKind::Started(start)) => start.definition.clone(),
+                Some(_) | None => return Err(cut_away(saga)),
+            }
+        }
+    };
+    let definition = engine.definitions.get(&which).await.map_err(|error| unavailable(&error.to_string()))?;
+    let definition = definition.ok_or_else(|| {
+        Problem::new(Code::NotFound, lost(&which)).mend("deploy the same source again, then release the saga")
+    })?;
+    load(engine, shard, saga, definition, position, bytes).await
+}
+
+/// Why a saga of this definition stands still.
+pub fn lost(which: &DefinitionRef) -> String {
+    format!("its definition {which} ({}) is not stored, or cannot be read by this release", which.digest)
 }
 
 /// An ended saga as it is remembered when its journal is cut: from `own`, what the shard still holds,

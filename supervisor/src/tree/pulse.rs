@@ -27,6 +27,8 @@ pub struct Pulse {
     pub late_by: Duration,
     /// What was refused for good and buried since the takeover.
     pub buried: u64,
+    /// Sagas that cannot be rebuilt and are parked as stuck.
+    pub broken: u64,
 }
 
 impl Pulses {
@@ -47,6 +49,7 @@ impl Pulses {
             unsent_for: since(meters.waits_since.load(Relaxed), now),
             late_by: since(meters.due.load(Relaxed), now),
             buried: meters.buried.load(Relaxed),
+            broken: meters.broken.load(Relaxed),
         };
         let mut all: Vec<Pulse> = self.0.iter().map(|entry| pulse(*entry.key(), entry.value())).collect();
         all.sort_by_key(|pulse| pulse.shard);
@@ -57,7 +60,7 @@ impl Pulses {
 impl Pulse {
     /// What stands still for longer than `after`, in sentences.
     pub fn troubles(&self, after: Duration) -> Vec<String> {
-        let Self { shard, unsent, unsent_for, late_by, buried: _ } = *self;
+        let Self { shard, unsent, unsent_for, late_by, buried: _, broken: _ } = *self;
         let mut troubles = Vec::new();
         if unsent_for > after {
             troubles.push(format!(

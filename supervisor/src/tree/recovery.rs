@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use protocol::{DefinitionRef, Epoch, SagaId, ShardId, codec};
+use protocol::{Code, DefinitionRef, Epoch, SagaId, ShardId, Value, codec};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::engine::Engine;
 use super::ground::Ground;
+use super::load;
 use super::pages::{self, Page, Pages};
 use super::progress::Sent;
 use super::relay::Unsent;
@@ -85,8 +86,26 @@ pub struct Recovered {
     pub orphans: Vec<(EndedEntry, u64)>,
     /// Every definition that any of them runs.
     pub definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    /// Definitions among them that are lost, and why their sagas stand still.
+    pub lost: HashMap<DefinitionRef, String>,
+    /// Sagas whose snapshot or records cannot be read.
+    pub damaged: Vec<Damaged>,
     /// Records replayed.
     pub replayed: u64,
+}
+
+/// A saga whose snapshot or records cannot be read: it is parked, and the others go on.
+pub struct Damaged {
+    /// Which.
+    pub saga: SagaId,
+    /// Why.
+    pub why: String,
+    /// Its state before what cannot be read, where there is one.
+    pub last: Option<Box<Driver>>,
+    /// Revision of its snapshot in the store.
+    pub revision: u64,
+    /// The last frame with a record of it; 0 where none was seen.
+    pub position: Position,
 }
 
 /// Why a shard was not taken over.
@@ -185,8 +204,10 @@ struct Recovery {
     pages: Pages,
     /// Pages that had to be read: where each of their sagas ended. What is later is another run of the
     /// key.
-    read: HashMap<Arc<str>, HashMap<SagaId, EndedEntry>>,
+    read: HashMap<Arc<str>, Result<HashMap<SagaId, EndedEntry>, String>>,
     definitions: HashMap<DefinitionRef, Arc<Definition>>,
+    lost: HashMap<DefinitionRef, String>,
+    damaged: BTreeMap<SagaId, Damaged>,
     outbox: Vec<Unsent>,
     mark: (Mark, u64),
     orphans: Vec<(EndedEntry, u64)>,
@@ -204,8 +225,10 @@ impl Recovery {
         let indexes = shelf(engine, shard, Shelf::Indexes).await?;
         let mut pages = Vec::new();
         for found in indexes {
-            let page = Page::load(&found.name, found.revision, &found.bytes);
-            pages.push(page.map_err(|error| NotTaken(format!("index {}: {error}", found.name)))?);
+            pages.push(match Page::load(&found.name, found.revision, &found.bytes) {
+                Ok(page) => page,
+                Err(error) => recovery.page_without_index(engine, shard, &found, &error).await?,
+            });
         }
         let mut executions = Vec::new();
         for found in states {
@@ -213,26 +236,36 @@ impl Recovery {
             if found.name == MARK {
                 recovery.mark = (codec::load(&found.bytes).map_err(damaged)?, found.revision);
             } else if found.name.starts_with(OLD_PAGE_PREFIX) {
-                let entries: Vec<EndedEntry> = codec::load(&found.bytes).map_err(damaged)?;
+                let entries = codec::load::<Vec<EndedEntry>>(&found.bytes);
+                let entries = entries.map_err(|error| unknown_ends(&found.name, &error))?;
                 pages.push(recovery.old_page(engine, &found, &entries).await?);
             } else {
-                let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
-                executions.push((execution, found.revision));
+                match codec::load::<Execution>(&found.bytes) {
+                    Ok(execution) => executions.push((execution, found.revision)),
+                    Err(error) => {
+                        let saga = found.name.strip_prefix("saga/").and_then(|name| name.parse::<SagaId>().ok());
+                        let why = format!("its snapshot cannot be read: {error}");
+                        let Some(saga) = saga else { return Err(damaged(error)) };
+                        recovery.damage(saga, why, found.revision, 0);
+                    }
+                }
             }
         }
         recovery.pages = Pages::new(pages);
         for (execution, revision) in executions {
-            let ended = recovery.in_a_page(engine, shard, execution.saga()).await?;
-            match ended.filter(|ended| execution.position() <= ended.position).cloned() {
-                Some(ended) => {
-                    recovery.definition(engine, &ended.definition).await?;
-                    recovery.orphans.push((ended, revision));
-                }
-                None => {
-                    let definition = recovery.definition(engine, execution.definition()).await?;
-                    let saga = execution.saga().clone();
-                    recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
-                }
+            let (saga, position) = (execution.saga().clone(), execution.position());
+            let ended = recovery.in_a_page(engine, shard, &saga).await?.map(Option::<&EndedEntry>::cloned);
+            if let Ok(Some(ended)) = &ended
+                && position <= ended.position
+            {
+                recovery.definition(engine, &ended.definition).await?;
+                recovery.orphans.push((ended.clone(), revision));
+                continue;
+            }
+            let definition = recovery.definition(engine, execution.definition()).await?;
+            recovery.drivers.insert(saga.clone(), (Driver::restore(definition, execution), revision, true));
+            if let Err(why) = ended {
+                recovery.damage(saga, why, revision, position);
             }
         }
         Ok(recovery)
@@ -241,37 +274,70 @@ impl Recovery {
     /// A page of a release whose pages had no index: one is made of its entries. The sweep writes it
     /// down, so that the next takeover need not read the page.
     async fn old_page(&mut self, engine: &Engine, found: &Snapshot, entries: &[EndedEntry]) -> Result<Page, NotTaken> {
+        Ok(self.page(engine, &found.name, entries).await?.seen((found.revision, 0)))
+    }
+
+    async fn page(&mut self, engine: &Engine, name: &str, entries: &[EndedEntry]) -> Result<Page, NotTaken> {
         for entry in entries {
             self.definition(engine, &entry.definition).await?;
         }
         let entries = entries.iter().map(|entry| (entry, self.definitions.get(&entry.definition).map(|it| &**it)));
-        Ok(Page::of(found.name.as_str().into(), entries).seen((found.revision, 0)))
+        Ok(Page::of(name.into(), entries))
     }
 
-    /// What a page has of `saga`, if one has it. Nearly always memory says that none has.
+    /// A page whose index cannot be read: its entries say the same.
+    async fn page_without_index(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        found: &Snapshot,
+        error: &codec::StoredError,
+    ) -> Result<Page, NotTaken> {
+        let name = pages::page_name(&found.name);
+        warn!(%shard, index = found.name, %error, "the index of a page cannot be read; the page is read instead");
+        let entries = match pages::entries(engine, shard, &name).await {
+            Ok(entries) => entries.unwrap_or_default(),
+            Err(problem) if problem.code == Code::Unavailable => return Err(NotTaken::of(problem)),
+            Err(problem) => return Err(unknown_ends(&found.name, &problem)),
+        };
+        Ok(self.page(engine, &name, &entries).await?.seen((0, found.revision)))
+    }
+
+    /// What a page has of `saga`, if one has it; an error where that page cannot be read, so that nobody
+    /// knows whether it ended. Nearly always memory says that none has.
     async fn in_a_page(
         &mut self,
         engine: &Engine,
         shard: ShardId,
         saga: &SagaId,
-    ) -> Result<Option<&EndedEntry>, NotTaken> {
+    ) -> Result<Result<Option<&EndedEntry>, String>, NotTaken> {
         let names = self.pages.of(saga);
         for name in &names {
             if !self.read.contains_key(name) {
-                let entries = pages::entries(engine, shard, name).await;
-                let entries = entries.map_err(|problem| NotTaken(problem.to_string()))?.unwrap_or_default();
-                let mut by_saga: HashMap<SagaId, EndedEntry> = HashMap::new();
-                for entry in entries {
-                    let earlier = by_saga.get(&entry.saga).is_none_or(|other| other.position <= entry.position);
-                    if earlier {
-                        by_saga.insert(entry.saga.clone(), entry);
+                let page = match pages::entries(engine, shard, name).await {
+                    Ok(entries) => Ok(last_runs(entries.unwrap_or_default())),
+                    Err(problem) if problem.code == Code::Unavailable => return Err(NotTaken::of(problem)),
+                    Err(problem) => {
+                        error!(%shard, page = &**name, %problem, "a page of ended sagas cannot be read");
+                        Err(format!("nobody can say whether it ended: {}", problem.message))
                     }
-                }
-                self.read.insert(name.clone(), by_saga);
+                };
+                self.read.insert(name.clone(), page);
             }
         }
-        let found = names.iter().filter_map(|name| self.read.get(name)?.get(saga));
-        Ok(found.max_by_key(|entry| (entry.position, entry.remains.is_some())))
+        let mut last: Option<&EndedEntry> = None;
+        for page in names.iter().filter_map(|name| self.read.get(name)) {
+            match page {
+                Ok(page) => {
+                    last = last
+                        .into_iter()
+                        .chain(page.get(saga))
+                        .max_by_key(|entry| (entry.position, entry.remains.is_some()))
+                }
+                Err(why) => return Ok(Err(why.clone())),
+            }
+        }
+        Ok(Ok(last))
     }
 
     async fn definition(&mut self, engine: &Engine, which: &DefinitionRef) -> Result<Arc<Definition>, NotTaken> {
@@ -279,8 +345,11 @@ impl Recovery {
             return Ok(definition.clone());
         }
         let found = engine.definitions.get(which).await.map_err(|error| NotTaken(error.to_string()))?;
-        let definition =
-            found.ok_or_else(|| NotTaken(format!("definition {which} ({}) is not stored", which.digest)))?;
+        // No saga keeps a shard from starting: those that run it are folded, and stand still.
+        let definition = found.unwrap_or_else(|| {
+            self.lost.insert(which.clone(), load::lost(which));
+            Arc::new(Definition::stand_in(which.clone(), engine.definitions.deployers()))
+        });
         self.definitions.insert(which.clone(), definition.clone());
         Ok(definition)
     }
@@ -323,11 +392,62 @@ impl Recovery {
     ) -> Result<Option<(String, Position)>, NotTaken> {
         let ahead = self.pages.iter().filter(|page| page.span.upto >= until);
         let Some(page) = ahead.max_by_key(|page| (page.span.upto, page.name.clone())) else { return Ok(None) };
-        let entries = pages::entries(engine, shard, &page.name).await.map_err(NotTaken::of)?;
+        let entries = match pages::entries(engine, shard, &page.name).await {
+            Err(problem) if problem.code == Code::Unavailable => return Err(NotTaken::of(problem)),
+            entries => entries.ok().flatten(),
+        };
         let last = entries.into_iter().flatten().find(|entry| entry.position == page.span.upto);
         // An index that outlived its page is named itself: it too knows more than the journal.
         let name = last.map_or_else(|| page.index_name(), |entry| entry.saga.to_string());
         Ok(Some((name, page.span.upto)))
+    }
+
+    /// A saga of which something cannot be read: what is known of it.
+    fn damage(&mut self, saga: SagaId, why: String, revision: u64, position: Position) {
+        if let Some(known) = self.damaged.get_mut(&saga) {
+            known.position = known.position.max(position);
+            return;
+        }
+        let damaged = match self.drivers.remove(&saga) {
+            Some((driver, revision, _)) => {
+                let position = position.max(driver.execution().position());
+                // What ended was another run of the key.
+                let last = (!driver.execution().is_final()).then(|| Box::new(driver));
+                Damaged { saga: saga.clone(), why, last, revision, position }
+            }
+            None => Damaged { saga: saga.clone(), why, last: None, revision, position },
+        };
+        self.damaged.insert(saga, damaged);
+    }
+
+    /// The records of a frame. One that cannot be read is its saga's trouble, not the shard's, unless
+    /// nobody can say whose it is: any saga might go on from before it.
+    async fn records(
+        &mut self,
+        engine: &Engine,
+        shard: ShardId,
+        position: Position,
+        frame: &Frame,
+    ) -> Result<Vec<Result<Record, u64>>, NotTaken> {
+        let mut records = Vec::with_capacity(frame.records.len());
+        for bytes in &frame.records {
+            let error = match codec::load::<Record>(bytes) {
+                Ok(record) => {
+                    records.push(Ok(record));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let whose = codec::load::<Whose>(bytes)
+                .map_err(|_| NotTaken(format!("frame {position} has a record that nobody can read: {error}")))?;
+            let over = self.in_a_page(engine, shard, &whose.saga).await?;
+            if !over.is_ok_and(|ended| ended.is_some_and(|ended| position <= ended.position)) {
+                let why = format!("its record in frame {position} cannot be read: {error}");
+                self.damage(whose.saga, why, 0, position);
+            }
+            records.push(Err(codec::load::<Said>(bytes).map_or(0, |said| said.events())));
+        }
+        Ok(records)
     }
 
     async fn replay(
@@ -361,40 +481,77 @@ impl Recovery {
                 )?;
             }
             (before, begun) = (Some(Digest::of(&bytes)), true);
-            let records = frame.decode().map_err(|error| damaged(&error))?;
+            let records = self.records(engine, shard, position, &frame).await?;
             let mut unsent = Unsent { position, outbox: Vec::new(), lost: Vec::new() };
             let mut events = 0;
             for record in records {
                 self.replayed += 1;
-                let ended = self.in_a_page(engine, shard, &record.saga).await?;
-                if let Some(ended) = ended.filter(|ended| position <= ended.position).cloned() {
-                    // It ended and its page is written, but what it said may not be sent.
-                    if position > relayed {
-                        unsent.say(self.send_again(engine, &record, ended).await?, &record, &mut events);
+                let record = match record {
+                    Ok(record) => record,
+                    Err(said) => {
+                        unsent.say(Vec::new(), said, &mut events);
+                        continue;
                     }
-                    continue;
+                };
+                match self.in_a_page(engine, shard, &record.saga).await?.map(Option::<&EndedEntry>::cloned) {
+                    Ok(Some(ended)) if position <= ended.position => {
+                        // It ended and its page is written, but what it said may not be sent.
+                        if position > relayed {
+                            let sendings = self.send_again(engine, shard, &record, ended).await?;
+                            unsent.say(sendings, record.events() as u64, &mut events);
+                        }
+                        continue;
+                    }
+                    Ok(_) => {}
+                    Err(_) if record.is_burial() => {}
+                    Err(why) => {
+                        unsent.say(Vec::new(), record.events() as u64, &mut events);
+                        self.damage(record.saga, why, 0, position);
+                        continue;
+                    }
                 }
                 if let FactKind::Started(start) = &record.fact.kind {
                     // The key of a saga that ended and was forgotten may be used again.
                     let former = self.drivers.get(&record.saga).map(|(driver, revision, _)| {
                         (driver.execution().is_final() && driver.execution().position() < position, *revision)
                     });
+                    // A snapshot that cannot be read is not needed where the journal has the beginning.
+                    let former = self.damaged.remove(&record.saga).map(|it| (true, it.revision)).or(former);
                     if let (true, revision) = former.unwrap_or((true, 0)) {
                         let definition = self.definition(engine, &start.definition).await?;
                         let driver = Driver::new(record.saga.clone(), definition);
                         self.drivers.insert(record.saga.clone(), (driver, revision, false));
                     }
                 }
+                if record.is_burial() && !self.drivers.contains_key(&record.saga) {
+                    let (last, revision) =
+                        self.damaged.remove(&record.saga).map_or((None, 0), |it| (it.last, it.revision));
+                    let driver = last.map_or_else(|| self.unknown(engine, &record.saga), |last| *last);
+                    self.drivers.insert(record.saga.clone(), (driver, revision, false));
+                }
+                if self.damaged.contains_key(&record.saga) {
+                    unsent.say(Vec::new(), record.events() as u64, &mut events);
+                    self.damage(record.saga, String::new(), 0, position);
+                    continue;
+                }
                 let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
-                    unsent.say(Vec::new(), &record, &mut events);
+                    unsent.say(Vec::new(), record.events() as u64, &mut events);
                     continue;
                 };
                 let fresh = record.number > driver.execution().records();
-                let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
+                let effects = match driver.replay(&record, position) {
+                    Ok(effects) => effects,
+                    Err(error) => {
+                        let why = format!("its record in frame {position} does not fit: {error}");
+                        unsent.say(Vec::new(), record.events() as u64, &mut events);
+                        self.damage(record.saga, why, 0, position);
+                        continue;
+                    }
+                };
                 *clean &= !fresh;
                 if position > relayed {
-                    unsent.say(Sending::of(driver, effects), &record, &mut events);
+                    unsent.say(Sending::of(driver, effects), record.events() as u64, &mut events);
                 }
             }
             if position > relayed && !(unsent.outbox.is_empty() && unsent.lost.is_empty()) {
@@ -404,16 +561,31 @@ impl Recovery {
         Ok(())
     }
 
-    /// What this record of a saga that ended and is in a page says is to be sent.
+    /// A saga of which only the name is known.
+    fn unknown(&mut self, engine: &Engine, saga: &SagaId) -> Driver {
+        let definition = Arc::new(unknown_definition(engine));
+        self.definitions.insert(definition.reference().clone(), definition.clone());
+        Driver::new(saga.clone(), definition)
+    }
+
+    /// What this record of a saga that ended and is in a page says is to be sent. Nothing where the page
+    /// does not tell: it ended, so there is nobody to be parked for it.
     async fn send_again(
         &mut self,
         engine: &Engine,
+        shard: ShardId,
         record: &Record,
         ended: EndedEntry,
     ) -> Result<Vec<Arc<Sending>>, NotTaken> {
-        let damaged = |why: String| NotTaken(format!("the page entry of {}: {why}", record.saga));
-        let bytes = ended.remains.ok_or_else(|| damaged("nothing remains of it".into()))?;
-        let remains: Remains = codec::load(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let remains = ended.remains.ok_or_else(|| "nothing remains of it".to_owned());
+        let remains = remains.and_then(|bytes| codec::load::<Remains>(&bytes).map_err(|error| error.to_string()));
+        let remains = match remains {
+            Ok(remains) => remains,
+            Err(why) => {
+                error!(%shard, saga = %record.saga, why, "what a saga said last cannot be sent: its page does not tell");
+                return Ok(Vec::new());
+            }
+        };
         let words = remains.last_words(record);
         let definition = self.definition(engine, remains.execution.definition()).await?;
         Ok(Sending::of(&Driver::restore(definition, remains.execution), words))
@@ -441,9 +613,56 @@ impl Recovery {
             mark: self.mark,
             orphans: self.orphans,
             definitions: self.definitions,
+            lost: self.lost,
+            damaged: self.damaged.into_values().collect(),
             replayed: self.replayed,
         }
     }
+}
+
+/// The beginning of a stored record.
+#[derive(Deserialize)]
+struct Whose {
+    saga: SagaId,
+}
+
+/// What can be read of a record whose changes are not all known: what it publishes is counted.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    changes: Vec<Value>,
+}
+
+impl Said {
+    fn events(&self) -> u64 {
+        self.changes.iter().filter(|change| change.get("Published").is_some()).count() as u64
+    }
+}
+
+/// A page of which not even the index can be read. This stops the shard: a start of a saga that ended
+/// long ago would run it a second time.
+fn unknown_ends(name: &str, why: &dyn std::fmt::Display) -> NotTaken {
+    NotTaken(format!(
+        "{name} cannot be read, so nobody knows which sagas ended: {why}; run the newest release on every node, or put \
+         the value back; where it is removed its sagas are forgotten, and their keys are taken for new ones"
+    ))
+}
+
+/// Of each saga its last run.
+fn last_runs(entries: Vec<EndedEntry>) -> HashMap<SagaId, EndedEntry> {
+    let mut by_saga: HashMap<SagaId, EndedEntry> = HashMap::new();
+    for entry in entries {
+        if by_saga.get(&entry.saga).is_none_or(|other| other.position <= entry.position) {
+            by_saga.insert(entry.saga.clone(), entry);
+        }
+    }
+    by_saga
+}
+
+/// Stands for the definition of a saga of which only the name can be read.
+pub fn unknown_definition(engine: &Engine) -> Definition {
+    let unknown = DefinitionRef { tenant: None, name: "unknown".into(), version: 0, digest: "".into() };
+    Definition::stand_in(unknown, engine.definitions.deployers())
 }
 
 /// Every value on a shelf.

@@ -22,7 +22,7 @@ use super::saga;
 use super::say;
 use super::shell::{Behaviour, Fault, Handle, Me};
 use crate::journal::frame::Sending;
-use crate::machine::{Effect, Record};
+use crate::machine::Effect;
 use crate::ports::{Parcel, Place, Position, Unavailable};
 
 /// First pause before something is sent again.
@@ -62,10 +62,10 @@ pub struct Unsent {
 }
 
 impl Unsent {
-    /// What `record` says: its events are counted in the frame's, whether they can be sent or not.
-    pub(super) fn say(&mut self, sendings: Vec<Arc<Sending>>, record: &Record, events: &mut u64) {
+    /// What a record says, which has `recorded` events: they are counted in the frame's, whether they can
+    /// be sent or not.
+    pub(super) fn say(&mut self, sendings: Vec<Arc<Sending>>, recorded: u64, events: &mut u64) {
         let said = sendings.iter().filter(|sending| event(sending).is_some()).count() as u64;
-        let recorded = record.events() as u64;
         self.lost.extend(*events + said.min(recorded)..*events + recorded);
         *events += recorded;
         self.outbox.extend(sendings);

@@ -15,7 +15,7 @@ use super::saga::{self, Glance, Seen};
 use super::shell::Handle;
 use crate::machine::definition::Definition;
 use crate::machine::restart::Failures;
-use crate::machine::{FactKind, Parent};
+use crate::machine::{Driver, FactKind, Parent};
 use crate::ports::Position;
 
 /// One saga, as its shard knows it.
@@ -30,6 +30,8 @@ pub struct Slot {
     pub failures: Option<Box<Failures>>,
     /// What counts while it lives; nothing once it has ended.
     pub alive: Option<Box<Alive>>,
+    /// Why its state cannot be rebuilt, if so. It is asleep then, and stuck until it is released.
+    pub broken: Option<Box<Broken>>,
     /// Where it is.
     pub life: Life,
 }
@@ -40,6 +42,26 @@ pub struct Alive {
     pub parent: Option<Parent>,
     /// Its place among those that count.
     pub seat: Seat,
+}
+
+/// A saga that cannot be rebuilt for now.
+pub struct Broken {
+    /// Why, for a person.
+    pub why: String,
+    /// What can be read of it.
+    pub left: Left,
+    /// Whether somebody releases it just now.
+    pub released: bool,
+}
+
+/// What can be read of a saga that cannot be rebuilt.
+pub enum Left {
+    /// Its whole state: only its definition is lost.
+    All,
+    /// Its state before something that cannot be read.
+    Part(Box<Driver>),
+    /// Its name.
+    Name,
 }
 
 /// Where a saga is.
@@ -170,6 +192,12 @@ impl Slot {
             Life::Ended(ended) if ended.remains.is_none() => Some(ended.position),
             Life::Ended(_) | Life::Awake { .. } | Life::Loading { .. } | Life::Asleep(_) => None,
         }
+    }
+
+    /// Whether there are records of it that no snapshot has and that cannot be read: the journal is read
+    /// from before them at every takeover until it is released.
+    pub fn is_unsaved(&self) -> bool {
+        self.broken.as_ref().is_some_and(|broken| !matches!(broken.left, Left::All))
     }
 
     /// Whether its start is in the journal. Until then nothing about it may be promised.

@@ -137,3 +137,89 @@ fn a_signal_that_has_no_room_is_refused_and_changes_nothing() {
     assert_eq!(&before, world.driver.execution());
     check_sizes(&world);
 }
+
+const TEN_THOUSAND: &str = r#"
+name: crowd
+definition:
+  StartAt: Each
+  States:
+    Each:
+      Type: Map
+      ItemProcessor:
+        StartAt: Work
+        States: { Work: { Type: Task, Resource: "activity:work", Compensate: { Resource: "activity:unwork" }, End: true } }
+      End: true
+"#;
+
+/// Runs a Map of 10,000 items to the answer of its last.
+fn ten_thousand(last: impl FnOnce(&mut World) -> Offer) -> World {
+    let mut world = World::begin(TEN_THOUSAND, json!((0..10_000).collect::<Vec<_>>()));
+    for answered in 0..9_999 {
+        assert_eq!(world.status(), "running", "after {answered} items");
+        world.succeed("work", json!({ "id": answered }));
+        if answered % 1_000 == 999 {
+            check_limit(&world);
+        }
+    }
+    last(&mut world);
+    world
+}
+
+fn check_limit(world: &World) {
+    let (state, limit) =
+        (protocol::codec::store(world.driver.execution()).len(), world.definition.limits().execution_bytes);
+    assert!(state <= limit, "the state has {state} bytes, the limit is {limit}");
+    check_sizes(world);
+}
+
+#[test]
+fn a_map_holds_the_items_that_its_limit_promises() {
+    let world = ten_thousand(|world| world.succeed("work", json!({ "id": 9_999 })));
+    assert_eq!(world.status(), "succeeded");
+    assert_eq!(world.driver.execution().outcome().unwrap().output.as_ref().unwrap()[9_998], json!({ "id": 9_998 }));
+    check_sizes(&world);
+    world.check_replay();
+}
+
+#[test]
+fn a_map_that_fails_with_its_last_item_undoes_all_the_others() {
+    let mut world = ten_thousand(|world| world.fail("work", "Broken"));
+    let (mut undone, mut items) = (0, std::collections::BTreeSet::new());
+    while world.status() == "undoing" {
+        assert!(world.running.len() <= 500, "as many at once as there are items at once");
+        if undone % 1_000 == 0 {
+            check_limit(&world);
+        }
+        if undone == 5_000 {
+            world.check_replay();
+        }
+        items.insert(world.running[0].arguments["input"].as_u64().unwrap());
+        world.succeed("unwork", json!(null));
+        undone += 1;
+    }
+    assert_eq!((world.status(), undone, items.len()), ("failed", 10_000, 10_000));
+    world.check_replay();
+}
+
+#[test]
+fn many_undos_that_are_stuck_hold_up_the_rest_until_an_operator_decides() {
+    let mut world = World::begin(TEN_THOUSAND, json!((0..600).collect::<Vec<_>>()));
+    for _ in 0..599 {
+        world.succeed("work", json!(1));
+    }
+    world.fail("work", "Broken");
+    while !world.running.is_empty() {
+        let attempt = world.take("unwork").attempt;
+        world.fact(FactKind::StepFailed { attempt, error: error("Gone", true) });
+    }
+    let stuck = world.driver.execution().waiting().iter().filter(|it| it.last_error.is_some()).count();
+    assert_eq!((world.status(), stuck), ("stuck", 500));
+    let (decision, by, reason) = (protocol::command::ReleaseDecision::Skip, "ops".into(), "gone with it".into());
+    world.fact(FactKind::Operator(supervisor::machine::Operator { decision, by, reason }));
+    assert_eq!((world.status(), world.running.len()), ("undoing", 100));
+    while !world.running.is_empty() {
+        world.succeed("unwork", json!(null));
+    }
+    assert_eq!(world.status(), "failed");
+    world.check_replay();
+}

@@ -182,6 +182,48 @@ async fn a_child_that_a_former_owner_may_have_sent_is_cancelled() {
     assert!(!heard, "what one record starts and cancels nobody sends");
 }
 
+/// The former owner's start is under way for a long time: the successor's word is there before it.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_comes_after_the_cancel_bears_no_child() {
+    let outside = Outside::new(&[LEG, TRIP]);
+    let former = World::take_over(&outside, 1, Limits::default()).await;
+    former.start("a", "trip", json!({})).await.unwrap();
+    former.signal("a", "go", json!({}), "s-1").await.unwrap();
+    former.until("the child", || outside.parcels.lock().unwrap().len() == 1).await;
+    let (late, cause) = outside.parcels.lock().unwrap().remove(0);
+    let Parcel::Child { parent, input, .. } = cause else { panic!("{cause:?}") };
+    former.shard.kill();
+
+    let world = World::take_over(&outside, 2, Limits::default()).await;
+    let cancel = FactKind::CancelRequested { by: "ada".into(), reason: String::new(), parent: None };
+    world.fact("a", cancel, Right::Cancel).await.unwrap();
+    let last = || outside.parcels.lock().unwrap().last().cloned();
+    world.until("the cancel", || matches!(last(), Some((_, Parcel::Cancel { .. })))).await;
+    let (to, cancel) = last().unwrap();
+    assert_eq!(to, late);
+    let cancel = cancel.fact().unwrap();
+    world.fact(late.key.as_str(), cancel.clone(), Right::Internal).await.unwrap();
+
+    let mut world = world;
+    // In memory, in the journal, in a page, and read from there.
+    for epoch in [3, 4, 5] {
+        let start = world.start_child(late.key.as_str(), "leg", input.clone(), Some(parent.clone())).await;
+        assert_eq!(start.expect_err("nobody wants it").code, Code::Conflict, "before epoch {epoch}");
+        assert_eq!(world.show(late.key.as_str()).await.status.word(), "cancelled");
+        let again = world.fact(late.key.as_str(), cancel.clone(), Right::Internal).await;
+        assert_eq!(again.unwrap_err().code, Code::NotNow, "it has ended");
+        if epoch > 3 {
+            world.pass(30).await;
+        }
+        world.shard.kill();
+        world = World::take_over(&outside, epoch, Limits::default()).await;
+    }
+    let alone = FactKind::CancelRequested { by: "a".into(), reason: String::new(), parent: Some((key("a"), None)) };
+    let refused = world.fact("alone", alone, Right::Internal).await.unwrap_err();
+    assert_eq!(refused.code, Code::NotFound, "no parent takes a key that is not its child's");
+    world.start("alone", "leg", json!({})).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_more_are_let_in_than_may_live() {
     let limits = || Limits { sagas_per_tenant: 5, descendants: 2, ..Limits::default() };

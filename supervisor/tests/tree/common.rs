@@ -68,6 +68,8 @@ pub struct Outside {
     pub unreadable: Mutex<Vec<String>>,
     /// Names of values that were read one by one.
     pub read: Mutex<Vec<String>>,
+    /// Definitions that are not stored any more.
+    pub lost: Mutex<Vec<String>>,
     pub events: Mutex<Vec<Envelope>>,
     /// The place of each event, and when it was kept.
     pub places: Mutex<Vec<(Place, tokio::time::Instant)>>,
@@ -104,6 +106,7 @@ impl Outside {
             unremovable: Mutex::default(),
             unreadable: Mutex::default(),
             read: Mutex::default(),
+            lost: Mutex::default(),
             events: Mutex::default(),
             places: Mutex::default(),
             window: Mutex::new(Duration::from_secs(120)),
@@ -337,7 +340,14 @@ impl RemoteActivities for Outside {
 #[async_trait]
 impl Definitions for Outside {
     async fn get(&self, which: &DefinitionRef) -> Result<Option<Arc<Definition>>, Unavailable> {
+        if Self::is_listed(&self.lost, &which.name) {
+            return Ok(None);
+        }
         Ok(self.definitions.iter().find(|definition| definition.reference() == which).cloned())
+    }
+
+    fn deployers(&self) -> Vec<String> {
+        vec!["ada".into()]
     }
 }
 

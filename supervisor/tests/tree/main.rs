@@ -1,5 +1,6 @@
 //! The tree of actors over ports that live in memory.
 
+mod broken;
 mod children;
 mod common;
 mod ground;
@@ -7,6 +8,7 @@ mod journal;
 mod life;
 mod pages;
 mod relay;
+mod timers;
 mod turns;
 mod workers;
 mod workers_common;

@@ -246,7 +246,7 @@ impl Decider<'_> {
         let before = if kind.is_from_outside() { 0 } else { self.x.run.overruns };
         if self.overruns > 0 && before + self.overruns >= limits.overruns {
             return Some(format!(
-                "expressions ran into the limit of {} ms {} times with nothing from outside in between, the last in {}; \
+                "expressions ran into the limit of {} ms {} times with nothing from outside in between (limits.overruns), the last in {}; \
                  correct the definition, or let an activity do the work",
                 limits.expression_ms,
                 before + self.overruns,
@@ -257,7 +257,7 @@ impl Decider<'_> {
         let states = before + u64::from(self.entered);
         (cut && states >= limits.unbroken_states).then(|| {
             format!(
-                "{states} states were entered without waiting for anything, the last in {}; \
+                "{states} states were entered without waiting for anything (limits.unbroken_states), the last in {}; \
                  put a Wait or an activity into the circle",
                 self.outer_state()
             )

@@ -366,18 +366,6 @@ impl Decider<'_> {
         None
     }
 
-    /// `skip` and `abandon` leave something undone, so they need a reason.
-    fn reason_missing(&self, operator: &Operator) -> Option<Verdict> {
-        match operator.decision {
-            ReleaseDecision::Retry => None,
-            ReleaseDecision::Skip | ReleaseDecision::Abandon if !operator.reason.trim().is_empty() => None,
-            ReleaseDecision::Skip | ReleaseDecision::Abandon => Some(Verdict::Refused(
-                Problem::new(Code::BadRequest, "this leaves something undone and needs a reason")
-                    .mend("say why in reason; it becomes part of the history"),
-            )),
-        }
-    }
-
     fn operator(&mut self, operator: &Operator) -> Option<Verdict> {
         let stuck: Vec<u64> = self
             .x
@@ -389,8 +377,8 @@ impl Decider<'_> {
         if stuck.is_empty() {
             return not_now(format!("saga {} is not stuck", self.x.saga));
         }
-        if let Some(refused) = self.reason_missing(operator) {
-            return Some(refused);
+        if let Err(problem) = operator.has_reason() {
+            return Some(Verdict::Refused(problem));
         }
         match operator.decision {
             ReleaseDecision::Retry => stuck.into_iter().for_each(|undo| self.undo_again(undo)),
@@ -404,8 +392,8 @@ impl Decider<'_> {
     }
 
     fn release_parked(&mut self, operator: &Operator) -> Option<Verdict> {
-        if let Some(refused) = self.reason_missing(operator) {
-            return Some(refused);
+        if let Err(problem) = operator.has_reason() {
+            return Some(Verdict::Refused(problem));
         }
         match operator.decision {
             ReleaseDecision::Retry => self.put(Change::Unparked),

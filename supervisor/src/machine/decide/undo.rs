@@ -26,13 +26,18 @@ impl Decider<'_> {
         self.unwind(ROOT);
     }
 
-    /// Starts every undo of `scope` that can start now; goes on when there is none left.
+    /// Starts the undos of `scope` that can start now, as many side by side as a Map opens items; goes on
+    /// when there is none left. Those that are stuck count: a thousand more would say nothing new, and each
+    /// keeps its error.
     pub(super) fn unwind(&mut self, scope: u64) {
         if self.x.scopes.get(&scope).is_none_or(|scope| scope.stack.is_empty()) {
             return self.unwound(scope);
         }
-        let ready: Vec<u64> =
-            self.x.tops(scope).into_iter().filter(|undo| undo.doing == Undoing::Not).map(|undo| undo.step).collect();
+        let tops = self.x.tops(scope);
+        let begun = tops.iter().filter(|undo| undo.doing != Undoing::Not).count();
+        let room = self.d.limits().map_width.max(1).saturating_sub(begun);
+        let ready = tops.into_iter().filter(|undo| undo.doing == Undoing::Not).map(|undo| undo.step);
+        let ready: Vec<u64> = ready.take(room).collect();
         ready.into_iter().for_each(|undo| self.undo_again(undo));
     }
 

@@ -289,6 +289,25 @@ impl Definition {
         parse::parse(source, Faults::new(file), Some(name))
     }
 
+    /// Stands for a definition that is lost: its sagas can be folded and shown, and decide nothing.
+    /// Everyone of the tenant may see where they stand, `deployers` may abandon them.
+    pub fn stand_in(reference: DefinitionRef, deployers: Vec<String>) -> Self {
+        let access = Access { start: Vec::new(), signal: Vec::new(), cancel: deployers, ..Access::default() };
+        Self {
+            source: "".into(),
+            header: Header { name: reference.name.to_string(), access, ..Header::default() },
+            nests: Vec::new(),
+            states: Vec::new(),
+            names: HashMap::new(),
+            timeout: None,
+            signals: BTreeSet::new(),
+            queries: false,
+            pins: BTreeMap::new(),
+            limits: Limits::default(),
+            reference,
+        }
+    }
+
     /// The same definition as version `version`.
     #[must_use]
     pub fn with_version(mut self, version: u32) -> Self {

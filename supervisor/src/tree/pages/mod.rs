@@ -107,11 +107,10 @@ impl Page {
     /// The page whose index is stored as `bytes` under `name`.
     pub fn load(name: &str, revision: u64, bytes: &[u8]) -> Result<Self, codec::StoredError> {
         let Index { span, tenants, statuses, prints } = codec::load(bytes)?;
-        let rest = name.strip_prefix(INDEX_PREFIX).unwrap_or(name);
         let prints = prints.chunks_exact(4).map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
         let mut prints: Box<[u32]> = prints.collect();
         prints.sort_unstable();
-        let name = format!("{PAGE_PREFIX}{rest}").into();
+        let name = page_name(name).into();
         Ok(Self { name, revision: 0, index_revision: revision, span, tenants, statuses, prints })
     }
 
@@ -160,6 +159,11 @@ impl Page {
 /// Where a page of a former release is now, or will be: the same name for whoever moves it.
 pub fn moved_name(old: &str) -> String {
     format!("{PAGE_PREFIX}{}", old.strip_prefix(OLD_PAGE_PREFIX).unwrap_or(old))
+}
+
+/// The name of the page whose index is called `index`.
+pub fn page_name(index: &str) -> String {
+    format!("{PAGE_PREFIX}{}", index.strip_prefix(INDEX_PREFIX).unwrap_or(index))
 }
 
 /// The name of the index of the page `name`.

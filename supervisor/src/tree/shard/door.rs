@@ -1,15 +1,19 @@
 //! What comes in: starts, and the right to ask for anything else.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::command::Started;
 use protocol::ids::CHILD_MARK;
-use protocol::{Code, Principal, Problem, SagaId};
+use protocol::{Code, Principal, Problem, SagaId, codec};
 
 use super::{Message, Right, ShardActor, Shown, State};
+use crate::journal::frame::Batch;
 use crate::machine::definition::{Access, Definition};
 use crate::machine::{Driver, FactKind, Parent, Start};
+use crate::tree::journal;
+use crate::tree::recovery::unknown_definition;
 use crate::tree::reply::{Reply, moved};
 use crate::tree::shell::{Fault, Me};
 use crate::tree::slot::{Alive, Life, Slot, Told, start_digest};
@@ -36,6 +40,10 @@ impl ShardActor {
         }
         let digest = start_digest(&start.definition.name, &start.input);
         let saga = Arc::new(saga);
+        if let Some(problem) = state.slots.get(&saga).and_then(|slot| Self::nobody_knows(&saga, slot)) {
+            accepted.refuse(problem);
+            return Ok(());
+        }
         if let (Some(parent), true) = (&start.parent, state.slots.contains_key(&saga)) {
             return self.begin_again(me, saga, parent.clone(), accepted, state).await;
         }
@@ -83,7 +91,7 @@ impl ShardActor {
                 accepted.refuse(problem);
             }
         });
-        let slot = Slot { definition, start_digest: digest, revision: 0, failures: None, alive, life };
+        let slot = Slot { definition, start_digest: digest, revision: 0, failures: None, alive, broken: None, life };
         state.slots.insert(saga.clone(), slot);
         if let Some(outcome) = outcome {
             state.waiters.entry(saga.clone()).or_default().push((Shown::Outcome, outcome));
@@ -120,6 +128,40 @@ impl ShardActor {
             return Ok(());
         }
         self.once_durable(me, saga, told, accepted, state).await
+    }
+
+    /// Whether this cancels a child that is not there. Its start may still be under way from a former owner
+    /// of its parent.
+    pub(super) fn is_unborn(saga: &SagaId, fact: &FactKind, state: &State) -> bool {
+        matches!(fact, FactKind::CancelRequested { parent: Some(_), .. })
+            && saga.key.is_a_childs()
+            && !state.slots.contains_key(saga)
+    }
+
+    /// Ends a child before it is born, so that a start of it which comes later finds it ended.
+    pub(super) fn give_up(&self, me: &Me<Message>, saga: SagaId, cancel: FactKind, reply: Reply, state: &mut State) {
+        if let Some(problem) = self.closed(Right::Internal, state) {
+            return reply.refuse(problem);
+        }
+        let definition = Arc::new(unknown_definition(&self.engine));
+        let mut driver = Driver::new(saga.clone(), definition.clone());
+        let record = driver.give_up(self.engine.now(), cancel);
+        let saga = Arc::new(saga);
+        let life = Life::Loading { position: 0, queue: VecDeque::new() };
+        let slot = Slot { definition, start_digest: 0, revision: 0, failures: None, alive: None, broken: None, life };
+        state.slots.insert(saga.clone(), slot);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let batch = Batch { records: vec![codec::store(&record)], outbox: Vec::new() };
+        state.journal.tell(journal::Message::Append(batch, journal::Ticket::Once(tell)));
+        let me = me.clone();
+        tokio::spawn(async move {
+            // Without an answer the journal ended, and the shard with it.
+            if let Ok(position) = told.await {
+                driver.confirm(position);
+                reply.ok(&serde_json::json!({}));
+                me.tell(Message::Loaded { saga, driver: Ok(Box::new(driver)), park: None });
+            }
+        });
     }
 
     /// Answers a start that is repeated while the first one is still on its way to the journal. A

@@ -32,6 +32,10 @@ impl ShardActor {
         state: &mut State,
     ) -> Result<(), Fault> {
         let Some(slot) = state.slots.get_mut(&saga) else { return Ok(()) };
+        if slot.broken.is_some() {
+            self.tell_broken(me, &saga, told, state);
+            return Ok(());
+        }
         match &mut slot.life {
             Life::Awake { handle, sent, .. } => {
                 *sent += 1;
@@ -369,7 +373,7 @@ impl Told {
         }
     }
 
-    fn refuse(self, problem: Problem) {
+    pub(super) fn refuse(self, problem: Problem) {
         match self {
             Self::Fact(_, reply) | Self::Answer(_, _, reply) | Self::Describe(reply) => reply.refuse(problem),
         }

@@ -46,6 +46,7 @@ impl Message {
             | Self::Ended { .. }
             | Self::Discard(_)
             | Self::Loaded { .. }
+            | Self::Rebuilt { .. }
             | Self::Parked { .. }
             | Self::LoadAgain(_)
             | Self::Looked(_)
@@ -77,6 +78,7 @@ impl Message {
             | Self::Ended { .. }
             | Self::Discard(_)
             | Self::Loaded { .. }
+            | Self::Rebuilt { .. }
             | Self::Parked { .. }
             | Self::LoadAgain(_)
             | Self::Looked(_)
@@ -119,7 +121,7 @@ impl ShardActor {
             let saga = Arc::new(saga.clone());
             let start_digest = entry.start_digest;
             let life = Life::Ended(ended_of(&mut state.words, entry));
-            let slot = Slot { definition, start_digest, revision: 0, failures: None, alive: None, life };
+            let slot = Slot { definition, start_digest, revision: 0, failures: None, alive: None, broken: None, life };
             state.slots.insert(saga.clone(), slot);
             return Some((message, Some(saga)));
         }
@@ -152,10 +154,9 @@ async fn look(
     let found = engine.definitions.get(&entry.definition).await.map_err(|error| {
         Problem::new(Code::Unavailable, format!("{}: {error}", entry.definition)).mend("try again").retry_after_ms(500)
     })?;
-    let definition = found.ok_or_else(|| {
-        let message = format!("{saga} ended, but its definition {} is not stored any more", entry.definition);
-        Problem::new(Code::Internal, message).mend("deploy it again, or use another key")
-    })?;
+    // It ended, and needs its definition no more.
+    let stand_in = || Arc::new(Definition::stand_in(entry.definition.clone(), engine.definitions.deployers()));
+    let definition = found.unwrap_or_else(stand_in);
     Ok(Some((entry, definition)))
 }
 

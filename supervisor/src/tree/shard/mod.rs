@@ -2,8 +2,10 @@
 //! comes through here; a saga is woken by the first and put to sleep when it rests.
 //!
 //! This file routes. `recovered` moves in after a takeover, `looked` asks the store about sagas that
-//! ended, `door` lets in, `life` wakes, stops and restarts sagas, `shown` describes.
+//! ended, `door` lets in, `life` wakes, stops and restarts sagas, `shown` describes, `broken` keeps
+//! those that cannot be rebuilt.
 
+mod broken;
 mod door;
 mod life;
 mod looked;
@@ -169,6 +171,15 @@ pub enum Message {
         driver: Result<Box<Driver>, Problem>,
         /// Set when its actor failed too often: the last failure.
         park: Option<String>,
+    },
+    /// A broken saga was looked at again.
+    Rebuilt {
+        /// Which.
+        saga: Arc<SagaId>,
+        /// Its state, if it can be had.
+        rebuilt: Result<Box<Driver>, Problem>,
+        /// Who wanted it.
+        reply: Reply,
     },
     /// The fact that a saga is parked is in the journal.
     Parked {
@@ -342,8 +353,12 @@ impl Behaviour for ShardActor {
             Message::Start { saga, start, definition, accepted, outcome } => {
                 self.begin(me, saga, start, definition, (accepted, outcome), state).await?;
             }
+            Message::Fact { saga, fact, by: (_, Right::Internal), reply } if Self::is_unborn(&saga, &fact, state) => {
+                self.give_up(me, saga, fact, reply, state);
+            }
             Message::Fact { saga, fact, by, reply } => {
-                if let Some((saga, reply)) = self.allowed(saga, &by.0, by.1, reply, state) {
+                let right = Self::right_to_say(&saga, &fact, by.1, state);
+                if let Some((saga, reply)) = self.allowed(saga, &by.0, right, reply, state) {
                     self.tell(me, saga, Told::Fact(fact, reply), state).await?;
                 }
             }
@@ -374,6 +389,9 @@ impl Behaviour for ShardActor {
             Message::Describe(saga, by, reply) => {
                 if let Some((saga, reply)) = self.allowed(saga, &by, Right::View, reply, state) {
                     match &state.slots[&saga].life {
+                        Life::Asleep(_) if state.slots[&saga].broken.is_some() => {
+                            self.tell(me, saga, Told::Describe(reply), state).await?;
+                        }
                         Life::Awake { .. } | Life::Loading { .. } => {
                             let reply = self.located(true, reply);
                             self.tell(me, saga, Told::Describe(reply), state).await?;
@@ -383,7 +401,8 @@ impl Behaviour for ShardActor {
                 }
             }
             Message::History(saga, by, reply) => {
-                if let Some((saga, reply)) = self.allowed(saga, &by, Right::View, reply, state) {
+                let right = Self::right_to_read(&saga, state);
+                if let Some((saga, reply)) = self.allowed(saga, &by, right, reply, state) {
                     self.history(&saga, reply, state);
                 }
             }
@@ -449,6 +468,7 @@ impl Behaviour for ShardActor {
                 }
             }
             Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
+            Message::Rebuilt { saga, rebuilt, reply } => self.rebuilt(me, saga, rebuilt, reply, state).await?,
             Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
             Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
             Message::Looked(_) => unreachable!("taken apart above"),

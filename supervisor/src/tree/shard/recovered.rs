@@ -33,6 +33,7 @@ impl ShardActor {
                 revision,
                 failures: None,
                 alive: None,
+                broken: None,
                 life: Life::Ended(ended_of(&mut state.words, entry)),
             };
             state.slots.insert(saga.clone(), slot);
@@ -51,9 +52,21 @@ impl ShardActor {
             }
         }
         for (driver, revision, clean) in recovered.live {
-            self.settle_saga(me, driver, revision, clean, state).await?;
+            match recovered.lost.get(driver.definition().reference()) {
+                Some(why) => self.settle_lost(me, &driver, (revision, clean), why, state),
+                None => self.settle_saga(me, driver, revision, clean, state).await?,
+            }
+        }
+        for damaged in recovered.damaged {
+            self.settle_damaged(me, damaged, state);
         }
         Ok(())
+    }
+
+    /// A child's start may have been on its way; starting it twice is starting it once.
+    pub(super) fn start_children(&self, driver: &Driver, state: &State) {
+        let children = driver.resume().into_iter().filter(|effect| matches!(effect, Effect::StartChild { .. }));
+        state.relay.tell(relay::Message::Repeat(Sending::of(driver, children)));
     }
 
     pub(super) async fn settle_saga(
@@ -66,10 +79,7 @@ impl ShardActor {
     ) -> Result<(), Fault> {
         let execution = driver.execution();
         let saga = Arc::new(execution.saga().clone());
-        // A child's start may have been on its way; starting it twice is starting it once.
-        let children = driver.resume().into_iter().filter(|effect| matches!(effect, Effect::StartChild { .. }));
-        let outbox = Sending::of(&driver, children);
-        state.relay.tell(relay::Message::Repeat(outbox));
+        self.start_children(&driver, state);
         let digest = start_digest(&execution.definition().name, execution.input().unwrap_or(&protocol::Value::Null));
         let definition = driver.definition().clone();
         let seat = state.census.seat(&saga, &execution.family());
@@ -82,7 +92,7 @@ impl ShardActor {
             let bytes = (!clean).then(|| Bytes::from(codec::store(execution)));
             let asleep = asleep_of(&mut state.words, &seen, execution.position(), bytes);
             let life = Life::Asleep(asleep);
-            let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, life };
+            let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, broken: None, life };
             state.slots.insert(saga, slot);
             state.asleep += 1;
         } else {
@@ -90,7 +100,7 @@ impl ShardActor {
             if let Life::Awake { handle, .. } = &life {
                 handle.tell(saga::Message::Resume);
             }
-            let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, life };
+            let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, broken: None, life };
             state.slots.insert(saga, slot);
         }
         Ok(())

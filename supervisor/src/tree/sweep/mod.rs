@@ -130,6 +130,8 @@ impl ShardActor {
         }
         let mut failed = false;
         for (saga, slot) in &state.slots {
+            // Its records must be found again: the mark stays before them.
+            failed |= slot.is_unsaved();
             match &slot.life {
                 Life::Awake { .. } => {
                     state.sweeper.asked.insert(saga.clone());
