@@ -101,7 +101,7 @@ async fn a_saga_whose_definition_is_lost_is_parked_and_goes_on_when_it_is_back()
     let shown = second.show("a").await;
     assert_eq!((shown.status, shown.state.as_str()), (Status::Stuck, "W"));
     assert!(shown.waiting[0].what.contains("its definition one v1"), "{:?}", shown.waiting);
-    assert_eq!(second.list(Some("stuck")).await.0, ["acme/a"]);
+    assert_eq!(second.list(Some(Status::Stuck)).await.0, ["acme/a"]);
     assert!(second.shard.card().view().last_failure.unwrap_or_default().contains("acme/a is parked"));
     let refused = second.signal("a", "go", json!(1), "s-0").await.unwrap_err();
     assert_eq!(refused.code, Code::Forbidden, "whom its access names nobody knows: {refused}");
