@@ -2,11 +2,13 @@
 //! whatever it believes; then the snapshots, the tail of the journal, and what was still to be
 //! sent.
 
+mod damaged;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use protocol::{Code, DefinitionRef, Epoch, SagaId, ShardId, Value, codec};
+use protocol::{Code, DefinitionRef, Epoch, SagaId, ShardId, codec};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
@@ -25,6 +27,8 @@ use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, FactKind, Record, Remains};
 use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot};
+use damaged::unknown_ends;
+pub use damaged::{Damaged, unknown_definition};
 
 /// Tries of the takeover frame before the shard is given up for now.
 const TRIES_MAX: u32 = 20;
@@ -92,20 +96,6 @@ pub struct Recovered {
     pub damaged: Vec<Damaged>,
     /// Records replayed.
     pub replayed: u64,
-}
-
-/// A saga whose snapshot or records cannot be read: it is parked, and the others go on.
-pub struct Damaged {
-    /// Which.
-    pub saga: SagaId,
-    /// Why.
-    pub why: String,
-    /// Its state before what cannot be read, where there is one.
-    pub last: Option<Box<Driver>>,
-    /// Revision of its snapshot in the store.
-    pub revision: u64,
-    /// The last frame with a record of it; 0 where none was seen.
-    pub position: Position,
 }
 
 /// Why a shard was not taken over.
@@ -285,24 +275,6 @@ impl Recovery {
         Ok(Page::of(name.into(), entries))
     }
 
-    /// A page whose index cannot be read: its entries say the same.
-    async fn page_without_index(
-        &mut self,
-        engine: &Engine,
-        shard: ShardId,
-        found: &Snapshot,
-        error: &codec::StoredError,
-    ) -> Result<Page, NotTaken> {
-        let name = pages::page_name(&found.name);
-        warn!(%shard, index = found.name, %error, "the index of a page cannot be read; the page is read instead");
-        let entries = match pages::entries(engine, shard, &name).await {
-            Ok(entries) => entries.unwrap_or_default(),
-            Err(problem) if problem.code == Code::Unavailable => return Err(NotTaken::of(problem)),
-            Err(problem) => return Err(unknown_ends(&found.name, &problem)),
-        };
-        Ok(self.page(engine, &name, &entries).await?.seen((0, found.revision)))
-    }
-
     /// What a page has of `saga`, if one has it; an error where that page cannot be read, so that nobody
     /// knows whether it ended. Nearly always memory says that none has.
     async fn in_a_page(
@@ -400,54 +372,6 @@ impl Recovery {
         // An index that outlived its page is named itself: it too knows more than the journal.
         let name = last.map_or_else(|| page.index_name(), |entry| entry.saga.to_string());
         Ok(Some((name, page.span.upto)))
-    }
-
-    /// A saga of which something cannot be read: what is known of it.
-    fn damage(&mut self, saga: SagaId, why: String, revision: u64, position: Position) {
-        if let Some(known) = self.damaged.get_mut(&saga) {
-            known.position = known.position.max(position);
-            return;
-        }
-        let damaged = match self.drivers.remove(&saga) {
-            Some((driver, revision, _)) => {
-                let position = position.max(driver.execution().position());
-                // What ended was another run of the key.
-                let last = (!driver.execution().is_final()).then(|| Box::new(driver));
-                Damaged { saga: saga.clone(), why, last, revision, position }
-            }
-            None => Damaged { saga: saga.clone(), why, last: None, revision, position },
-        };
-        self.damaged.insert(saga, damaged);
-    }
-
-    /// The records of a frame. One that cannot be read is its saga's trouble, not the shard's, unless
-    /// nobody can say whose it is: any saga might go on from before it.
-    async fn records(
-        &mut self,
-        engine: &Engine,
-        shard: ShardId,
-        position: Position,
-        frame: &Frame,
-    ) -> Result<Vec<Result<Record, u64>>, NotTaken> {
-        let mut records = Vec::with_capacity(frame.records.len());
-        for bytes in &frame.records {
-            let error = match codec::load::<Record>(bytes) {
-                Ok(record) => {
-                    records.push(Ok(record));
-                    continue;
-                }
-                Err(error) => error,
-            };
-            let whose = codec::load::<Whose>(bytes)
-                .map_err(|_| NotTaken(format!("frame {position} has a record that nobody can read: {error}")))?;
-            let over = self.in_a_page(engine, shard, &whose.saga).await?;
-            if !over.is_ok_and(|ended| ended.is_some_and(|ended| position <= ended.position)) {
-                let why = format!("its record in frame {position} cannot be read: {error}");
-                self.damage(whose.saga, why, 0, position);
-            }
-            records.push(Err(codec::load::<Said>(bytes).map_or(0, |said| said.events())));
-        }
-        Ok(records)
     }
 
     async fn replay(
@@ -561,13 +485,6 @@ impl Recovery {
         Ok(())
     }
 
-    /// A saga of which only the name is known.
-    fn unknown(&mut self, engine: &Engine, saga: &SagaId) -> Driver {
-        let definition = Arc::new(unknown_definition(engine));
-        self.definitions.insert(definition.reference().clone(), definition.clone());
-        Driver::new(saga.clone(), definition)
-    }
-
     /// What this record of a saga that ended and is in a page says is to be sent. Nothing where the page
     /// does not tell: it ended, so there is nobody to be parked for it.
     async fn send_again(
@@ -620,34 +537,6 @@ impl Recovery {
     }
 }
 
-/// The beginning of a stored record.
-#[derive(Deserialize)]
-struct Whose {
-    saga: SagaId,
-}
-
-/// What can be read of a record whose changes are not all known: what it publishes is counted.
-#[derive(Deserialize)]
-struct Said {
-    #[serde(default)]
-    changes: Vec<Value>,
-}
-
-impl Said {
-    fn events(&self) -> u64 {
-        self.changes.iter().filter(|change| change.get("Published").is_some()).count() as u64
-    }
-}
-
-/// A page of which not even the index can be read. This stops the shard: a start of a saga that ended
-/// long ago would run it a second time.
-fn unknown_ends(name: &str, why: &dyn std::fmt::Display) -> NotTaken {
-    NotTaken(format!(
-        "{name} cannot be read, so nobody knows which sagas ended: {why}; run the newest release on every node, or put \
-         the value back; where it is removed its sagas are forgotten, and their keys are taken for new ones"
-    ))
-}
-
 /// Of each saga its last run.
 fn last_runs(entries: Vec<EndedEntry>) -> HashMap<SagaId, EndedEntry> {
     let mut by_saga: HashMap<SagaId, EndedEntry> = HashMap::new();
@@ -657,12 +546,6 @@ fn last_runs(entries: Vec<EndedEntry>) -> HashMap<SagaId, EndedEntry> {
         }
     }
     by_saga
-}
-
-/// Stands for the definition of a saga of which only the name can be read.
-pub fn unknown_definition(engine: &Engine) -> Definition {
-    let unknown = DefinitionRef { tenant: None, name: "unknown".into(), version: 0, digest: "".into() };
-    Definition::stand_in(unknown, engine.definitions.deployers())
 }
 
 /// Every value on a shelf.
