@@ -3,8 +3,10 @@
 
 mod allowed;
 mod audit;
+mod beside;
 mod certificates;
 mod children;
+mod crowds;
 mod doors;
 mod four_eyes;
 mod hog;
