@@ -71,8 +71,8 @@ pub struct Recovered {
     pub digest: Digest,
     /// What the shard stands on.
     pub ground: Ground,
-    /// Live sagas: driver, snapshot revision, whether the store has this very state.
-    pub live: Vec<(Driver, u64, bool)>,
+    /// Live sagas: driver, snapshot revision, and the bytes of the snapshot if it is this very state.
+    pub live: Vec<(Driver, u64, Option<usize>)>,
     /// Ended sagas that are not in a page yet, with the revision of a snapshot left behind.
     pub ended: Vec<(EndedEntry, u64)>,
     /// Pages of ended sagas, of which only the indexes were read.
@@ -181,7 +181,7 @@ async fn append_takeover(
 #[derive(Default)]
 struct Recovery {
     /// In the order of their names: what follows from it is done in this order.
-    drivers: BTreeMap<SagaId, (Driver, u64, bool)>,
+    drivers: BTreeMap<SagaId, (Driver, u64, Option<usize>)>,
     pages: Pages,
     /// Pages that had to be read: where each of their sagas ended. What is later is another run of the
     /// key.
@@ -217,11 +217,11 @@ impl Recovery {
                 pages.push(recovery.old_page(engine, &found, &entries).await?);
             } else {
                 let execution: Execution = codec::load(&found.bytes).map_err(damaged)?;
-                executions.push((execution, found.revision));
+                executions.push((execution, found.revision, found.bytes.len()));
             }
         }
         recovery.pages = Pages::new(pages);
-        for (execution, revision) in executions {
+        for (execution, revision, bytes) in executions {
             let ended = recovery.in_a_page(engine, shard, execution.saga()).await?;
             match ended.filter(|ended| execution.position() <= ended.position).cloned() {
                 Some(ended) => {
@@ -231,7 +231,7 @@ impl Recovery {
                 None => {
                     let definition = recovery.definition(engine, execution.definition()).await?;
                     let saga = execution.saga().clone();
-                    recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, true));
+                    recovery.drivers.insert(saga, (Driver::restore(definition, execution), revision, Some(bytes)));
                 }
             }
         }
@@ -382,17 +382,19 @@ impl Recovery {
                     if let (true, revision) = former.unwrap_or((true, 0)) {
                         let definition = self.definition(engine, &start.definition).await?;
                         let driver = Driver::new(record.saga.clone(), definition);
-                        self.drivers.insert(record.saga.clone(), (driver, revision, false));
+                        self.drivers.insert(record.saga.clone(), (driver, revision, None));
                     }
                 }
-                let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
+                let Some((driver, _, stored)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
                     unsent.say(Vec::new(), &record, &mut events);
                     continue;
                 };
                 let fresh = record.number > driver.execution().records();
                 let effects = driver.replay(&record, position).map_err(|error| damaged(&error))?;
-                *clean &= !fresh;
+                if fresh {
+                    *stored = None;
+                }
                 if position > relayed {
                     unsent.say(Sending::of(driver, effects), &record, &mut events);
                 }
@@ -422,11 +424,11 @@ impl Recovery {
     fn finish(self, header: Header, (position, digest): (Position, Digest), ground: Ground) -> Recovered {
         let mut live = Vec::new();
         let mut ended = Vec::new();
-        for (_, (driver, revision, clean)) in self.drivers {
+        for (_, (driver, revision, stored)) in self.drivers {
             if driver.execution().is_final() {
                 ended.push((ended_entry(driver.execution()), revision));
             } else if driver.execution().records() > 0 {
-                live.push((driver, revision, clean));
+                live.push((driver, revision, stored));
             }
         }
         Recovered {
