@@ -246,8 +246,10 @@ impl Node {
         );
         let http_address = Arc::new(OnceLock::new());
         let door = serves_http(&config, dispatcher.clone(), clock.clone(), http_address.clone());
+        // On a connection of its own: what anybody sends may be much and large, and the journal's answers
+        // would come behind it.
         let commands = Arc::new(CommandService {
-            bus: bus.clone(),
+            bus: connect(config.connect_config()).await?,
             dispatcher: dispatcher.clone(),
             outbox: outbox.clone(),
             clock,
