@@ -88,6 +88,14 @@ async fn a_crowd_that_is_started_at_once_and_is_due_at_once_stands_in_nobodys_wa
     Bystander::of("timers that are due at once", &ann).await.notices(ended(&eve, "due")).await;
 }
 
+/// What everything else is compared with.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_noticed_where_nobody_attacks() {
+    let house = House::build(1, &[]).await;
+    let ann = house.client("acme.ann", "acme", "ann").await;
+    Bystander::of("nobody attacks", &ann).await.notices(tokio::time::sleep(Duration::from_secs(4))).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn states_as_large_as_they_may_be_stand_in_nobodys_way() {
     let house = House::build(1, &[LARGE]).await;

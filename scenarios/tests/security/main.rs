@@ -12,6 +12,7 @@ mod four_eyes;
 mod hog;
 mod logins;
 mod ownership;
+mod quotas;
 mod refused;
 mod replay;
 mod written;
