@@ -245,8 +245,10 @@ impl Node {
         );
         let http_address = Arc::new(OnceLock::new());
         let door = serves_http(&config, dispatcher.clone(), clock.clone(), http_address.clone());
+        // On a connection of its own: what anybody sends may be much and large, and the journal's answers
+        // would come behind it.
         let commands = Arc::new(CommandService {
-            bus: bus.clone(),
+            bus: connect(config.connect_config()).await?,
             dispatcher: dispatcher.clone(),
             outbox: outbox.clone(),
             clock,
@@ -388,6 +390,7 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
         decision_threads: Some(config.decision_threads()),
         descendants: config.limits.descendants,
         sagas_per_tenant: config.limits.sagas_per_tenant,
+        journal_bytes_per_tenant: config.limits.journal_bytes_per_tenant,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
         ended_per_shard: config.sagas.ended_per_shard,

@@ -247,6 +247,12 @@ settings! {
         /// fails the step that starts it with `Saga.LimitExceeded`. One that sleeps takes about half a
         /// kilobyte of a node's memory.
         sagas_per_tenant: usize = 500_000,
+        /// Bytes that the journal keeps for the living sagas of one tenant: the state of each as it was
+        /// last stored, and its records since. A start beyond it is refused; a child fails the step that
+        /// starts it with `Saga.LimitExceeded`; what lives goes on. Each shard holds its part of the
+        /// limit, wherever it is. A takeover reads it all; these are 4 KiB for each of as many sagas as
+        /// one tenant may have.
+        journal_bytes_per_tenant: u64 = 2_147_483_648,
     }
 }
 
@@ -649,6 +655,10 @@ impl Config {
             ("limits.environments_per_tenant", self.limits.environments_per_tenant),
             ("limits.definitions_per_tenant", self.limits.definitions_per_tenant),
             ("limits.sagas_per_tenant", self.limits.sagas_per_tenant),
+            (
+                "limits.journal_bytes_per_tenant",
+                usize::try_from(self.limits.journal_bytes_per_tenant).unwrap_or(usize::MAX),
+            ),
             ("catalog.archive_entries", self.catalog.archive_entries),
             ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
             ("http.in_flight", self.http.in_flight),

@@ -3,6 +3,7 @@
 //! Logs go to standard error, so that standard output stays what a command answers. Traces leave
 //! only when a collector is named. Spans are made where the work is; here is only where they go.
 
+mod lines;
 mod metrics;
 mod observer;
 mod otlp;
@@ -74,12 +75,11 @@ where
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if human {
         let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        lines.compact().with_ansi(colours).with_target(false).boxed()
+        lines::human(std::io::stderr, colours)
     } else {
-        lines.json().flatten_event(true).with_ansi(false).boxed()
+        lines::objects(std::io::stderr)
     }
 }
 

@@ -3,8 +3,10 @@
 
 mod allowed;
 mod audit;
+mod beside;
 mod certificates;
 mod children;
+mod crowds;
 mod doors;
 mod four_eyes;
 mod growth;
@@ -12,6 +14,7 @@ mod hog;
 mod logins;
 mod ownership;
 mod processes;
+mod quotas;
 mod refused;
 mod replay;
 mod written;

@@ -1,9 +1,11 @@
-//! How many sagas live in a shard: of each tenant, and below each root. A seat is taken when a saga is
-//! let in and given back when its slot drops it, so that the count cannot differ from what is there.
+//! How many sagas live in a shard: of each tenant, and below each root; and how many bytes the journal
+//! keeps for those of each tenant. A seat is taken when a saga is let in and given back when its slot
+//! drops it, so that the count cannot differ from what is there.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use protocol::{Code, Problem, SagaId, SagaKey, Tenant};
 
@@ -13,22 +15,66 @@ use crate::machine::Family;
 /// The place of one living saga among those that count.
 #[derive(Debug)]
 pub struct Seat {
-    tenant: Arc<()>,
+    tenant: Arc<Tally>,
     root: Option<Arc<()>>,
+    stored: Arc<Stored>,
+}
+
+/// What is counted of one tenant; its living sagas are those who hold it.
+#[derive(Default, Debug)]
+struct Tally {
+    bytes: Arc<AtomicU64>,
+}
+
+/// What a takeover has to read for one living saga: its state as it was last stored, and its records
+/// since. Shared with the saga's actor, which writes both.
+#[derive(Debug)]
+pub struct Stored {
+    own: AtomicU64,
+    all: Arc<AtomicU64>,
+}
+
+impl Stored {
+    /// A batch of so many bytes became durable.
+    pub fn wrote(&self, bytes: usize) {
+        self.own.fetch_add(bytes as u64, Relaxed);
+        self.all.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Its state has so many bytes, and stands for all records before.
+    pub fn is(&self, bytes: usize) {
+        self.all.fetch_add(bytes as u64, Relaxed);
+        self.all.fetch_sub(self.own.swap(bytes as u64, Relaxed), Relaxed);
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.is(0);
+    }
+}
+
+impl Seat {
+    /// The bytes that are counted for it.
+    pub const fn stored(&self) -> &Arc<Stored> {
+        &self.stored
+    }
 }
 
 /// The living sagas of one shard.
 #[derive(Default, Debug)]
 pub struct Census {
-    tenants: Counts<Tenant>,
-    roots: Counts<(Tenant, SagaKey)>,
+    tenants: Counts<Tenant, Tally>,
+    roots: Counts<(Tenant, SagaKey), ()>,
 }
 
 impl Census {
     /// The seat of a saga that is there already.
     pub fn seat(&mut self, saga: &SagaId, family: &Family) -> Seat {
         let root = family.root.as_ref().map(|root| self.roots.of((saga.tenant.clone(), root.clone())));
-        Seat { tenant: self.tenants.of(saga.tenant.clone()), root }
+        let tenant = self.tenants.of(saga.tenant.clone());
+        let stored = Arc::new(Stored { own: AtomicU64::new(0), all: tenant.bytes.clone() });
+        Seat { tenant, root, stored }
     }
 
     /// A seat for one more, unless there are as many as there may be. A shard knows its own alone, and
@@ -40,9 +86,9 @@ impl Census {
         let part = |limit: usize| limit.div_ceil(usize::from(shards.max(1)));
         let seat = self.seat(saga, family);
         // The seat itself counts.
-        let full = |taken: &Arc<()>, limit: usize| Arc::strong_count(taken) - 2 >= part(limit);
+        let full = |taken: usize, limit: usize| taken - 2 >= part(limit);
         if let (Some(taken), Some(root)) = (&seat.root, &family.root)
-            && full(taken, limits.descendants)
+            && full(Arc::strong_count(taken), limits.descendants)
         {
             let message = format!(
                 "{root} has as many sagas below it as there may be: {} (limits.descendants)",
@@ -50,12 +96,22 @@ impl Census {
             );
             return Err(Problem::new(Code::Quota, message).mend("let fewer run at once"));
         }
-        if full(&seat.tenant, limits.sagas_per_tenant) {
+        if full(Arc::strong_count(&seat.tenant), limits.sagas_per_tenant) {
             let message = format!(
                 "{} has as many living sagas as it may: {} (limits.sagas_per_tenant)",
                 saga.tenant, limits.sagas_per_tenant
             );
             return Err(Problem::new(Code::Quota, message).mend("wait until some have ended, or cancel some"));
+        }
+        let bytes = limits.journal_bytes_per_tenant;
+        if seat.tenant.bytes.load(Relaxed) >= bytes.div_ceil(u64::from(shards.max(1))) {
+            let message = format!(
+                "the journal has as many bytes for the living sagas of {} as it may: {bytes} \
+                 (limits.journal_bytes_per_tenant)",
+                saga.tenant
+            );
+            let mend = "wait until some have ended, or cancel some; put large data into object storage";
+            return Err(Problem::new(Code::Quota, message).mend(mend));
         }
         Ok(seat)
     }
@@ -63,8 +119,8 @@ impl Census {
 
 /// One count for each of many; as many as there are others that hold it.
 #[derive(Debug)]
-struct Counts<K> {
-    all: HashMap<K, Arc<()>>,
+struct Counts<K, V> {
+    all: HashMap<K, Arc<V>>,
     /// When there are more than this, those that nobody holds are forgotten.
     tidy_at: usize,
 }
@@ -72,14 +128,14 @@ struct Counts<K> {
 /// Counts that are kept without looking whether somebody holds them.
 const TIDY_MIN: usize = 1_024;
 
-impl<K> Default for Counts<K> {
+impl<K, V> Default for Counts<K, V> {
     fn default() -> Self {
         Self { all: HashMap::new(), tidy_at: TIDY_MIN }
     }
 }
 
-impl<K: Hash + Eq> Counts<K> {
-    fn of(&mut self, key: K) -> Arc<()> {
+impl<K: Hash + Eq, V: Default> Counts<K, V> {
+    fn of(&mut self, key: K) -> Arc<V> {
         if self.all.len() >= self.tidy_at {
             self.all.retain(|_, held| Arc::strong_count(held) > 1);
             self.tidy_at = TIDY_MIN.max(2 * self.all.len());
@@ -111,6 +167,30 @@ mod tests {
         assert!(census.take(&saga("other/c"), &alone, &limits, 2).is_ok());
         seats.remove(0);
         assert!(census.take(&saga("acme/a~1"), &family, &limits, 2).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_living_sagas_of_one_tenant() {
+        let limits = Limits { journal_bytes_per_tenant: 2_000, ..Limits::default() };
+        let (mut census, alone) = (Census::default(), Family::default());
+        let mut take = |name: &str| census.take(&saga(name), &alone, &limits, 2);
+        let (first, second) = (take("acme/a").unwrap(), take("acme/b").unwrap());
+        let writer = first.stored().clone();
+        writer.wrote(900);
+        writer.wrote(90);
+        second.stored().wrote(9);
+        let third = take("acme/c").unwrap();
+        third.stored().wrote(1);
+        let refused = take("acme/d").unwrap_err();
+        assert!(refused.code == Code::Quota && refused.message.contains("journal_bytes_per_tenant"), "{refused}");
+        assert!(take("other/d").is_ok(), "another tenant has its own");
+        // A state stands for the records before it; a record after it is counted beside it.
+        writer.is(989);
+        assert!(take("acme/d").is_ok());
+        writer.wrote(1);
+        assert!(take("acme/d").is_err());
+        drop((first, writer));
+        assert!(take("acme/d").is_ok(), "it has ended");
     }
 
     #[test]

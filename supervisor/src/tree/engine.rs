@@ -67,6 +67,10 @@ pub struct Limits {
     /// Living sagas of one tenant, over all shards; a sleeping one costs about half a kilobyte of
     /// memory. A start beyond it is refused, a child fails its parent's step.
     pub sagas_per_tenant: usize,
+    /// Bytes that the living sagas of one tenant have in the journal, over all shards: the state of each
+    /// as it was last stored, and its records since. A takeover reads them all. Starts beyond it are
+    /// refused, a child fails its parent's step; what lives goes on.
+    pub journal_bytes_per_tenant: u64,
     /// How often a failing saga actor is restarted before it is parked.
     pub saga_restarts: Intensity,
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
@@ -110,6 +114,7 @@ impl Default for Limits {
             still_after: Duration::from_secs(30),
             descendants: 20_000,
             sagas_per_tenant: 500_000,
+            journal_bytes_per_tenant: 2 << 30,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
             due_in_flight: 256,

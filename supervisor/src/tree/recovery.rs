@@ -76,8 +76,8 @@ pub struct Recovered {
     pub digest: Digest,
     /// What the shard stands on.
     pub ground: Ground,
-    /// Live sagas: driver, snapshot revision, whether the store has this very state.
-    pub live: Vec<(Driver, u64, bool)>,
+    /// Live sagas: driver, snapshot revision, and the bytes of the snapshot if it is this very state.
+    pub live: Vec<(Driver, u64, Option<usize>)>,
     /// Ended sagas that are not in a page yet, with the revision of a snapshot left behind.
     pub ended: Vec<(EndedEntry, u64)>,
     /// Pages of ended sagas, of which only the indexes were read.
@@ -190,7 +190,7 @@ async fn append_takeover(
 #[derive(Default)]
 struct Recovery {
     /// In the order of their names: what follows from it is done in this order.
-    drivers: BTreeMap<SagaId, (Driver, u64, bool)>,
+    drivers: BTreeMap<SagaId, (Driver, u64, Option<usize>)>,
     pages: Pages,
     /// Pages that had to be read: where each of their sagas ended. What is later is another run of the
     /// key.
@@ -231,7 +231,7 @@ impl Recovery {
                 pages.push(recovery.old_page(engine, &found, &entries).await?);
             } else {
                 match codec::load::<Execution>(&found.bytes) {
-                    Ok(execution) => executions.push((execution, found.revision)),
+                    Ok(execution) => executions.push((execution, found.revision, found.bytes.len())),
                     Err(error) => {
                         let saga = found.name.strip_prefix("saga/").and_then(|name| name.parse::<SagaId>().ok());
                         let why = format!("its snapshot cannot be read: {error}");
@@ -242,7 +242,7 @@ impl Recovery {
             }
         }
         recovery.pages = Pages::new(pages);
-        for (execution, revision) in executions {
+        for (execution, revision, bytes) in executions {
             let (saga, position) = (execution.saga().clone(), execution.position());
             let ended = recovery.in_a_page(engine, shard, &saga).await?.map(Option::<&EndedEntry>::cloned);
             if let Ok(Some(ended)) = &ended
@@ -253,7 +253,7 @@ impl Recovery {
                 continue;
             }
             let definition = recovery.definition(engine, execution.definition()).await?;
-            recovery.drivers.insert(saga.clone(), (Driver::restore(definition, execution), revision, true));
+            recovery.drivers.insert(saga.clone(), (Driver::restore(definition, execution), revision, Some(bytes)));
             if let Err(why) = ended {
                 recovery.damage(saga, why, revision, position);
             }
@@ -444,21 +444,21 @@ impl Recovery {
                     if let (true, revision) = former.unwrap_or((true, 0)) {
                         let definition = self.definition(engine, &start.definition).await?;
                         let driver = Driver::new(record.saga.clone(), definition);
-                        self.drivers.insert(record.saga.clone(), (driver, revision, false));
+                        self.drivers.insert(record.saga.clone(), (driver, revision, None));
                     }
                 }
                 if record.is_burial() && !self.drivers.contains_key(&record.saga) {
                     let (last, revision) =
                         self.damaged.remove(&record.saga).map_or((None, 0), |it| (it.last, it.revision));
                     let driver = last.map_or_else(|| self.unknown(engine, &record.saga), |last| *last);
-                    self.drivers.insert(record.saga.clone(), (driver, revision, false));
+                    self.drivers.insert(record.saga.clone(), (driver, revision, None));
                 }
                 if self.damaged.contains_key(&record.saga) {
                     unsent.say(Vec::new(), record.events() as u64, &mut events);
                     self.damage(record.saga, String::new(), 0, position);
                     continue;
                 }
-                let Some((driver, _, clean)) = self.drivers.get_mut(&record.saga) else {
+                let Some((driver, _, stored)) = self.drivers.get_mut(&record.saga) else {
                     warn!(%shard, position, saga = %record.saga, "a record without a beginning is passed over");
                     unsent.say(Vec::new(), record.events() as u64, &mut events);
                     continue;
@@ -473,7 +473,9 @@ impl Recovery {
                         continue;
                     }
                 };
-                *clean &= !fresh;
+                if fresh {
+                    *stored = None;
+                }
                 if position > relayed {
                     unsent.say(Sending::of(driver, effects), record.events() as u64, &mut events);
                 }
@@ -511,11 +513,11 @@ impl Recovery {
     fn finish(self, header: Header, (position, digest): (Position, Digest), ground: Ground) -> Recovered {
         let mut live = Vec::new();
         let mut ended = Vec::new();
-        for (_, (driver, revision, clean)) in self.drivers {
+        for (_, (driver, revision, stored)) in self.drivers {
             if driver.execution().is_final() {
                 ended.push((ended_entry(driver.execution()), revision));
             } else if driver.execution().records() > 0 {
-                live.push((driver, revision, clean));
+                live.push((driver, revision, stored));
             }
         }
         Recovered {

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use protocol::view::{Outcome, Status};
 use protocol::{Code, Epoch, Problem, SagaId, ShardId, Time, Value, codec};
 use ractor::{ActorCell, ActorId};
 use tracing::warn;
 
 use super::card::Card;
+use super::census::Stored;
 use super::engine::Engine;
 use super::journal::{self, Ticket};
 use super::relay;
@@ -144,6 +146,8 @@ pub struct SagaActor {
     pub relay: Handle<relay::Message>,
     /// Shared with the shard.
     pub glance: Arc<Glance>,
+    /// What the saga takes of its tenant's bytes.
+    pub stored: Arc<Stored>,
 }
 
 /// What changes.
@@ -153,6 +157,8 @@ pub struct State {
     pending: Vec<(Reply, Answer)>,
     /// In the journal's hands.
     appending: bool,
+    /// Bytes of it.
+    batch_bytes: usize,
     /// Came while the journal was busy with us.
     queue: VecDeque<(FactKind, Reply)>,
     length: Length,
@@ -189,6 +195,7 @@ impl Behaviour for SagaActor {
             driver,
             pending: Vec::new(),
             appending: false,
+            batch_bytes: 0,
             queue: VecDeque::new(),
             length: Length::default(),
             questions: Vec::new(),
@@ -316,6 +323,7 @@ impl SagaActor {
         if batch.records.is_empty() {
             self.answer_unwritten(state);
         } else {
+            state.batch_bytes = batch.bytes();
             batch.outbox = Sending::of(&state.driver, state.driver.outbox().cloned());
             #[cfg(feature = "simulation")]
             self.publish_early(&batch);
@@ -357,6 +365,7 @@ impl SagaActor {
 
     async fn committed(&self, me: &Me<Message>, position: Position, state: &mut State) -> Result<(), Fault> {
         state.appending = false;
+        self.stored.wrote(state.batch_bytes);
         let effects = state.driver.confirm(position);
         self.tell_of_parking(me, state);
         self.glance.update(state.driver.execution());
@@ -447,11 +456,13 @@ impl SagaActor {
             return state.questions.push(Question::Snapshot);
         }
         let execution = state.driver.execution();
+        let bytes = Bytes::from(codec::store(execution));
         state.snapshot_at = execution.records();
+        self.stored.is(bytes.len());
         self.owner.tell(shard::Message::Snapshot {
             saga: self.saga.clone(),
             actor: me.id(),
-            bytes: codec::store(execution).into(),
+            bytes,
             records: execution.records(),
         });
     }
@@ -488,11 +499,13 @@ impl SagaActor {
         if execution.next_timer().is_some_and(|due| due < horizon) {
             return;
         }
+        let bytes = Bytes::from(codec::store(execution));
+        self.stored.is(bytes.len());
         self.owner.tell(shard::Message::Sleep {
             saga: self.saga.clone(),
             actor: me.id(),
             taken: state.taken,
-            bytes: codec::store(execution).into(),
+            bytes,
             seen: Seen::of(execution),
         });
     }

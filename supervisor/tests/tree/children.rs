@@ -257,3 +257,36 @@ async fn no_more_are_let_in_than_may_live() {
     below(&world, "trip~3").await.expect("one has ended");
     assert!(limit(below(&world, "trip~4").await).contains("limits.descendants"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_let_in_than_the_journal_keeps_bytes_for() {
+    let limits = || Limits { journal_bytes_per_tenant: 150_000, ..Limits::default() };
+    let outside = Outside::new(&[LEG]);
+    let former = World::take_over(&outside, 1, limits()).await;
+    let large = |number: u32| json!({ "n": number, "text": "x".repeat(20_000) });
+    let refused = async |world: &World| {
+        let refused = world.start("late", "leg", json!({})).await.expect_err("it is one too many");
+        assert_eq!(refused.code, Code::Quota, "{refused}");
+        assert!(refused.message.contains("limits.journal_bytes_per_tenant"), "{refused}");
+    };
+    let mut let_in = 0;
+    while former.start(&format!("leg-{let_in}"), "leg", large(let_in)).await.is_ok() {
+        let_in += 1;
+        assert!(let_in < 10, "each has at least its input of 20,000 bytes");
+        former.pass(2).await;
+    }
+    assert!(let_in >= 2, "{let_in}");
+    refused(&former).await;
+    // Whoever takes the shard over counts the same: from the journal, and then from the snapshots.
+    former.shard.kill();
+    let second = World::take_over(&outside, 2, limits()).await;
+    refused(&second).await;
+    second.pass(60).await;
+    let third = World::take_over(&outside, 3, limits()).await;
+    refused(&third).await;
+    third.start("leg-0", "leg", large(0)).await.expect("it is there already");
+    third.signal("leg-0", "landed", json!(1), "s-1").await.expect("what lives goes on");
+    third.pass(1).await;
+    assert!(third.show("leg-0").await.status.is_final());
+    third.start("late", "leg", json!({})).await.expect("one has ended");
+}

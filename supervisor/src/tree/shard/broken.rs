@@ -31,13 +31,16 @@ impl ShardActor {
         &self,
         me: &Me<Message>,
         driver: &Driver,
-        (revision, clean): (u64, bool),
+        (revision, stored): (u64, Option<usize>),
         why: &str,
         state: &mut State,
     ) {
         let execution = driver.execution();
-        let bytes = (!clean).then(|| Bytes::from(codec::store(execution)));
+        let bytes = stored.is_none().then(|| Bytes::from(codec::store(execution)));
         let slot = self.broken_slot(execution.saga(), Some(driver), driver.definition().clone(), state);
+        if let Some(alive) = &slot.alive {
+            alive.seat.stored().is(stored.unwrap_or_else(|| bytes.as_ref().map_or(0, Bytes::len)));
+        }
         let broken = Broken { why: why.to_owned(), left: Left::All, released: false };
         let life = asleep_of(&mut state.words, &stuck(Some(driver)), execution.position(), bytes);
         let slot = Slot { revision, broken: Some(Box::new(broken)), life: Life::Asleep(life), ..slot };

@@ -76,9 +76,10 @@ impl ShardActor {
                 return Ok(());
             }
         };
+        let stored = seat.stored().clone();
         let alive = Some(Box::new(Alive { parent: start.parent.clone(), seat }));
         let driver = Driver::new((*saga).clone(), definition.clone());
-        let life = self.wake(me, &saga, driver, state).await?;
+        let life = self.wake(me, &saga, driver, stored, state).await?;
         let told = started(&saga, &start.definition, true);
         let (owner, refused) = (me.clone(), saga.clone());
         let reply = Reply::new(move |answer| match answer {

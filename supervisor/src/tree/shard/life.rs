@@ -16,6 +16,7 @@ use crate::machine::restart::Verdict;
 use crate::machine::{Driver, Fact, FactKind, Offer};
 use crate::ports::Position;
 use crate::tree::card::{Card, Life as CardLife};
+use crate::tree::census::Stored;
 use crate::tree::recovery::{self};
 use crate::tree::reply::{Reply, moved};
 use crate::tree::saga::{self, Glance, SagaActor, Seen};
@@ -170,7 +171,9 @@ impl ShardActor {
             self.park(me, saga, driver, cause, state);
             return Ok(());
         } else {
-            let life = self.wake(me, &saga, *driver, state).await?;
+            let alive = state.slots.get(&saga).and_then(|slot| slot.alive.as_ref());
+            let stored = alive.expect("what has not ended has a seat").seat.stored().clone();
+            let life = self.wake(me, &saga, *driver, stored, state).await?;
             if let Life::Awake { handle, .. } = &life {
                 handle.tell(saga::Message::Resume);
             }
@@ -189,6 +192,7 @@ impl ShardActor {
         me: &Me<Message>,
         saga: &Arc<SagaId>,
         driver: Driver,
+        stored: Arc<Stored>,
         state: &mut State,
     ) -> Result<Life, Fault> {
         let glance = Glance::new(driver.execution());
@@ -204,6 +208,7 @@ impl ShardActor {
             timers: state.timers.clone(),
             relay: state.relay.clone(),
             glance: glance.clone(),
+            stored,
         };
         let handle = shell::start(actor, card, Some(me.cell())).await?;
         state.actors.insert(handle.cell().get_id(), saga.clone());
@@ -353,6 +358,9 @@ impl ShardActor {
         let execution = driver.execution();
         let bytes = Bytes::from(codec::store(execution));
         let asleep = asleep_of(&mut state.words, &Seen::of(execution), execution.position(), Some(bytes));
+        if let Some(alive) = &slot.alive {
+            alive.seat.stored().is(asleep.bytes.as_ref().map_or(0, Bytes::len));
+        }
         slot.life = Life::Asleep(asleep);
         slot.failures = None;
         state.asleep += 1;

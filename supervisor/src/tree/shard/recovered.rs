@@ -51,10 +51,10 @@ impl ShardActor {
                 None => {}
             }
         }
-        for (driver, revision, clean) in recovered.live {
+        for (driver, revision, stored) in recovered.live {
             match recovered.lost.get(driver.definition().reference()) {
-                Some(why) => self.settle_lost(me, &driver, (revision, clean), why, state),
-                None => self.settle_saga(me, driver, revision, clean, state).await?,
+                Some(why) => self.settle_lost(me, &driver, (revision, stored), why, state),
+                None => self.settle_saga(me, driver, revision, stored, state).await?,
             }
         }
         for damaged in recovered.damaged {
@@ -74,7 +74,7 @@ impl ShardActor {
         me: &Me<Message>,
         driver: Driver,
         revision: u64,
-        clean: bool,
+        stored: Option<usize>,
         state: &mut State,
     ) -> Result<(), Fault> {
         let execution = driver.execution();
@@ -83,20 +83,22 @@ impl ShardActor {
         let digest = start_digest(&execution.definition().name, execution.input().unwrap_or(&protocol::Value::Null));
         let definition = driver.definition().clone();
         let seat = state.census.seat(&saga, &execution.family());
+        let bytes = stored.is_none().then(|| Bytes::from(codec::store(execution)));
+        let counted = seat.stored().clone();
+        counted.is(stored.unwrap_or_else(|| bytes.as_ref().map_or(0, Bytes::len)));
         let alive = Some(Box::new(Alive { parent: execution.parent().cloned(), seat }));
         if execution.is_idle() {
             for (timer, at) in execution.timers() {
                 state.timers.tell(timers::Message::Set { saga: saga.clone(), timer, at });
             }
             let seen = Seen::of(execution);
-            let bytes = (!clean).then(|| Bytes::from(codec::store(execution)));
             let asleep = asleep_of(&mut state.words, &seen, execution.position(), bytes);
             let life = Life::Asleep(asleep);
             let slot = Slot { definition, start_digest: digest, revision, failures: None, alive, broken: None, life };
             state.slots.insert(saga, slot);
             state.asleep += 1;
         } else {
-            let life = self.wake(me, &saga, driver, state).await?;
+            let life = self.wake(me, &saga, driver, counted, state).await?;
             if let Life::Awake { handle, .. } = &life {
                 handle.tell(saga::Message::Resume);
             }
