@@ -14,7 +14,7 @@ use protocol::{Envelope, subjects};
 use supervisor::ports::{Outbox, Unavailable};
 
 use super::connect::Bus;
-use super::letters::{Kept, LetterLimits, Letters};
+use super::letters::{self, Kept, LetterLimits, Letters};
 use super::names::{encode, one_line};
 use super::publish::publish;
 use super::streams::{Replicas, SetupError, ensure, stream};
@@ -148,9 +148,9 @@ impl Outbox for StreamOutbox {
         headers.insert(WHY, one_line(&shortened(why, WHY_MAX_BYTES)));
         let body = match self.letters.admit(tenant, whole) {
             Kept::Whole(whole) => whole,
-            Kept::Head { head, bytes, sha256 } => {
-                headers.insert(BYTES, bytes.to_string());
-                headers.insert(DIGEST, format!("sha256:{sha256}"));
+            Kept::Head { head, whole } => {
+                headers.insert(BYTES, whole.len().to_string());
+                headers.insert(DIGEST, format!("sha256:{}", letters::digest(whole).await));
                 head
             }
             Kept::Counted => {

@@ -48,7 +48,8 @@ pub struct Limits {
     /// Events on their way to the event stream at once per shard.
     pub relay_in_flight: usize,
     /// Parcels on their way to other sagas at once per shard: apart from the events, which do not
-    /// wait for a shard that cannot be reached.
+    /// wait for a shard that cannot be reached. Few, because they are work for other shards that stands
+    /// before everybody's commands there; those that wait take turns.
     pub parcels_in_flight: usize,
     /// Events and parcels that may wait to be sent per shard, a few hundred bytes each or what their
     /// payload has; beyond it what comes from outside is answered with "busy". What other sagas send
@@ -76,8 +77,8 @@ pub struct Limits {
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
     pub attempt_max: Duration,
     /// Due timers of one tenant that may be under way at once per shard, until their sagas have recorded
-    /// them. Enough to fill a frame; a crowd that is due in the same second is fed to the shard in
-    /// portions of it, so that the shard stays ready to answer others.
+    /// them. A crowd that is due in the same second is fed to the shards in portions of it: whoever else
+    /// asks waits behind one portion of each shard, which with 256 took a quarter of a second.
     pub due_in_flight: usize,
     /// How long the expressions of a decision may take on a thread that carries messages, in
     /// milliseconds: some hundred times what an ordinary decision needs. What takes longer waits for a
@@ -108,7 +109,7 @@ impl Default for Limits {
             ended_for: Duration::from_secs(7 * 24 * 3600),
             trouble_max: Duration::from_secs(3),
             relay_in_flight: 64,
-            parcels_in_flight: 64,
+            parcels_in_flight: 16,
             unsent_max: 100_000,
             refused_for: Duration::from_secs(5),
             still_after: Duration::from_secs(30),
@@ -117,7 +118,7 @@ impl Default for Limits {
             journal_bytes_per_tenant: 2 << 30,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
-            due_in_flight: 256,
+            due_in_flight: 64,
             brief_ms: 2,
             decision_threads: Some(decision_threads()),
         }

@@ -6,7 +6,7 @@
 //! cancelled while it waits. Nothing else stands in this queue.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::{DefinitionRef, Tenant};
 
@@ -21,6 +21,9 @@ pub struct Turns {
     /// Of them one tenant holds so many at once, so that another one's turn comes before a decision
     /// has ended, where there is more than one.
     per_tenant: usize,
+    threads: usize,
+    /// Made for the first decision at length; absent where the system gives no more threads.
+    thinkers: OnceLock<Option<rayon::ThreadPool>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +68,21 @@ impl Turns {
     pub fn new(threads: usize) -> Arc<Self> {
         let free = threads.max(1);
         let inner = Inner { free, ..Inner::default() };
-        Arc::new(Self { inner: Mutex::new(inner), per_tenant: (free - 1).max(1) })
+        let per_tenant = (free - 1).max(1);
+        Arc::new(Self { inner: Mutex::new(inner), per_tenant, threads: free, thinkers: OnceLock::new() })
+    }
+
+    /// Runs what whoever holds a turn decides, on a thread that leaves the processors to those which carry
+    /// messages whenever they want them.
+    pub fn think(&self, work: impl FnOnce() + Send + 'static) {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(|number| format!("decides-{number}"))
+            .start_handler(|_| step_back());
+        match self.thinkers.get_or_init(|| pool.build().ok()) {
+            Some(thinkers) => thinkers.spawn(work),
+            None => drop(tokio::task::spawn_blocking(work)),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -135,6 +152,16 @@ impl Turns {
     pub fn waiting(&self) -> usize {
         self.inner().waiting.values().map(VecDeque::len).sum()
     }
+}
+
+/// How much this thread steps back: of a processor that another thread wants it gets a tenth.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// This thread alone, which is so on Linux; elsewhere the word is for the whole process.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 impl Drop for Turn {

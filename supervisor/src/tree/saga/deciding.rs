@@ -155,7 +155,7 @@ impl SagaActor {
             return self.decided(me, Ok(Box::new(Decided { driver, offer, took: Duration::ZERO })), state);
         }
         let me = me.clone();
-        tokio::task::spawn_blocking(move || {
+        self.engine.turns.think(move || {
             let began = Instant::now();
             let decided = catch_unwind(AssertUnwindSafe(move || {
                 let offer = driver.offer_within(fact, Allowance::whole(&|| millis(began)));
