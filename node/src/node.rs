@@ -137,11 +137,19 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let streams = Arc::new(outbox);
         let outbox: Arc<dyn Outbox> = streams.clone();
+        let turns = Turns::new(config.decision_threads());
         let deployers = config.definitions.deployers.clone();
         let bounds = fitting(config.definition_limits(), frame_max_bytes);
         let built_in =
             parts.definitions.into_iter().map(|(file, source)| Deploy { source, file: Some(file) }).collect();
-        let library = Arc::new(DefinitionLibrary::new(definitions, activities.clone(), deployers, built_in, bounds));
+        let library = Arc::new(DefinitionLibrary::new(
+            definitions,
+            activities.clone(),
+            deployers,
+            built_in,
+            bounds,
+            turns.clone(),
+        ));
         let by = Deployer { by: format!("node {id}"), at: clock.now() };
         library.build_in(&by).await.context("a built-in definition is not stored")?;
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
@@ -156,7 +164,7 @@ impl Node {
         let engine = Arc::new(Engine {
             node: id.clone(),
             shards: shape.shards,
-            turns: Turns::new(config.decision_threads()),
+            turns,
             limits: limits(&config, frame_max_bytes),
             clock: clock.clone(),
             journal: Arc::new(journal),

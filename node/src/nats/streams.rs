@@ -213,15 +213,14 @@ async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
     if existing.storage != wanted.storage || existing.retention != wanted.retention {
         return Err(other("it is not kept on disk until it is old".into()));
     }
-    if existing.max_messages_per_subject != wanted.max_messages_per_subject {
-        return Err(other(format!("it keeps {} messages per subject", existing.max_messages_per_subject)));
-    }
     if wanted.allow_message_ttl && !existing.allow_message_ttl {
         return Err(other("it does not take messages with a time to live".into()));
     }
     if existing.max_age == wanted.max_age
         && existing.num_replicas == wanted.num_replicas
         && existing.duplicate_window == wanted.duplicate_window
+        && existing.max_messages_per_subject == wanted.max_messages_per_subject
+        && existing.max_bytes == wanted.max_bytes
     {
         return Ok(());
     }
@@ -229,6 +228,8 @@ async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
         max_age: wanted.max_age,
         num_replicas: wanted.num_replicas,
         duplicate_window: wanted.duplicate_window,
+        max_messages_per_subject: wanted.max_messages_per_subject,
+        max_bytes: wanted.max_bytes,
         ..existing
     };
     bus.jetstream.update_stream(changed).await.map_err(|error| failed("cannot change", wanted, chain(&error)))?;

@@ -12,6 +12,7 @@ use supervisor::activities::Activities;
 use supervisor::machine::definition::{Access, Definition, Warning};
 use supervisor::machine::expression;
 use supervisor::ports::{Definitions, Unavailable};
+use supervisor::tree::turns::Turns;
 use tracing::{debug, error, info};
 
 use super::AUDIT;
@@ -50,6 +51,8 @@ pub struct DefinitionLibrary {
     built_in: Vec<Deploy>,
     /// Held while a name that is not known here is looked up: one look at a time.
     looking: tokio::sync::Mutex<()>,
+    /// Reading a definition may take as long as many decisions, and takes turns with them.
+    turns: Arc<Turns>,
 }
 
 impl DefinitionLibrary {
@@ -62,14 +65,15 @@ impl DefinitionLibrary {
         deployers: Vec<String>,
         built_in: Vec<Deploy>,
         limits: DefinitionLimits,
+        turns: Arc<Turns>,
     ) -> Self {
         let (known, latest, looking) = (DashMap::new(), DashMap::new(), tokio::sync::Mutex::new(()));
-        Self { store, activities, limits, known, latest, deployers, built_in, looking }
+        Self { store, activities, limits, known, latest, deployers, built_in, looking, turns }
     }
 
     /// Checks `deploy`'s source, as one of `tenant`'s.
-    pub async fn check(&self, tenant: &Tenant, deploy: &Deploy) -> Result<Value, Problem> {
-        let (definition, warnings) = self.parse(deploy)?;
+    pub async fn check(&self, tenant: &Tenant, deploy: Deploy) -> Result<Value, Problem> {
+        let (definition, warnings) = self.parse(tenant, deploy).await?;
         let (_, missing) = self.pins(Some(tenant), &definition).await?;
         let reference = definition.reference();
         Ok(json!({
@@ -85,7 +89,7 @@ impl DefinitionLibrary {
             let what = format!("{by} may not deploy definitions");
             return Err(Problem::new(Code::Forbidden, what).mend("ask whom the setting definitions.deployers names"));
         }
-        let (definition, warnings) = self.parse(deploy)?;
+        let (definition, warnings) = self.parse(tenant, deploy.clone()).await?;
         let (pins, missing) = self.pins(Some(tenant), &definition).await?;
         let warnings = self.warn(&definition, &warnings, &missing);
         let name = definition.reference().name.clone();
@@ -144,7 +148,7 @@ impl DefinitionLibrary {
     pub async fn build_in(&self, by: &Deployer) -> Result<usize, Problem> {
         let mut count = 0;
         for deploy in &self.built_in {
-            let (definition, _) = self.parse(deploy)?;
+            let (definition, _) = self.parse(&own_tenant()?, deploy.clone()).await?;
             let reference = definition.reference();
             let (pins, _) = self.pins(None, &definition).await?;
             let known = self.store.built_in(&reference.name, &reference.digest, &pins).await.map_err(unavailable)?;
@@ -159,14 +163,14 @@ impl DefinitionLibrary {
         Ok(count)
     }
 
-    fn parse(&self, deploy: &Deploy) -> Result<(Definition, Vec<Warning>), Problem> {
-        let file = deploy.file.as_deref().unwrap_or("definition");
+    async fn parse(&self, tenant: &Tenant, deploy: Deploy) -> Result<(Definition, Vec<Warning>), Problem> {
         let (bytes, limit) = (deploy.source.len(), self.limits.source_bytes);
         if bytes > limit {
             let problem = Problem::new(Code::TooLarge, format!("the source has {bytes} bytes, the limit is {limit}"));
             return Err(problem.mend("split it: a part that stands on its own can be a saga of its own (saga:NAME)"));
         }
-        let read = Definition::parse(&deploy.source, file).map_err(|faults| {
+        let read = move || Definition::parse(&deploy.source, deploy.file.as_deref().unwrap_or("definition"));
+        let read = self.turns.at_length(tenant, read).await.ok_or_else(panicked)?.map_err(|faults| {
             Problem::new(Code::BadDefinition, faults.to_string())
                 .mend("mend each of these and deploy again; `skald definition check FILE` shows them too")
         });
@@ -230,7 +234,7 @@ impl DefinitionLibrary {
         if let Some(version) = version {
             for (whose, _) in &spaces {
                 if let Some(stored) = self.store.get(whose.as_ref(), name, version).await.map_err(unavailable)? {
-                    return self.compiled(stored);
+                    return self.compiled(stored).await;
                 }
             }
             return Err(missing(name, Some(version)));
@@ -252,7 +256,7 @@ impl DefinitionLibrary {
         };
         for space in spaces {
             if let Some(stored) = self.store.latest(space.0.as_ref(), name).await.map_err(unavailable)? {
-                let definition = self.compiled(stored)?;
+                let definition = self.compiled(stored).await?;
                 self.latest.insert(space, (tokio::time::Instant::now(), definition.clone()));
                 return Ok(definition);
             }
@@ -277,19 +281,24 @@ impl DefinitionLibrary {
         Some(known.1.clone())
     }
 
-    fn compiled(&self, stored: StoredDefinition) -> Result<Arc<Definition>, Problem> {
+    async fn compiled(&self, stored: StoredDefinition) -> Result<Arc<Definition>, Problem> {
         let reference = reference_of(&stored);
         if let Some(known) = self.known.get(&reference) {
             return Ok(known.clone());
         }
-        let source = std::str::from_utf8(&stored.source).map_err(|error| broken(&reference, &error))?;
-        let definition =
-            Definition::parse_stored(source, &stored.name).map_err(|faults| broken(&reference, &faults))?;
-        if definition.digest() != stored.digest {
+        let StoredDefinition { tenant, name, version, digest, pins, source, .. } = stored;
+        let whose = tenant.clone().map_or_else(own_tenant, Ok)?;
+        let read = move || match std::str::from_utf8(&source) {
+            Ok(source) => Definition::parse_stored(source, &name).map_err(|faults| faults.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let definition = self.turns.at_length(&whose, read).await.ok_or_else(panicked)?;
+        let definition = definition.map_err(|why| broken(&reference, &why))?;
+        if definition.digest() != digest {
             return Err(broken(&reference, &format!("its source has the digest {}", definition.digest())));
         }
-        let definition = definition.owned_by(stored.tenant).with_version(stored.version).with_limits(self.limits.run);
-        let definition = Arc::new(pinned(definition, stored.pins));
+        let definition = definition.owned_by(tenant).with_version(version).with_limits(self.limits.run);
+        let definition = Arc::new(pinned(definition, pins));
         self.known.insert(reference, definition.clone());
         Ok(definition)
     }
@@ -342,12 +351,25 @@ impl Definitions for DefinitionLibrary {
         let Some(stored) = stored else { return Ok(None) };
         let stored = StoredDefinition { version: which.version, ..stored };
         // One that this release cannot read is as good as lost: asking again would not help.
-        Ok(self.compiled(stored).inspect_err(|problem| error!(definition = %which, %problem, "definition lost")).ok())
+        Ok(self
+            .compiled(stored)
+            .await
+            .inspect_err(|problem| error!(definition = %which, %problem, "definition lost"))
+            .ok())
     }
 
     fn deployers(&self) -> Vec<String> {
         self.deployers.clone()
     }
+}
+
+/// Whose turns reading takes for what is nobody's.
+fn own_tenant() -> Result<Tenant, Problem> {
+    Tenant::new("skald").map_err(|error| Problem::new(Code::Internal, error.to_string()))
+}
+
+fn panicked() -> Problem {
+    Problem::new(Code::Internal, "reading the definition failed; the log of the node says why")
 }
 
 fn reference_of(stored: &StoredDefinition) -> DefinitionRef {

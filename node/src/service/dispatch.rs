@@ -11,6 +11,7 @@ use protocol::command::{
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
 use serde::de::DeserializeOwned;
+use supervisor::machine::Definition;
 use supervisor::machine::definition::Access;
 use supervisor::machine::{FactKind, Operator, Start as StartFact, StepError, read_token};
 use supervisor::ports::Parcel;
@@ -155,7 +156,7 @@ impl Dispatcher {
                     .await
             }
             name::DEFINITION_CHECK => {
-                self.definitions.check(&routed.tenant, &self.read::<Deploy>(format, &routed)?).await
+                self.definitions.check(&routed.tenant, self.read::<Deploy>(format, &routed)?).await
             }
             name::DEFINITION_LIST => self.definitions.list(&routed.tenant).await,
             name::DEFINITION_SHOW => {
@@ -236,10 +237,7 @@ impl Dispatcher {
             Place::Elsewhere => return self.router.forward(&saga, routed, wait.unwrap_or_default()).await,
         };
         let definition = self.definitions.pick(&saga.tenant, &start.definition, start.version).await?;
-        if !Access::allows(&definition.header().access.start, by.as_str()) {
-            let what = format!("{by} may not start {}", start.definition);
-            return Err(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"));
-        }
+        may_start(&definition, &by)?;
         let fact = StartFact {
             definition: definition.reference().clone(),
             input: start.input,
@@ -363,6 +361,8 @@ impl Dispatcher {
             Some(version) => self.definitions.exactly(version).await?,
             None => self.definitions.pick(&to.tenant, &definition, None).await?,
         };
+        // Whoever started the parent asks for the child: no definition opens another one's door.
+        may_start(&definition, &by)?;
         let cause = format!("{}/{}", to.tenant, parent.0);
         let reference = definition.reference().clone();
         let (parent, secret) = (Some(parent), Some(secret()));
@@ -370,6 +370,15 @@ impl Dispatcher {
         let start = Box::new(start);
         tell(&shard, |accepted| Message::Start { saga: to, start, definition, accepted, outcome: None }).await
     }
+}
+
+/// Whether `by` may start a saga of this definition, by a command or through a parent.
+fn may_start(definition: &Definition, by: &Principal) -> Result<(), Problem> {
+    if Access::allows(&definition.header().access.start, by.as_str()) {
+        return Ok(());
+    }
+    let what = format!("{by} may not start {}", definition.name());
+    Err(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"))
 }
 
 /// Whether carrying `command` out twice is the same as once. A start has its key, a signal its id,

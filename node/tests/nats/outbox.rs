@@ -146,3 +146,20 @@ async fn a_worker_on_the_bus_is_asked_and_understood() {
     let past = Attempt { deadline: Some(Time::from_micros(now - 1)), ..attempt() };
     assert_eq!(failed(ask("echo", past).await), ("States.Timeout".into(), false));
 }
+
+/// Settings follow what a node of today is told, also on a stream that an older release made.
+#[tokio::test]
+async fn a_stream_of_dead_letters_that_is_there_takes_the_settings() {
+    let One { bus, server: _server, dir: _dir } = one().await;
+    let first = OutboxConfig::default();
+    StreamOutbox::open(&bus, &first).await.unwrap();
+    let made = bus.jetstream.get_stream("SKALD_DEAD").await.unwrap().cached_info().config.clone();
+    let older = async_nats::jetstream::stream::Config { max_messages_per_subject: -1, max_bytes: -1, ..made };
+    bus.jetstream.update_stream(&older).await.unwrap();
+    StreamOutbox::open(&bus, &first).await.unwrap();
+    let mut second = first.clone();
+    (second.letters.per_reason, second.letters.stream_bytes) = (500, 10_000_000);
+    StreamOutbox::open(&bus, &second).await.unwrap();
+    let kept = bus.jetstream.get_stream("SKALD_DEAD").await.unwrap().cached_info().config.clone();
+    assert_eq!((kept.max_messages_per_subject, kept.max_bytes), (500, 10_000_000));
+}

@@ -74,3 +74,18 @@ async fn a_stranger_with_a_childs_key_changes_nothing() {
     let answer = bob.start(&leg("trip-b.1")).await.unwrap();
     assert!(matches!(answer, StartAnswer::Started(started) if !started.created), "and it is bob's");
 }
+
+/// A definition is no way around another one's `access`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_is_started_by_whom_its_definition_allows() {
+    let guarded = LEG.replace("name: leg", "name: guarded").replace("start: [\"*\"]", "start: [ops]");
+    let wrap = TRIP.replace("name: trip", "name: wrap").replace("saga:leg", "saga:guarded");
+    let house = House::build(1, &[&guarded, &wrap]).await;
+    let bob = house.client("acme.bob", "acme", "bob").await;
+    let refused = bob.start(&start("guarded", "mine", json!({}))).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Forbidden), "{refused}");
+    bob.start(&start("wrap", "around", json!({}))).await.unwrap();
+    let view = bob.wait(&saga_key("around"), PATIENCE).await.unwrap();
+    assert_eq!(view.status, Status::Failed, "{view:#?}");
+    assert!(format!("{view:?}").contains("bob may not start guarded"), "{view:#?}");
+}

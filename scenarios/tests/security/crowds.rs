@@ -8,7 +8,7 @@ use futures::stream;
 use node::client::Client;
 use node::node::SystemClock;
 use protocol::Value;
-use protocol::command::List;
+use protocol::command::{Deploy, List};
 use protocol::view::Status;
 use scenarios::cluster::until;
 use scenarios::stage::start;
@@ -55,6 +55,9 @@ const AT_ONCE: usize = 200;
 const LARGE_SAGAS: usize = 16;
 const TURNS: usize = if cfg!(debug_assertions) { 10 } else { 60 };
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Sources that are checked, and how many of them at once.
+const CHECKS: usize = if cfg!(debug_assertions) { 64 } else { 512 };
+const CHECKS_AT_ONCE: usize = 32;
 /// Longest until a crowd has ended, on a machine that does other things as well.
 const ENDED_WITHIN: Duration = Duration::from_secs(240);
 
@@ -106,4 +109,28 @@ async fn states_as_large_as_they_may_be_stand_in_nobodys_way() {
     let (ann, eve) = (house.client("acme.ann", "acme", "ann").await, house.client("evil.eve", "evil", "eve").await);
     crowd(&eve, "large", LARGE_SAGAS, &json!({ "turns": TURNS })).await;
     Bystander::of("sagas with large states", &ann).await.notices(ended(&eve, "large")).await;
+}
+
+/// As many states as there may be, each with something to compile.
+fn long_source() -> String {
+    let state = |n: usize| {
+        let output = format!("$map([1..$count($states.input)], function($v) {{ $v + {n} }})");
+        format!("    S{n}: {{ Type: Pass, Output: '{{% {output} %}}', Next: S{} }}\n", n + 1)
+    };
+    let states: String = (0..999).map(state).collect();
+    format!("name: long\ndefinition:\n  StartAt: S0\n  States:\n{states}    S999: {{ Type: Succeed }}\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_that_take_long_to_read_stand_in_nobodys_way() {
+    let house = House::build(1, &[]).await;
+    let (ann, eve) = (house.client("acme.ann", "acme", "ann").await, house.client("evil.eve", "evil", "eve").await);
+    let deploy = Deploy { source: long_source(), file: None };
+    let flood = async {
+        let checks = stream::iter(0..CHECKS).for_each_concurrent(CHECKS_AT_ONCE, |_| async {
+            eve.check(&deploy).await.unwrap();
+        });
+        checks.await;
+    };
+    Bystander::of("sources that take long to read", &ann).await.notices(flood).await;
 }

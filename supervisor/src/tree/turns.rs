@@ -6,6 +6,7 @@
 //! cancelled while it waits. Nothing else stands in this queue.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::{DefinitionRef, Tenant};
@@ -79,10 +80,30 @@ impl Turns {
             .num_threads(self.threads)
             .thread_name(|number| format!("decides-{number}"))
             .start_handler(|_| step_back());
+        // A panic there would end the process; whoever waits for the work hears that it is gone.
+        let work = || drop(catch_unwind(AssertUnwindSafe(work)));
         match self.thinkers.get_or_init(|| pool.build().ok()) {
             Some(thinkers) => thinkers.spawn(work),
             None => drop(tokio::task::spawn_blocking(work)),
         }
+    }
+
+    /// Waits for a turn of `tenant` and for what `work` makes in it. `None`: it panicked.
+    pub async fn at_length<T: Send + 'static>(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (give, given) = tokio::sync::oneshot::channel();
+        self.ask(tenant, move |turn| drop(give.send(turn)));
+        let turn = given.await.ok()?;
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.think(move || {
+            let made = work();
+            drop(turn);
+            drop(tell.send(made));
+        });
+        told.await.ok()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
