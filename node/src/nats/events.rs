@@ -13,6 +13,8 @@ use super::names::encode;
 use super::outbox::EVENTS;
 use super::scan::{Scan, next_of};
 
+/// The last moment that a server knows, in microseconds: its nanoseconds have 64 bits.
+const SERVER_TIME_MAX_MICROS: u64 = i64::MAX as u64 / 1_000;
 /// Events of one page unless fewer are asked for.
 const PAGE: usize = 500;
 /// How much of the largest message a page may fill, as one part of so many: its JSON is wrapped once
@@ -43,14 +45,18 @@ impl EventReader {
         }
         let from = match (asked.after, asked.since) {
             (None, Some(since)) => {
-                let since =
-                    std::time::UNIX_EPOCH + Duration::from_micros(u64::try_from(since.as_micros()).unwrap_or(0));
+                // The server counts nanoseconds in 64 bits; nothing has happened after their end.
+                let since = u64::try_from(since.as_micros()).unwrap_or(0);
+                if since > SERVER_TIME_MAX_MICROS {
+                    return Ok(EventPage { after: self.newest().await?, ..EventPage::default() });
+                }
+                let since = std::time::UNIX_EPOCH + Duration::from_micros(since);
                 DeliverPolicy::ByStartTime { start_time: since.into() }
             }
             (after, _) => {
                 // Nothing new is the usual answer, and asking for it costs the server no consumer.
                 let after = after.unwrap_or(0);
-                match next_of(&self.bus, EVENTS, &filter, after + 1).await? {
+                match next_of(&self.bus, EVENTS, &filter, after.saturating_add(1)).await? {
                     None => return Ok(EventPage { after, ..EventPage::default() }),
                     Some(next) => DeliverPolicy::ByStartSequence { start_sequence: next.sequence },
                 }

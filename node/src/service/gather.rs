@@ -26,10 +26,11 @@ pub fn fit(mut answer: Answer, max: usize) -> Answer {
 }
 
 /// The newest `limit` of all rows, as many as a message of `max` bytes carries.
-pub fn list(answers: Vec<Answer>, limit: usize, max: usize) -> Value {
+pub fn list(answers: Vec<Answer>, unowned: Vec<u16>, limit: usize, max: usize) -> Value {
     let nodes = answers.len();
     let answered = answers.iter().filter(|answer| matches!(answer.body, Body::Sagas(_))).count();
     let mut missing = said(&answers);
+    missing.extend(unowned.into_iter().map(|shard| format!("shard {shard} has no owner: `skald doctor` says why")));
     let mut rows = merge_rows(answers, limit);
     missing.extend(cut(&mut rows, max).map(older));
     json!({ "sagas": rows, "nodes": nodes, "answered": answered, "missing": missing })
@@ -113,11 +114,12 @@ mod tests {
             missing: vec!["it did not answer within 2s".into()],
             ..Answer::new(NodeId::new("n3").unwrap(), Body::Nothing)
         };
-        let told = list(vec![rows("n1", 3), rows("n2", 2), silent], 4, 1 << 20);
+        let told = list(vec![rows("n1", 3), rows("n2", 2), silent], vec![7], 4, 1 << 20);
         assert_eq!((&told["nodes"], &told["answered"]), (&json!(3), &json!(2)));
-        assert_eq!(told["missing"], json!(["n3: it did not answer within 2s"]));
+        let unowned = "shard 7 has no owner: `skald doctor` says why";
+        assert_eq!(told["missing"], json!(["n3: it did not answer within 2s", unowned]));
         assert_eq!(told["sagas"].as_array().unwrap().len(), 4);
-        let told = list(vec![rows("n1", 500), rows("n2", 500)], 10_000, FRAME_BYTES + 10_000);
+        let told = list(vec![rows("n1", 500), rows("n2", 500)], Vec::new(), 10_000, FRAME_BYTES + 10_000);
         assert!(told["missing"][0].as_str().unwrap().contains("do not fit"), "{}", told["missing"]);
     }
 }

@@ -125,7 +125,13 @@ impl QueryService {
     pub async fn list(&self, tenant: Tenant, by: Principal, list: List) -> Result<Value, Problem> {
         let limit = list.rows()?;
         let answers = self.everywhere(&Query::Sagas { tenant, by: Some(by), list }).await;
-        Ok(gather::list(answers, limit, self.max_payload()))
+        Ok(gather::list(answers, self.unowned(), limit, self.max_payload()))
+    }
+
+    /// Shards that nobody answers for just now.
+    fn unowned(&self) -> Vec<u16> {
+        let owner = |shard: &u16| self.places.owner(protocol::ShardId(*shard));
+        (0..self.shards).filter(|shard| owner(shard).is_none()).collect()
     }
 
     /// The tenant's workers over all nodes, by name, and what is missing.
@@ -154,8 +160,7 @@ impl QueryService {
 
     fn health(&self) -> HealthView {
         let mut troubles = Vec::new();
-        let unowned: Vec<u16> =
-            (0..self.shards).filter(|shard| self.places.owner(protocol::ShardId(*shard)).is_none()).collect();
+        let unowned = self.unowned();
         if !unowned.is_empty() {
             troubles.push(format!("shards without an owner: {unowned:?}"));
         }

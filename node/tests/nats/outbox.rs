@@ -6,7 +6,8 @@ use crate::support::{One, one};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::StreamExt;
-use node::nats::{Bus, BusActivities, NO_WORKER, OutboxConfig, StreamOutbox, SyncMode, sync_mode};
+use node::nats::{Bus, BusActivities, EventReader, NO_WORKER, OutboxConfig, StreamOutbox, SyncMode, sync_mode};
+use protocol::command::ReadEvents;
 use protocol::{Envelope, EventId, Principal, Tenant, Time, TraceId, activity};
 use serde_json::json;
 use supervisor::activity::{Attempt, Heartbeat};
@@ -162,4 +163,21 @@ async fn a_stream_of_dead_letters_that_is_there_takes_the_settings() {
     StreamOutbox::open(&bus, &second).await.unwrap();
     let kept = bus.jetstream.get_stream("SKALD_DEAD").await.unwrap().cached_info().config.clone();
     assert_eq!((kept.max_messages_per_subject, kept.max_bytes), (500, 10_000_000));
+}
+
+/// Whoever asks for what is after the end of all numbers gets nothing, and not the beginning.
+#[tokio::test]
+async fn there_are_no_events_after_the_last_number_or_the_last_moment() {
+    let One { bus, server: _server, dir: _dir } = one().await;
+    let outbox = StreamOutbox::open(&bus, &OutboxConfig::default()).await.unwrap();
+    outbox.publish(&event("e-1")).await.unwrap();
+    let (reader, tenant) = (EventReader::new(&bus), Tenant::new("acme").unwrap());
+    let late = "9999-12-31T23:59:59Z".parse().unwrap();
+    for asked in [
+        ReadEvents { after: Some(u64::MAX), ..ReadEvents::default() },
+        ReadEvents { since: Some(late), ..ReadEvents::default() },
+    ] {
+        assert!(reader.page(&tenant, &asked).await.unwrap().events.is_empty(), "{asked:?}");
+    }
+    assert_eq!(reader.page(&tenant, &ReadEvents::default()).await.unwrap().events.len(), 1);
 }

@@ -29,8 +29,8 @@ pub struct Ground {
     anchor: Option<Anchor>,
     /// The code of the loss that an operator accepted, if any.
     accepted: Option<String>,
-    /// Whether that very loss was met.
-    taken: bool,
+    /// That very loss, where it was met.
+    taken: Option<Loss>,
 }
 
 impl Ground {
@@ -41,7 +41,7 @@ impl Ground {
         let anchor = journal.anchor(shard).await.map_err(NotTaken::of)?;
         let accepted = journal.accepted(shard).await.map_err(NotTaken::of)?;
         let stream = journal.stream(shard).await.map_err(NotTaken::of)?;
-        let mut ground = Self { stream, anchor, accepted: accepted.as_ref().map(|it| it.loss.clone()), taken: false };
+        let mut ground = Self { stream, anchor, accepted: accepted.as_ref().map(|it| it.loss.clone()), taken: None };
         let kept = mark.and_then(|mark| mark.anchor);
         let mut beyond = mark.map_or(0, |mark| mark.low_water.max(mark.relayed));
         for anchor in ground.anchor.into_iter().chain(kept) {
@@ -52,7 +52,12 @@ impl Ground {
                 ground.refuse(shard, loss)?;
             }
         }
-        if ground.taken {
+        if let Some(loss) = ground.taken.clone() {
+            // Positions are given out once: the next frame must come after all that ever were.
+            if let Some(left) = ground.stream.as_ref().filter(|stream| stream.last < beyond) {
+                let accept = format!("that was done, and what is left ends too early: `nats stream rm {}`", left.name);
+                return Err(Stopped { loss, accept }.into());
+            }
             let by = accepted.map(|it| format!("{}: {}", it.by, it.reason)).unwrap_or_default();
             error!(%shard, by, "a loss of the journal was accepted; the shard goes on in what is left");
             journal.renew(shard, beyond).await.map_err(NotTaken::of)?;
@@ -69,9 +74,9 @@ impl Ground {
         }
         let code = loss.code(shard);
         if self.accepted.as_ref() == Some(&code) {
-            self.taken = true;
+            self.taken = Some(loss.clone());
         }
-        if self.taken {
+        if self.taken.is_some() {
             return Ok(());
         }
         let accept = format!("skald accept-loss --shard {shard} --loss {code} --reason '…'");

@@ -216,6 +216,16 @@ fn a_text_that_looks_like_a_numeral_is_none() {
     for source in ["$states.input.t & ''", "$string($states.input)", "$count($states.input.n.a)"] {
         assert!(said(&input, source).contains("U+FDD0"), "{source}");
     }
+    // Nor one that would be one without its beginning, nor the name of a field.
+    for input in [json!({ "t": "a\u{fdd0}5" }), json!({ "\u{fdd0}5": 1 }), json!({ "t": "x\"\u{fdd0}8\"" })] {
+        for source in ["$substring($states.input.t, 1)", "$string([$states.input.t])", "$string($states.input)"] {
+            assert!(said(&input, source).contains("U+FDD0"), "{source} of {input}");
+        }
+    }
+    for source in ["$base64decode('77eQNQ==')", "$decodeUrlComponent('%EF%B7%905')", "['%EF%B7%905'].$decodeUrl($)"] {
+        assert!(said(&json!({ "n": 9_007_199_254_740_993_u64 }), source).contains("U+FDD0"), "{source}");
+    }
+    assert_eq!(said(&json!({}), "$base64decode('YQ==')"), "\"a\"");
     assert!(Expression::new("'\u{fdd0}1'").is_err());
     assert_eq!(said(&input, "'\\uFDD0' & 'x'").split(':').next(), Some("fails"));
 }

@@ -129,6 +129,27 @@ async fn a_loss_that_an_operator_accepts_leaves_what_snapshots_hold() {
     assert_eq!(world.show("one").await.status, Status::Succeeded);
 }
 
+/// Positions are given out once: what is left of a cut journal cannot be gone on in, and that is said as
+/// long as it stands in the way.
+#[tokio::test(start_paused = true)]
+async fn an_accepted_loss_says_what_still_stands_in_its_way() {
+    let outside = two_sagas_wait().await;
+    outside.frames.lock().unwrap().pop_last();
+    outside.last.store(0, std::sync::atomic::Ordering::SeqCst);
+    let loss = stopped(&outside, 2).await.loss.code(SHARD);
+    let (by, reason) = ("ann".into(), "there is no copy".into());
+    *outside.accepted.lock().unwrap() = Some(Accepted { loss, by, reason, at: Time::from_micros(NOON) });
+    let stopped = stopped(&outside, 3).await;
+    assert!(
+        matches!(stopped.loss, Loss::Truncated { .. }) && stopped.to_string().contains("nats stream rm"),
+        "{stopped}"
+    );
+    outside.frames.lock().unwrap().clear();
+    *outside.born.lock().unwrap() = 0;
+    let lost = World::try_take_over(&outside, 4, Limits::default()).await;
+    assert!(matches!(lost, Err(NotStarted::Stopped(_))), "all of it is another loss, which nobody accepted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn lost_snapshots_are_made_again_from_the_whole_journal_and_from_nothing_less() {
     let outside = two_sagas_wait().await;

@@ -10,7 +10,7 @@ use jsonata_core::value::{JMap, JValue};
 
 use serde_json::Number;
 
-use super::{END, MARK, Numbers, Term, WHOLE_MAX_FLOAT, numeral, of_whole, unfit, within_64_bits};
+use super::{END, MARK, Numbers, Term, UNFIT_TEXT, WHOLE_MAX_FLOAT, numeral, of_whole, unfit, within_64_bits};
 
 /// Hands a number on, unless it grew beyond what the engine holds.
 pub(super) const GROWN: &str = "the grown";
@@ -43,6 +43,9 @@ pub(super) const SORTED: &str = "the sorted";
 /// What an exact function made: a numeral where it is one.
 pub(super) const MADE: &str = "the made";
 
+/// Hands a made value on, unless it has a text that looks like a numeral.
+pub(super) const UNMARKED: &str = "the unmarked";
+
 /// Operators of two, with the names of their functions.
 pub(super) const OPERATORS: [(&str, &str); 9] = [
     ("+", "two +"),
@@ -73,6 +76,10 @@ pub(in crate::machine) fn register(
         let number = number(first(args))?;
         met.met.set(met.met.get() || numeral(&number).is_some());
         Ok(number)
+    })?;
+    evaluator.register_fn(UNMARKED, |args: &[JValue]| match has_mark(first(args)) {
+        true => Err(wrong(UNFIT_TEXT)),
+        false => Ok(first(args).clone()),
     })?;
     if !exactly {
         let met = Rc::clone(numbers);
@@ -117,6 +124,15 @@ pub(in crate::machine) fn register(
         JValue::Number(number) if number.abs() >= WHOLE_MAX_FLOAT => of_float(*number, &called(args)),
         other => Ok(other.clone()),
     })
+}
+
+fn has_mark(value: &JValue) -> bool {
+    match value {
+        JValue::String(text) => text.contains(MARK),
+        JValue::Array(items) => items.iter().any(has_mark),
+        JValue::Object(fields) => fields.iter().any(|(name, field)| name.contains(MARK) || has_mark(field)),
+        _ => false,
+    }
 }
 
 fn first(args: &[JValue]) -> &JValue {

@@ -24,6 +24,9 @@ use serde_json::Number;
 
 /// What a numeral begins with: a character that Unicode keeps out of texts that are exchanged.
 pub(super) const MARK: char = '\u{fdd0}';
+/// What is said of a text with it, wherever it stands: a function could take off what is before it.
+pub(super) const UNFIT_TEXT: &str =
+    "a text has the character U+FDD0, which Unicode keeps out of texts that are exchanged";
 /// All whole numbers up to here are binary numbers of the engine.
 const WHOLE_MAX: i128 = 1 << 53;
 const WHOLE_MAX_FLOAT: f64 = 9_007_199_254_740_992.0;
@@ -48,9 +51,7 @@ impl Numbers {
                 self.met.set(self.met.get() || numeral(&number).is_some());
                 number
             }
-            Value::String(text) if text.starts_with(MARK) => {
-                return Err("a text begins with the character U+FDD0, which stands in no text".to_owned());
-            }
+            Value::String(text) if text.contains(MARK) => return Err(UNFIT_TEXT.to_owned()),
             Value::String(text) => JValue::String(text.as_str().into()),
             Value::Array(items) => {
                 let flat = !items.iter().any(Value::is_array);
@@ -58,6 +59,9 @@ impl Numbers {
                 JValue::Array(JArray::new_flat(items, flat))
             }
             Value::Object(fields) => {
+                if fields.keys().any(|name| name.contains(MARK)) {
+                    return Err(UNFIT_TEXT.to_owned());
+                }
                 let seen = fields.iter().map(|(name, field)| Ok((name.clone(), self.seen(field)?)));
                 JValue::Object(Rc::new(seen.collect::<Result<JMap, String>>()?))
             }
@@ -111,7 +115,7 @@ pub(super) fn numeral(value: &JValue) -> Option<&str> {
 pub(super) fn plain(figures: &str) -> Result<Value, String> {
     match serde_json::from_str(figures) {
         Ok(Value::Number(number)) => Ok(Value::Number(number)),
-        Ok(_) | Err(_) => Err("a text begins with the character U+FDD0, which stands in no text".to_owned()),
+        Ok(_) | Err(_) => Err(UNFIT_TEXT.to_owned()),
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use jsonata_core::ast::{AstNode, BinaryOp, Stage, UnaryOp};
 
 use super::functions::{
-    ALIKE, FIELD, GROWN, MADE, MAX, MIN, NEAR, NEGATIVE, NUMBER, OPERATORS, PLACE, PLAIN, POWER, SORTED, SUM, WRITTEN,
+    ALIKE, FIELD, GROWN, MADE, MAX, MIN, NEAR, NEGATIVE, NUMBER, OPERATORS, PLACE, PLAIN, POWER, SORTED, SUM, UNMARKED,
+    WRITTEN,
 };
 use super::numeral;
 use crate::machine::bounds;
@@ -100,6 +101,8 @@ const CARRIERS: &[&str] = &[
 ];
 /// Functions of the engine whose number may be larger than what they are given.
 const GROWERS: &[&str] = &["average", "parseInteger", "power", "sum"];
+/// Functions that make texts of what is no text yet, and so may make one that looks like a numeral.
+const MAKERS: &[&str] = &["base64decode", "decodeUrl", "decodeUrlComponent", "eval"];
 /// Those whose number is exact when what they are given is.
 const KEEPERS: &[&str] = &["abs", "ceil", "floor", "round"];
 
@@ -204,7 +207,7 @@ impl Pass<'_> {
             *name = variable(name);
             return;
         }
-        let watched = name == "number" || GROWERS.contains(&name.as_str());
+        let watched = name == "number" || GROWERS.contains(&name.as_str()) || MAKERS.contains(&name.as_str());
         if !(watched || self.way.exactly && !CARRIERS.contains(&name.as_str())) {
             return;
         }
@@ -219,9 +222,21 @@ impl Pass<'_> {
     fn call(&self, node: &mut AstNode) {
         let AstNode::Function { name, args, .. } = node else { return };
         let partial = args.iter().any(|arg| matches!(arg, AstNode::Placeholder));
+        let makes = !partial && MAKERS.contains(&name.as_str());
+        self.exactly(node, partial);
+        if makes {
+            wrap(node, UNMARKED);
+        }
+    }
+
+    fn exactly(&self, node: &mut AstNode, partial: bool) {
+        let AstNode::Function { name, args, .. } = node else { return };
         let who = format!("${name}");
         if partial {
-            if self.way.exactly && !CARRIERS.contains(&name.as_str()) || GROWERS.contains(&name.as_str()) {
+            if self.way.exactly && !CARRIERS.contains(&name.as_str())
+                || GROWERS.contains(&name.as_str())
+                || MAKERS.contains(&name.as_str())
+            {
                 self.with_parameters(node);
             }
             return;
