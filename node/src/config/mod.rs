@@ -264,8 +264,8 @@ settings! {
         /// How long a changed saga may go without a snapshot, in milliseconds.
         snapshot_every_ms: u64 = 10_000,
         /// Ended sagas that each shard remembers, so that a repeated start is answered with what came of
-        /// the first; beyond it the oldest are forgotten. Each takes half a kilobyte on the server's
-        /// disk, and some seven bytes of memory.
+        /// the first; beyond it the oldest of the tenant that has the most are forgotten. Each takes half
+        /// a kilobyte on the server's disk, and some seven bytes of memory.
         ended_per_shard: usize = 1_000_000,
         /// How long an ended saga is remembered where its definition does not say so, in hours; 168 are
         /// a week.

@@ -37,8 +37,8 @@ pub struct Limits {
     pub drain_tail_max: u64,
     /// Records after which a saga that never rests is written to the snapshot store.
     pub snapshot_every_records: u64,
-    /// Ended sagas remembered per shard for idempotent starts; beyond it the oldest are forgotten. Each
-    /// costs half a kilobyte in the store, and some seven bytes of memory.
+    /// Ended sagas remembered per shard for idempotent starts; beyond it the oldest of the tenant that has
+    /// the most are forgotten. Each costs half a kilobyte in the store, and some seven bytes of memory.
     pub ended_per_shard: usize,
     /// How long an ended saga is remembered.
     pub ended_for: Duration,

@@ -265,6 +265,29 @@ async fn the_oldest_are_forgotten_when_there_are_too_many() {
     assert_eq!(world.start("h1-1", "passing", json!(1)).await.unwrap()["created"], false);
 }
 
+/// What a tenant ends much of is forgotten, and nobody else's: a key that is free again is an effect done
+/// twice.
+#[tokio::test(start_paused = true)]
+async fn nobody_makes_anothers_keys_free_by_ending_much() {
+    let outside = Outside::new(&[PASSING]);
+    let limits = Limits { ended_per_shard: 100, ..Limits::default() };
+    let world = World::take_over(&outside, 1, limits).await;
+    let evils = async |number: usize| {
+        let (start, definition) = world.starting("passing", json!(1), None);
+        let saga = format!("evil/{number}").parse().unwrap();
+        world.ask(|accepted| Message::Start { saga, start, definition, accepted, outcome: None }).await.unwrap()
+    };
+    world.start("pay-1", "passing", json!(1)).await.unwrap();
+    for round in 0..6 {
+        for number in 0..50 {
+            evils(50 * round + number).await;
+        }
+        world.pass(60).await;
+    }
+    assert_eq!(evils(0).await["created"], true, "there are too many of evil's");
+    assert_eq!(world.start("pay-1", "passing", json!(1)).await.unwrap()["created"], false);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_that_could_not_be_removed_keeps_its_keys() {
     let outside = Outside::new(&[PASSING, WAITING]);

@@ -149,6 +149,14 @@ impl Page {
         self.prints.len()
     }
 
+    /// Whose sagas all of them are, where that is one tenant.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        match &*self.tenants {
+            [tenant] => Some(tenant),
+            _ => None,
+        }
+    }
+
     /// Whether something that `list` asks for may be in it.
     fn may_show(&self, tenant: &Tenant, list: &List) -> bool {
         (self.tenants.is_empty() || self.tenants.contains(tenant))

@@ -10,7 +10,6 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::SagaId;
@@ -25,7 +24,7 @@ use super::shell::Me;
 use super::slot::{Life, Slot};
 use crate::journal::Digest;
 use crate::ports::{Position, PutError};
-use page::{Open, to_move};
+use page::{Open, Sort, to_move};
 pub use write::Swept;
 use write::{Gone, MarkLost, SnapshotPut, Work, write};
 
@@ -43,7 +42,7 @@ pub struct Sweeper {
     /// Pages of ended sagas.
     pub pages: Pages,
     /// Those that may take more, by how long their sagas are remembered.
-    open: BTreeMap<Duration, Open>,
+    open: BTreeMap<Sort, Open>,
     /// Pages that got a name.
     named: u64,
     under_way: Option<UnderWay>,

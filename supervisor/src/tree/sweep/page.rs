@@ -1,11 +1,11 @@
 //! Pages of ended sagas: what goes into them, how long they are kept, and what is forgotten with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use protocol::{SagaId, Time, codec};
+use protocol::{SagaId, Tenant, Time, codec};
 
 use super::super::pages::{self, Page, Pages};
 use super::super::shard::{ShardActor, State};
@@ -28,9 +28,11 @@ const OPEN_BYTES_MAX: usize = 64 * 1024;
 const OPEN_FOR: Duration = Duration::from_secs(3_600);
 /// That part: one of so many.
 const OPEN_FOR_PART: u32 = 24;
-/// Pages that are open at once: one for each time that sagas are remembered. Those of more times are
-/// not opened again.
-const OPEN_MAX: usize = 16;
+/// Pages that are open at once: one for each sort. Those of more sorts are not opened again.
+const OPEN_MAX: usize = 64;
+/// A tenant of which so many ended since the last sweep has pages of its own, so that it is its own that
+/// are forgotten when there are too many. Fewer share a page: a page for each would be mostly empty.
+const OWN_PAGE_MIN: usize = 16;
 
 /// Pages of a former release that one sweep moves to where pages are now.
 const MOVED_MAX: usize = 16;
@@ -50,6 +52,10 @@ impl Open {
     }
 }
 
+/// What the entries of a page have in common: whose they are, where that tenant has pages of its own, and
+/// how long they are remembered.
+pub(super) type Sort = (Option<Tenant>, Duration);
+
 /// An entry of a page, with the version that its saga ran.
 type Filed = (EndedEntry, Arc<Definition>);
 
@@ -59,25 +65,28 @@ pub(super) struct NewPage {
     pub entries: Vec<Filed>,
     /// Those that were in no page before.
     pub sagas: Vec<Arc<SagaId>>,
-    /// How long its sagas are remembered.
-    kept_for: Duration,
+    sort: Sort,
     bytes: usize,
 }
 
 impl ShardActor {
-    /// Pages of what ended since the last sweep, apart for each time that sagas are remembered.
+    /// Pages of what ended since the last sweep, apart for each sort.
     pub(super) fn new_pages(&self, ended: &[Arc<SagaId>], state: &mut State) -> Vec<NewPage> {
-        let mut apart: BTreeMap<Duration, Vec<(Arc<SagaId>, Filed)>> = BTreeMap::new();
+        let mut each: BTreeMap<&Tenant, usize> = BTreeMap::new();
+        ended.iter().for_each(|saga| *each.entry(&saga.tenant).or_default() += 1);
+        let mut apart: BTreeMap<Sort, Vec<(Arc<SagaId>, Filed)>> = BTreeMap::new();
         for saga in ended {
             let Some(filed) = entry(saga, state) else { continue };
             let kept_for = pages::own_time(filed.0.status, &filed.1).unwrap_or(self.engine.limits.ended_for);
-            apart.entry(kept_for).or_default().push((saga.clone(), filed));
+            let own = each.get(&saga.tenant).is_some_and(|count| *count >= OWN_PAGE_MIN);
+            let sort = (own.then(|| saga.tenant.clone()), kept_for);
+            apart.entry(sort).or_default().push((saga.clone(), filed));
         }
         let mut new = Vec::new();
-        for (kept_for, ended) in apart {
+        for (sort, ended) in apart {
             let at = state.meters.position.load(Relaxed);
-            let mut page = match state.sweeper.open.remove(&kept_for) {
-                Some(open) if open.is_young(self.engine.now(), kept_for) => Draft { open, sagas: Vec::new() },
+            let mut page = match state.sweeper.open.remove(&sort) {
+                Some(open) if open.is_young(self.engine.now(), sort.1) => Draft { open, sagas: Vec::new() },
                 Some(_) | None => self.draft(at, &mut state.sweeper),
             };
             for (saga, filed) in ended {
@@ -85,13 +94,13 @@ impl ShardActor {
                 let full = page.open.entries.len() == PAGE_ENTRIES_MAX || page.open.bytes + bytes > PAGE_BYTES_MAX;
                 if full && !page.open.entries.is_empty() {
                     let next = self.draft(at, &mut state.sweeper);
-                    new.push(std::mem::replace(&mut page, next).finish(kept_for));
+                    new.push(std::mem::replace(&mut page, next).finish(sort.clone()));
                 }
                 page.open.bytes += bytes;
                 page.open.entries.push(filed);
                 page.sagas.push(saga);
             }
-            new.push(page.finish(kept_for));
+            new.push(page.finish(sort));
         }
         new
     }
@@ -104,7 +113,8 @@ impl ShardActor {
         Draft { open: Open { name, revisions: (0, 0), entries: Vec::new(), bytes: 0 }, sagas: Vec::new() }
     }
 
-    /// Pages whose last saga may be forgotten, and the oldest when there are too many. A page goes
+    /// Pages whose last saga may be forgotten, and when there are too many the oldest of whoever has the
+    /// most: nobody makes another's keys free by ending much. A page goes
     /// only after the snapshots of its sagas: a snapshot that outlived it would bring an ended saga
     /// back to life. Its sagas are forgotten once it is gone: a page that outlived them would
     /// swallow the next run of a key.
@@ -113,18 +123,30 @@ impl ShardActor {
         // What is in a page and still here has a snapshot that is not removed yet.
         let left_behind: BTreeSet<Position> =
             state.sweeper.removing.iter().filter_map(|saga| state.slots.get(saga)?.paged_at()).collect();
+        let is_used = |page: &Page| {
+            left_behind.iter().any(|position| page.span.holds(*position))
+                || new.iter().any(|new| new.page.name == page.name)
+        };
         let mut kept = state.sweeper.pages.count();
+        let mut stay: BTreeMap<Option<&Tenant>, (usize, VecDeque<&Page>)> = BTreeMap::new();
         for page in state.sweeper.pages.iter() {
-            if kept <= self.engine.limits.ended_per_shard && now <= page.span.until(&self.engine.limits) {
-                continue;
+            if now > page.span.until(&self.engine.limits) && !is_used(page) {
+                kept -= page.count();
+                remove.push(Gone::Page(page.clone()));
+            } else {
+                let (count, pages) = stay.entry(page.tenant()).or_default();
+                *count += page.count();
+                pages.push_back(page);
             }
-            let is_used = left_behind.iter().any(|position| page.span.holds(*position))
-                || new.iter().any(|new| new.page.name == page.name);
-            if is_used {
-                continue;
-            }
-            kept -= page.count();
-            remove.push(Gone::Page(page.clone()));
+        }
+        while kept > self.engine.limits.ended_per_shard
+            && let Some((count, pages)) = stay.values_mut().max_by_key(|(count, _)| *count)
+            // What is used goes with a later sweep, and nobody else's in its place.
+            && let Some(oldest) = pages.pop_front().filter(|page| !is_used(page))
+        {
+            *count -= oldest.count();
+            kept -= oldest.count();
+            remove.push(Gone::Page(oldest.clone()));
         }
     }
 }
@@ -142,20 +164,20 @@ struct Draft {
 }
 
 impl Draft {
-    fn finish(self, kept_for: Duration) -> NewPage {
+    fn finish(self, sort: Sort) -> NewPage {
         let Open { name, revisions, entries, bytes } = self.open;
         let page = Page::of(name, entries.iter().map(|(entry, definition)| (entry, Some(&**definition))));
-        NewPage { page: page.seen(revisions), entries, sagas: self.sagas, kept_for, bytes }
+        NewPage { page: page.seen(revisions), entries, sagas: self.sagas, sort, bytes }
     }
 }
 
 impl State {
     /// A page is written: what it holds need not be kept here as well.
     pub(super) fn page_written(&mut self, new: NewPage) {
-        let NewPage { page, entries, sagas, kept_for, bytes } = new;
+        let NewPage { page, entries, sagas, sort, bytes } = new;
         if bytes < OPEN_BYTES_MAX && self.sweeper.open.len() < OPEN_MAX {
             let revisions = (page.revision, page.index_revision);
-            self.sweeper.open.insert(kept_for, Open { name: page.name.clone(), revisions, entries, bytes });
+            self.sweeper.open.insert(sort, Open { name: page.name.clone(), revisions, entries, bytes });
         }
         self.sweeper.pages.add(page);
         for saga in &sagas {
