@@ -65,7 +65,7 @@ pub(super) async fn run(args: AcceptLoss, ctx: &Ctx) -> Ended {
         Fault::new(error.to_string()).mend("use the nodes' own settings: --config FILE, or --creds and --server")
     })?;
     accept_loss(&bus, &of, &accepted).await.map_err(|error| Fault::new(error.to_string()))?;
-    ctx.out.answer(&accepted, |accepted, _| format!("accepted by {}: {}\n", accepted.by, accepted.reason));
-    ctx.out.next("next: skald doctor");
+    ctx.out.answer(&accepted, |accepted, _| format!("written down by {}: {}\n", accepted.by, accepted.reason));
+    ctx.out.next("whoever meets exactly this loss goes on; `skald doctor` tells whether it did");
     Ok(Ending::Done)
 }

@@ -10,6 +10,7 @@ use node::client::Client;
 use protocol::command::List;
 use scenarios::stage::{PATIENCE, saga_key, start};
 use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -23,6 +24,12 @@ const EVERY: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } 
 const ROUNDS_MIN: usize = 50;
 /// The saga that Ann looks at.
 const SHOWN: &str = "shown";
+
+/// One attack at a time: what is noticed of one is not another one's doing. Held until its story ends.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
 
 type Ask = Arc<dyn Fn(usize) -> BoxFuture<'static, ()> + Send + Sync>;
 

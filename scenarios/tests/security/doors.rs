@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::House;
-use super::beside::Bystander;
+use super::beside::{Bystander, alone};
 
 /// The tokens of the stories: one of each tenant.
 const TOKENS: [(&str, &str, &str); 2] = [("acme", "ann", "token-of-ann"), ("evil", "eve", "token-of-eve")];
@@ -65,6 +65,7 @@ async fn asks(door: SocketAddr, path: &str, token: Option<&str>) -> Option<u16> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_heads_and_idle_connections_keep_nobody_out() {
+    let _alone = alone().await;
     let house = house(|config| (config.http.connections, config.debug.connections) = (200, 100)).await;
     let (debug, http) = doors(&house);
     let mut held = Vec::new();
@@ -93,6 +94,7 @@ async fn half_heads_and_idle_connections_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_bodies_of_one_tenant_take_no_place_of_another() {
+    let _alone = alone().await;
     let house = house(|config| (config.http.in_flight, config.http.in_flight_per_tenant) = (32, 16)).await;
     let (_, http) = doors(&house);
     let mut slow = Vec::new();
@@ -131,6 +133,7 @@ const LETTERS: usize = if cfg!(debug_assertions) { 30 } else { 120 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_dead_letters_is_cut_down_and_costs_the_node_nothing() {
+    let _alone = alone().await;
     let house = house(|_| {}).await;
     let (ann, eve) = (house.client("acme.ann", "acme", "ann").await, house.raw("evil.eve").await);
     let size = eve.nats.server_info().max_payload - 1_024;

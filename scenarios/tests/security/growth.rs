@@ -9,7 +9,7 @@ use scenarios::stage::{saga_key, start};
 use serde_json::json;
 
 use super::House;
-use super::beside::Bystander;
+use super::beside::{Bystander, alone};
 
 const FORK: &str = r#"
 name: fork
@@ -31,6 +31,7 @@ const END_WITHIN: Duration = Duration::from_secs(150);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_family_that_grows_without_end_ends_with_its_root() {
+    let _alone = alone().await;
     let house = House::build(2, &[FORK]).await;
     let (ann, eve) = (house.client("acme.ann", "acme", "ann").await, house.client("evil.eve", "evil", "eve").await);
     let grows = async {

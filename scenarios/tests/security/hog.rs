@@ -10,7 +10,7 @@ use scenarios::stage::{saga_key, start};
 use serde_json::json;
 
 use super::House;
-use super::beside::Bystander;
+use super::beside::{Bystander, alone};
 
 const HOG: &str = r#"
 name: hog
@@ -54,6 +54,7 @@ async fn statuses(client: &Client) -> Vec<Status> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_sagas_that_only_compute_are_parked_and_the_other_tenant_does_not_feel_them() {
+    let _alone = alone().await;
     let mut house = House::build(1, &[HOG, LOOP]).await;
     let eve = house.client("evil.eve", "evil", "eve").await;
     let ann = house.client("acme.ann", "acme", "ann").await;
