@@ -75,17 +75,15 @@ impl Turns {
 
     /// Runs what whoever holds a turn decides, on a thread that leaves the processors to those which carry
     /// messages whenever they want them.
-    pub fn think(&self, work: impl FnOnce() + Send + 'static) {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .thread_name(|number| format!("decides-{number}"))
-            .start_handler(|_| step_back());
+    pub fn think(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) {
         // A panic there would end the process; whoever waits for the work hears that it is gone.
         let work = || drop(catch_unwind(AssertUnwindSafe(work)));
-        match self.thinkers.get_or_init(|| pool.build().ok()) {
-            Some(thinkers) => thinkers.spawn(work),
-            None => drop(tokio::task::spawn_blocking(work)),
-        }
+        let turns = self.clone();
+        // Waited for on a thread of the runtime's, which by that knows that something is under way.
+        tokio::task::spawn_blocking(move || match turns.thinkers.get_or_init(|| thinkers(turns.threads)) {
+            Some(thinkers) => thinkers.install(work),
+            None => work(),
+        });
     }
 
     /// Waits for a turn of `tenant` and for what `work` makes in it. `None`: it panicked.
@@ -173,6 +171,11 @@ impl Turns {
     pub fn waiting(&self) -> usize {
         self.inner().waiting.values().map(VecDeque::len).sum()
     }
+}
+
+fn thinkers(threads: usize) -> Option<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(|_| step_back());
+    pool.thread_name(|number| format!("decides-{number}")).build().ok()
 }
 
 /// How much this thread steps back: of a processor that another thread wants it gets a tenth.
