@@ -21,8 +21,8 @@ pub fn snapshot_name(saga: &SagaId) -> String {
 
 /// The beginning of a stored record.
 #[derive(Deserialize)]
-struct Whose {
-    saga: SagaId,
+pub(super) struct Whose {
+    pub(super) saga: SagaId,
 }
 
 /// The records of `saga` after its `after`th, oldest first: found by walking its chain back from
@@ -74,6 +74,20 @@ fn own(frame: &[u8], saga: &SagaId) -> Result<Vec<Record>, codec::StoredError> {
     Ok(own)
 }
 
+/// The snapshot of `saga`: the one that is at hand, or else the store's.
+async fn stored(
+    engine: &Engine,
+    shard: ShardId,
+    saga: &SagaId,
+    at_hand: Option<bytes::Bytes>,
+) -> Result<Option<bytes::Bytes>, Problem> {
+    if at_hand.is_some() {
+        return Ok(at_hand);
+    }
+    let stored = engine.snapshots.get(shard, &snapshot_name(saga)).await;
+    Ok(stored.map_err(|error| unavailable(&error.to_string()))?.map(|stored| stored.bytes))
+}
+
 /// The driver of `saga` as of `position`: from `snapshot`, or else the store's, or else its first
 /// record.
 pub async fn load(
@@ -84,13 +98,7 @@ pub async fn load(
     position: Position,
     snapshot: Option<bytes::Bytes>,
 ) -> Result<Driver, Problem> {
-    let bytes = match snapshot {
-        Some(bytes) => Some(bytes),
-        None => {
-            let stored = engine.snapshots.get(shard, &snapshot_name(saga)).await;
-            stored.map_err(|error| unavailable(&error.to_string()))?.map(|stored| stored.bytes)
-        }
-    };
+    let bytes = stored(engine, shard, saga, snapshot).await?;
     // Where a snapshot cannot be read, the journal has everything as long as it reaches back.
     let execution = bytes.and_then(|bytes| match codec::load::<Execution>(&bytes) {
         Ok(execution) => Some(execution),
@@ -124,13 +132,7 @@ pub async fn rebuild(
     position: Position,
     snapshot: Option<bytes::Bytes>,
 ) -> Result<Driver, Problem> {
-    let bytes = match snapshot {
-        Some(bytes) => Some(bytes),
-        None => {
-            let stored = engine.snapshots.get(shard, &snapshot_name(saga)).await;
-            stored.map_err(|error| unavailable(&error.to_string()))?.map(|stored| stored.bytes)
-        }
-    };
+    let bytes = stored(engine, shard, saga, snapshot).await?;
     let which = match bytes.as_ref().map(|bytes| codec::load::<Execution>(bytes)) {
         Some(Ok(execution)) => execution.definition().clone(),
         // Where no frame of it was seen, only the snapshot tells of it.

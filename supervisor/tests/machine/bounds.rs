@@ -69,10 +69,9 @@ fn a_state_that_would_make_the_execution_too_large_fails() {
     world.check_replay();
 }
 
-#[test]
-fn items_whose_answers_have_no_room_together_fail_their_map() {
-    let source = r#"
-name: many
+/// A Map whose items are each undone.
+const UNDONE: &str = r#"
+name: crowd
 definition:
   StartAt: Each
   States:
@@ -83,7 +82,10 @@ definition:
         States: { Work: { Type: Task, Resource: "activity:work", Compensate: { Resource: "activity:unwork" }, End: true } }
       End: true
 "#;
-    let mut world = World::begin(source, json!((0..40).collect::<Vec<_>>()));
+
+#[test]
+fn items_whose_answers_have_no_room_together_fail_their_map() {
+    let mut world = World::begin(UNDONE, json!((0..40).collect::<Vec<_>>()));
     while world.status() == "running" {
         world.succeed("work", json!("x".repeat(30_000)));
         check_sizes(&world);
@@ -138,22 +140,9 @@ fn a_signal_that_has_no_room_is_refused_and_changes_nothing() {
     check_sizes(&world);
 }
 
-const TEN_THOUSAND: &str = r#"
-name: crowd
-definition:
-  StartAt: Each
-  States:
-    Each:
-      Type: Map
-      ItemProcessor:
-        StartAt: Work
-        States: { Work: { Type: Task, Resource: "activity:work", Compensate: { Resource: "activity:unwork" }, End: true } }
-      End: true
-"#;
-
 /// Runs a Map of 10,000 items to the answer of its last.
 fn ten_thousand(last: impl FnOnce(&mut World) -> Offer) -> World {
-    let mut world = World::begin(TEN_THOUSAND, json!((0..10_000).collect::<Vec<_>>()));
+    let mut world = World::begin(UNDONE, json!((0..10_000).collect::<Vec<_>>()));
     for answered in 0..9_999 {
         assert_eq!(world.status(), "running", "after {answered} items");
         world.succeed("work", json!({ "id": answered }));
@@ -203,7 +192,7 @@ fn a_map_that_fails_with_its_last_item_undoes_all_the_others() {
 
 #[test]
 fn many_undos_that_are_stuck_hold_up_the_rest_until_an_operator_decides() {
-    let mut world = World::begin(TEN_THOUSAND, json!((0..600).collect::<Vec<_>>()));
+    let mut world = World::begin(UNDONE, json!((0..600).collect::<Vec<_>>()));
     for _ in 0..599 {
         world.succeed("work", json!(1));
     }

@@ -13,6 +13,7 @@ use crate::machine::definition::Definition;
 use crate::machine::{Driver, Record};
 use crate::ports::{Position, Snapshot};
 use crate::tree::engine::Engine;
+use crate::tree::load::Whose;
 use crate::tree::pages::{self, Page};
 
 /// A saga whose snapshot or records cannot be read: it is parked, and the others go on.
@@ -102,12 +103,6 @@ impl Recovery {
         self.definitions.insert(definition.reference().clone(), definition.clone());
         Driver::new(saga.clone(), definition)
     }
-}
-
-/// The beginning of a stored record.
-#[derive(Deserialize)]
-struct Whose {
-    saga: SagaId,
 }
 
 /// What can be read of a record whose changes are not all known: what it publishes is counted.
