@@ -191,12 +191,13 @@ impl Config {
         OutboxConfig {
             replicas: self.replicas(),
             events_kept: hours(self.events.kept_hours),
-            dead_kept: hours(self.events.dead_kept_hours),
             dedupe_window: Duration::from_millis(self.events.dedupe_window_ms),
             events_synced: self.events.synced,
             letters: LetterLimits {
                 per_second: self.events.dead_per_second,
                 bytes_per_second: self.events.dead_bytes_per_second,
+                bytes_kept: self.events.dead_bytes_per_tenant,
+                kept_for: hours(self.events.dead_kept_hours),
                 whole_bytes: self.events.dead_letter_bytes,
                 per_reason: self.events.dead_per_reason.into(),
                 stream_bytes: match self.events.dead_bytes {

@@ -174,6 +174,9 @@ settings! {
         dead_per_second: NonZeroU32 = const { NonZeroU32::new(20).unwrap() },
         /// Bytes of them in a second, over a minute; beyond it only the head and a digest are kept.
         dead_bytes_per_second: NonZeroU32 = const { NonZeroU32::new(65_536).unwrap() },
+        /// Bytes of one tenant's dead letters that each node keeps whole at once, and again over
+        /// `dead_kept_hours`: so that one tenant's do not fill the disk. Beyond it only heads and digests are kept.
+        dead_bytes_per_tenant: NonZeroU32 = const { NonZeroU32::new(67_108_864).unwrap() },
         /// The largest dead letter that is kept whole, in bytes: the largest command fits.
         dead_letter_bytes: usize = 1_048_576,
         /// Dead letters of one tenant and reason; beyond it the oldest go.

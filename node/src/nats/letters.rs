@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use governor::clock::{Clock, DefaultClock};
@@ -26,6 +27,10 @@ pub struct LetterLimits {
     pub per_second: NonZeroU32,
     /// Bytes in a second, over a minute. Beyond it only heads are kept.
     pub bytes_per_second: NonZeroU32,
+    /// Bytes that are kept whole in as long a time as letters are kept.
+    pub bytes_kept: NonZeroU32,
+    /// How long letters are kept.
+    pub kept_for: Duration,
     /// The largest letter that is kept whole, in bytes.
     pub whole_bytes: usize,
     /// Letters of one reason in the stream; the oldest go first.
@@ -47,6 +52,12 @@ pub(super) enum Kept {
 
 type Keyed<C> = RateLimiter<String, DefaultKeyedStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
+/// `bytes` at once, and again as many over `time`.
+fn spread(bytes: NonZeroU32, time: Duration) -> Quota {
+    let each = (time / bytes.get()).max(Duration::from_nanos(1));
+    Quota::with_period(each).map_or_else(|| Quota::per_second(bytes), |quota| quota.allow_burst(bytes))
+}
+
 /// The digest of a letter, however large, by which it is known again where only its head is kept. Not on
 /// a thread that carries messages: seven megabytes hold it up for as long as a command takes.
 pub(super) async fn digest(whole: Bytes) -> String {
@@ -61,6 +72,7 @@ pub(super) struct Letters<C: Clock = DefaultClock> {
     limits: LetterLimits,
     letters: Keyed<C>,
     bytes: Keyed<C>,
+    kept: Keyed<C>,
     counted: AtomicU64,
 }
 
@@ -79,7 +91,8 @@ impl<C: Clock + Clone> Letters<C> {
         Self {
             limits,
             letters: RateLimiter::new(burst(limits.per_second), Default::default(), clock.clone()),
-            bytes: RateLimiter::new(burst(limits.bytes_per_second), Default::default(), clock),
+            bytes: RateLimiter::new(burst(limits.bytes_per_second), Default::default(), clock.clone()),
+            kept: RateLimiter::new(spread(limits.bytes_kept, limits.kept_for), Default::default(), clock),
             counted: AtomicU64::new(0),
         }
     }
@@ -89,6 +102,7 @@ impl<C: Clock + Clone> Letters<C> {
         if self.letters.len() > TENANTS_REMEMBERED {
             self.letters.retain_recent();
             self.bytes.retain_recent();
+            self.kept.retain_recent();
         }
         let tenant = tenant.to_owned();
         if self.letters.check_key(&tenant).is_err() {
@@ -96,8 +110,10 @@ impl<C: Clock + Clone> Letters<C> {
             return Kept::Counted;
         }
         let size = u32::try_from(whole.len().max(1)).ok().and_then(NonZeroU32::new);
-        let allowed = size.is_some_and(|size| matches!(self.bytes.check_key_n(&tenant, size), Ok(Ok(()))));
-        if whole.len() <= self.limits.whole_bytes && allowed {
+        let has_room = |of: &Keyed<C>, size| matches!(of.check_key_n(&tenant, size), Ok(Ok(())));
+        if whole.len() <= self.limits.whole_bytes
+            && size.is_some_and(|size| has_room(&self.bytes, size) && has_room(&self.kept, size))
+        {
             return Kept::Whole(whole);
         }
         Kept::Head { head: whole.slice(..whole.len().min(HEAD_BYTES)), whole }
@@ -111,8 +127,6 @@ impl<C: Clock + Clone> Letters<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use governor::clock::FakeRelativeClock;
 
     use super::*;
@@ -122,6 +136,8 @@ mod tests {
         let limits = LetterLimits {
             per_second: number(1),
             bytes_per_second: number(1_000),
+            bytes_kept: number(100_000),
+            kept_for: Duration::from_secs(3_600),
             whole_bytes: 20_000,
             per_reason: 10,
             stream_bytes: 1_000_000,
@@ -155,5 +171,19 @@ mod tests {
         assert!(matches!(letters.admit("acme", of(10_000)), Kept::Whole(_)));
         clock.advance(Duration::from_secs(10));
         assert!(matches!(letters.admit("evil", of(10_000)), Kept::Whole(_)), "ten seconds later there is room again");
+    }
+    #[test]
+    fn a_steady_stream_of_letters_fills_no_more_than_a_tenant_may_have() {
+        let clock = FakeRelativeClock::default();
+        let letters = letters(&clock);
+        let mut whole = 0;
+        for _ in 0..3_600 / 10 {
+            clock.advance(Duration::from_secs(10));
+            whole += u32::from(matches!(letters.admit("evil", of(5_000)), Kept::Whole(_)));
+        }
+        // 500 bytes in a second are fewer than its thousand; in the hour for which letters are kept they
+        // would be 1.8 million.
+        assert!((20..=40).contains(&whole), "at once 20, and as many again over the hour: {whole}");
+        assert!(matches!(letters.admit("acme", of(5_000)), Kept::Whole(_)));
     }
 }

@@ -51,8 +51,6 @@ pub struct OutboxConfig {
     pub replicas: Replicas,
     /// How long events are kept.
     pub events_kept: Duration,
-    /// How long dead letters are kept.
-    pub dead_kept: Duration,
     /// How long the server remembers an event's id.
     pub dedupe_window: Duration,
     /// Whether every event is on the disk before it counts as published. Synced one by one, events
@@ -69,12 +67,13 @@ impl Default for OutboxConfig {
         Self {
             replicas: Replicas::One,
             events_kept: EVENTS_KEPT,
-            dead_kept: DEAD_KEPT,
             dedupe_window: DEDUPE_WINDOW,
             events_synced: true,
             letters: LetterLimits {
                 per_second: const { NonZeroU32::new(20).unwrap() },
                 bytes_per_second: const { NonZeroU32::new(65_536).unwrap() },
+                bytes_kept: const { NonZeroU32::new(67_108_864).unwrap() },
+                kept_for: DEAD_KEPT,
                 whole_bytes: 1_048_576,
                 per_reason: 1_000,
                 stream_bytes: -1,
@@ -104,7 +103,7 @@ impl StreamOutbox {
         let loose = !config.events_synced && config.replicas == Replicas::One;
         let persist_mode = loose.then_some(PersistenceMode::Async);
         ensure(bus, Config { duplicate_window: config.dedupe_window, persist_mode, ..events }).await?;
-        let dead = stream(DEAD, vec![subjects::DEAD.into()], config.replicas, config.dead_kept);
+        let dead = stream(DEAD, vec![subjects::DEAD.into()], config.replicas, config.letters.kept_for);
         // Dead letters may be removed one by one once they were dealt with.
         let dead = Config {
             deny_delete: false,
