@@ -130,8 +130,10 @@ impl QueryService {
 
     /// Shards that nobody answers for just now.
     fn unowned(&self) -> Vec<u16> {
-        let owner = |shard: &u16| self.places.owner(protocol::ShardId(*shard));
-        (0..self.shards).filter(|shard| owner(shard).is_none()).collect()
+        let answers = |shard: protocol::ShardId| {
+            self.places.owner(shard).is_some_and(|owner| owner != self.node || self.places.local(shard).is_some())
+        };
+        (0..self.shards).filter(|shard| !answers(protocol::ShardId(*shard))).collect()
     }
 
     /// The tenant's workers over all nodes, by name, and what is missing.
@@ -181,8 +183,8 @@ impl QueryService {
             self.places.stopped().into_iter().map(|(shard, why)| format!("shard {shard} is stopped: {why}")).collect();
         let blind = self.places.trouble().map(|why| format!("this node cannot take its part in the cluster: {why}"));
         let journals = self.troubles.shown();
-        let stuck = blind.is_some() || !journals.is_empty() || !stopped.is_empty();
         let lost: Vec<_> = stopped.into_iter().chain(self.bus.ground.troubles()).collect();
+        let stuck = blind.is_some() || !journals.is_empty() || !lost.is_empty();
         troubles.extend(lost.iter().cloned().chain(blind).chain(journals));
         let said = self.about.server_says.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         // One of several servers may be full while the others go on; a journal that stands still says so.
