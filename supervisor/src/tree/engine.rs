@@ -1,4 +1,5 @@
-//! What every actor of a node shares: the ports, the settings, and nothing that changes by itself.
+//! What every actor of a node shares: the ports, the settings, the turns of long decisions, and how the
+//! shards move.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,7 +15,8 @@ use crate::journal::writer;
 use crate::machine::restart::Intensity;
 use crate::ports::{Clock, Definitions, Events, Journal, Outbox, Peers, RemoteActivities, Snapshots};
 
-/// Settings of the tree. Each names its reason; "full" is always answered with "busy".
+/// Settings of the tree, each with its reason. What is full for the moment is answered with "busy"; what a
+/// tenant or a family has too much of, with "quota".
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The journal's own.
@@ -28,6 +30,9 @@ pub struct Limits {
     /// How often changed sagas are written to the snapshot store and the low-water mark moves: what
     /// a takeover has to replay, at most.
     pub sweep_every: Duration,
+    /// How often it is written down beside the lease where a busy journal stands: what is cut off its end
+    /// while its node is dead is noticed if it was written before that. One small write for each shard.
+    pub anchor_every: Duration,
     /// Snapshots and pages on their way at once per shard; small, so that a sweep does not starve
     /// the journal, which shares the server's disk.
     pub sweep_in_flight: usize,
@@ -102,6 +107,7 @@ impl Default for Limits {
             facts_per_saga: 10_000,
             sleep_horizon: Duration::from_secs(1),
             sweep_every: Duration::from_secs(10),
+            anchor_every: Duration::from_secs(1),
             sweep_in_flight: 4,
             drain_tail_max: 20_000,
             snapshot_every_records: 64,

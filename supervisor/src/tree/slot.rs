@@ -200,6 +200,11 @@ impl Slot {
         self.broken.as_ref().is_some_and(|broken| !matches!(broken.left, Left::All))
     }
 
+    /// Whether it stands still because its definition is lost, and nobody is releasing it.
+    pub fn lacks_definition(&self) -> bool {
+        self.broken.as_ref().is_some_and(|broken| matches!(broken.left, Left::All) && !broken.released)
+    }
+
     /// Whether its start is in the journal. Until then nothing about it may be promised.
     pub fn is_durable(&self) -> bool {
         self.position() > 0

@@ -122,6 +122,24 @@ async fn a_saga_whose_definition_is_lost_is_parked_and_goes_on_when_it_is_back()
 }
 
 #[tokio::test(start_paused = true)]
+async fn sagas_go_on_by_themselves_once_their_definition_is_back() {
+    let outside = Outside::new(&[ONE, TWO]);
+    let first = two_sagas(&outside).await;
+    for key in ["c", "d"] {
+        first.start(key, "one", json!(1)).await.unwrap();
+    }
+    outside.lost.lock().unwrap().push("one".into());
+    let second = World::take_over(&outside, 2, Limits::default()).await;
+    second.pass(30).await;
+    assert_eq!(second.list(Some(Status::Stuck)).await.0, ["acme/d", "acme/c", "acme/a"]);
+    outside.lost.lock().unwrap().clear();
+    second.pass(30).await;
+    assert!(second.list(Some(Status::Stuck)).await.0.is_empty());
+    second.signal("a", "go", json!(1), "s-1").await.unwrap();
+    ends(&second, "a").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_child_whose_definition_is_lost_is_abandoned_and_its_parent_hears_of_it() {
     let outside = Outside::new(&[ONE, TWO]);
     let first = World::take_over(&outside, 1, Limits::default()).await;

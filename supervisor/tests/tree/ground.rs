@@ -80,6 +80,24 @@ async fn a_journal_without_its_end_or_with_another_frame_stops_the_shard() {
     World::take_over(&outside, 2, Limits::default()).await;
 }
 
+/// A second is enough, whether a sweep came or not.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_cut_off_before_a_sweep_is_noticed() {
+    let outside = Outside::new(&[WAITING]);
+    let limits = || Limits { sweep_every: std::time::Duration::from_secs(1_000_000), ..Limits::default() };
+    let world = World::take_over(&outside, 1, limits()).await;
+    world.start("one", "waiting", json!({})).await.unwrap();
+    world.pass(2).await;
+    world.shard.kill();
+    world.pass(1).await;
+    let (position, frame) = outside.frames.lock().unwrap().pop_last().unwrap();
+    outside.last.store(0, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(stopped(&outside, 2).await.loss, Loss::Truncated { found: position - 1, position });
+    outside.frames.lock().unwrap().insert(position, frame);
+    let world = World::take_over(&outside, 3, limits()).await;
+    assert_eq!(world.show("one").await.status, Status::Waiting);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_is_missing_in_the_middle_of_a_replay_stops_the_shard() {
     let outside = Outside::new(&[WAITING]);

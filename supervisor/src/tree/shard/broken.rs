@@ -2,15 +2,15 @@
 //! They are parked as stuck and the others go on. Whoever puts right what was lost releases them with
 //! retry; an operator abandons them. Nothing of theirs is removed meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use protocol::command::ReleaseDecision;
 use protocol::view::{SagaView, Status, Waiting};
-use protocol::{Code, Problem, SagaId, Time, TraceId, Value, codec};
-use tracing::error;
+use protocol::{Code, DefinitionRef, Problem, SagaId, Time, TraceId, Value, codec};
+use tracing::{error, info};
 
 use super::life::asleep_of;
 use super::{Message, Right, ShardActor, State};
@@ -18,6 +18,7 @@ use crate::journal::frame::{Batch, Sending};
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, FactKind, Family, Operator};
 use crate::tree::engine::Engine;
+use crate::tree::own::OWN;
 use crate::tree::recovery::{Damaged, unknown_definition};
 use crate::tree::reply::{Reply, moved};
 use crate::tree::saga::Seen;
@@ -127,6 +128,33 @@ impl ShardActor {
         }
     }
 
+    /// Looks whether lost definitions are there again, so that nobody need retry each saga by hand.
+    pub(super) fn look_for_definitions(&self, me: &Me<Message>, state: &State) {
+        if state.meters.broken.load(Relaxed) == 0 {
+            return;
+        }
+        let lost: HashSet<_> = state.slots.values().filter(|slot| slot.lacks_definition()).map(definition_of).collect();
+        let (engine, me) = (self.engine.clone(), me.clone());
+        tokio::spawn(async move {
+            for which in lost {
+                if let Ok(Some(_)) = engine.definitions.get(&which).await {
+                    me.tell(Message::Redeployed(which));
+                }
+            }
+        });
+    }
+
+    /// Takes up sagas that stood still for want of this definition, some at each sweep.
+    pub(super) fn take_up(&self, me: &Me<Message>, which: &DefinitionRef, state: &mut State) {
+        let of = |slot: &Slot| slot.lacks_definition() && definition_of(slot) == *which;
+        let sagas: Vec<_> = state.slots.iter().filter(|(_, slot)| of(slot)).map(|(saga, _)| saga.clone()).collect();
+        info!(shard = %self.shard, definition = %which, sagas = sagas.len(), "a lost definition is there again");
+        for saga in sagas.iter().take(TAKEN_UP_AT_ONCE) {
+            let operator = Operator { decision: ReleaseDecision::Retry, by: OWN.into(), reason: String::new() };
+            self.release(me, saga, operator, Reply::nobody(), state);
+        }
+    }
+
     /// What an operator says is done in a task of its own, which `Rebuilt` ends.
     fn release(&self, me: &Me<Message>, saga: &Arc<SagaId>, operator: Operator, reply: Reply, state: &mut State) {
         let Some(slot) = state.slots.get_mut(saga) else { return };
@@ -227,7 +255,13 @@ impl ShardActor {
     }
 }
 
+/// Sagas taken up at each sweep: each is read from the store and the journal.
+const TAKEN_UP_AT_ONCE: usize = 1_000;
 const MEND: &str = "put it right, then `skald release` it with retry; or abandon it";
+
+fn definition_of(slot: &Slot) -> DefinitionRef {
+    slot.definition.reference().clone()
+}
 
 /// Where a saga that cannot be rebuilt stands.
 fn stuck(last: Option<&Driver>) -> Seen {

@@ -34,7 +34,7 @@ impl ShardActor {
             return Ok(());
         }
         if start.parent.is_none() && saga.key.is_a_childs() {
-            let message = format!("{:?} stands in keys of children alone", CHILD_MARK);
+            let message = format!("a key may not contain {CHILD_MARK:?}: only keys of children do");
             accepted.refuse(Problem::new(Code::BadRequest, message).mend("use a key without it"));
             return Ok(());
         }
@@ -243,8 +243,9 @@ impl ShardActor {
             Right::Internal => true,
         };
         if !may {
-            let what = format!("{by} may not {right:?} sagas of {}", slot.definition.reference().name);
-            reply.refuse(Problem::new(Code::Forbidden, what.to_lowercase()).mend("ask whom its `access` names"));
+            let right = format!("{right:?}").to_lowercase();
+            let what = format!("{by} may not {right} sagas of {}", slot.definition.reference().name);
+            reply.refuse(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"));
             return None;
         }
         Some((saga.clone(), reply))

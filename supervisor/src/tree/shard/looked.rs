@@ -54,7 +54,9 @@ impl Message {
             | Self::Fenced { .. }
             | Self::Lost(_)
             | Self::Settled
+            | Self::Anchor
             | Self::Sweep
+            | Self::Redeployed(_)
             | Self::Swept(_) => None,
         }
     }
@@ -86,7 +88,9 @@ impl Message {
             | Self::Fenced { .. }
             | Self::Lost(_)
             | Self::Settled
+            | Self::Anchor
             | Self::Sweep
+            | Self::Redeployed(_)
             | Self::Swept(_) => {}
         }
     }

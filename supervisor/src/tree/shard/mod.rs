@@ -15,17 +15,21 @@ mod shown;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::command::List;
 use protocol::query::ShardView;
 use protocol::view::{Outcome, SagaRow};
-use protocol::{Code, Epoch, NodeId, Principal, Problem, SagaId, ShardId, Tenant, Time};
+use protocol::{Code, DefinitionRef, Epoch, NodeId, Principal, Problem, SagaId, ShardId, Tenant, Time};
 use ractor::{ActorCell, ActorId};
+use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
+use crate::journal::anchor::Anchor;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, FactKind, Start};
+use crate::ports::Position;
 use crate::tree::card::Card;
 use crate::tree::census::Census;
 use crate::tree::engine::Engine;
@@ -204,8 +208,12 @@ pub enum Message {
     Lost(String),
     /// Everything that was on its way when the drain began is durable.
     Settled,
+    /// Time to write down where the journal stands.
+    Anchor,
     /// Time to write changed sagas to the snapshot store.
     Sweep,
+    /// A definition that sagas stand still for is there again.
+    Redeployed(DefinitionRef),
     /// The sweep is done.
     Swept(Swept),
 }
@@ -253,7 +261,10 @@ pub struct State {
     awake: u64,
     asleep: u64,
     census: Census,
-    sweep_alarm: tokio::task::JoinHandle<()>,
+    /// They remind of the sweep and of the anchor.
+    alarms: [JoinHandle<()>; 2],
+    /// Up to where the journal was written down beside the lease.
+    anchored: Position,
 }
 
 /// Words said again and again, kept once.
@@ -311,15 +322,9 @@ impl Behaviour for ShardActor {
         let timers = TimersActor { engine: self.engine.clone(), owner: me.clone(), meters: meters.clone() };
         let timers = shell::start(timers, card, cell).await?;
 
-        let (every, alarm) = (self.engine.limits.sweep_every, me.clone());
-        let sweep_alarm = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                if !alarm.tell(Message::Sweep) {
-                    return;
-                }
-            }
-        });
+        let limits = &self.engine.limits;
+        let alarms =
+            [alarm(me, limits.sweep_every, || Message::Sweep), alarm(me, limits.anchor_every, || Message::Anchor)];
         let mut state = State {
             slots: HashMap::new(),
             actors: HashMap::new(),
@@ -339,7 +344,8 @@ impl Behaviour for ShardActor {
             awake: 0,
             asleep: 0,
             census: Census::default(),
-            sweep_alarm,
+            alarms,
+            anchored: recovered.position,
         };
         self.settle_in(me, recovered, &mut state).await?;
         self.engine.pulses.begin(self.shard, state.meters.clone());
@@ -470,7 +476,7 @@ impl Behaviour for ShardActor {
             Message::Loaded { saga, driver, park } => self.loaded(me, saga, driver, park, state).await?,
             Message::Rebuilt { saga, rebuilt, reply } => self.rebuilt(me, saga, rebuilt, reply, state).await?,
             Message::Parked { saga, driver } => self.parked(me, saga, &driver, state).await?,
-            Message::LoadAgain(saga) => self.load(me, &saga, None, std::time::Duration::ZERO, state),
+            Message::LoadAgain(saga) => self.load(me, &saga, None, Duration::ZERO, state),
             Message::Looked(_) => unreachable!("taken apart above"),
             Message::Trouble(trouble) => {
                 self.engine.observer.trouble(self.shard, trouble.as_deref());
@@ -479,9 +485,12 @@ impl Behaviour for ShardActor {
             }
             Message::Lost(why) => return Err(why.into()),
             Message::Fenced { by } => return Err(format!("fenced: {by} owns the shard now").into()),
+            Message::Anchor => self.anchor(state),
             Message::Sweep => {
+                self.look_for_definitions(me, state);
                 self.sweep(me, state);
             }
+            Message::Redeployed(which) => self.take_up(me, &which, state),
             Message::Swept(swept) => {
                 self.swept(me, swept, state);
                 if state.settled && !state.sweeper.is_busy() {
@@ -521,17 +530,49 @@ impl Behaviour for ShardActor {
     }
 
     async fn stopped(&self, state: &mut State) {
-        state.sweep_alarm.abort();
+        state.alarms.iter().for_each(JoinHandle::abort);
         self.engine.pulses.end(self.shard, &state.meters);
         // An orderly end leaves the very last frame beside the lease.
-        let (mark, revision) = state.sweeper.marked();
-        let anchor = state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&mark, revision));
-        if let Some(anchor) = anchor
+        if let Some(anchor) = self.stands(state)
             && let Err(error) = self.engine.journal.keep(self.shard, &anchor).await
         {
             debug!(shard = %self.shard, %error, "where the journal stands was not written down at the end");
         }
     }
+}
+
+impl ShardActor {
+    /// Where the journal stands now.
+    fn stands(&self, state: &State) -> Option<Anchor> {
+        let (mark, revision) = state.sweeper.marked();
+        state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&mark, revision))
+    }
+
+    /// Writes down beside the lease where the journal stands, if it moved. A sweep writes the same meanwhile,
+    /// perhaps of a later mark: whichever is kept is true.
+    fn anchor(&self, state: &mut State) {
+        let Some(anchor) = self.stands(state).filter(|anchor| anchor.position > state.anchored) else { return };
+        state.anchored = anchor.position;
+        let (engine, shard) = (self.engine.clone(), self.shard);
+        tokio::spawn(async move {
+            if let Err(error) = engine.journal.keep(shard, &anchor).await {
+                debug!(%shard, %error, "where the journal stands was not written down now");
+            }
+        });
+    }
+}
+
+/// Tells the shard `what` again and again, for as long as it lives.
+fn alarm(me: &Me<Message>, every: Duration, what: fn() -> Message) -> JoinHandle<()> {
+    let me = me.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(every).await;
+            if !me.tell(what()) {
+                return;
+            }
+        }
+    })
 }
 
 /// What somebody wants to know of a saga.
