@@ -67,7 +67,8 @@ pub mod header {
     /// `2/8812`. Later events of a shard have later frames.
     pub const POSITION: &str = "Skald-Position";
     /// The event's number among all of its shard, counted from 1 without a gap: two events with the
-    /// same are one, and a number that never comes is a dead letter (`event-refused`).
+    /// same are one. A number that never comes is a dead letter (`event-refused`), or was an event of a
+    /// saga that cannot be read.
     pub const NUMBER: &str = "Skald-Number";
 }
 

@@ -91,7 +91,7 @@ pub struct Waiting {
     /// In a sentence: `attempt 2 of activity license.grant runs since 12:00:03`.
     pub what: String,
     /// The kind, for programs: `activity`, `retry`, `timer`, `signal`, `task`, `child`, `undo`,
-    /// `operator`.
+    /// `turn`, `operator`.
     pub kind: String,
     /// Since when.
     pub since: Time,

@@ -231,14 +231,15 @@ pub struct Lease {
     pub epoch: Epoch,
 }
 
-/// Where a shard's relay sends what the journal says is to be sent.
+/// Events of workers and of the runtime itself, and dead letters. A shard's own events go by [`Events`].
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
     /// Publishes an event; returns once the event stream holds it. The same id again is dropped
     /// there inside its window.
     async fn publish(&self, event: &Envelope) -> Result<(), Unavailable>;
 
-    /// Keeps what could not be understood, whole.
+    /// Keeps what could not be understood as a dead letter: whole, or beyond the tenant's allowance its
+    /// beginning and a digest, or only counted.
     async fn bury(&self, tenant: &str, reason: &str, why: &str, whole: Bytes) -> Result<(), Unavailable>;
 }
 

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use protocol::envelope::header::{NUMBER, POSITION};
 use protocol::text::{beginning, shortened};
 use protocol::{Envelope, EventId, ShardId, Time, subjects};
-use sha2::{Digest, Sha256};
 use supervisor::ports::{EVENT_REFUSED, Events, Held, Place, SendError, Unavailable};
 
 use super::connect::chain;
+use super::letters;
 use super::names::one_line;
 use super::outbox::{BYTES, DIGEST, EVENTS, REASON, StreamOutbox, WHY, WHY_MAX_BYTES, written};
 use super::publish::{Fault, publish};
@@ -95,7 +95,7 @@ impl Events for StreamOutbox {
             }
         }
         headers.insert(BYTES, whole.len().to_string());
-        headers.insert(DIGEST, format!("sha256:{}", hex::encode(Sha256::digest(&whole))));
+        headers.insert(DIGEST, format!("sha256:{}", letters::digest(whole.clone()).await));
         let text = String::from_utf8_lossy(&whole);
         let head = Bytes::copy_from_slice(beginning(&text, HEAD_BYTES.min(room)).as_bytes());
         self.sent(subject, headers, head).await.map(drop)

@@ -190,7 +190,7 @@ impl Worker {
             token,
             heartbeat: Heartbeat::default(),
         };
-        Some((attempt, format.read(&message.payload).ok()?))
+        Some((attempt, format.read_within(&message.payload, message.payload.len()).ok()?))
     }
 }
 

@@ -363,7 +363,7 @@ impl Definitions for DefinitionLibrary {
     }
 }
 
-/// Whose turns reading takes for what is nobody's.
+/// Built-in definitions are nobody's: reading them takes the runtime's own turns.
 fn own_tenant() -> Result<Tenant, Problem> {
     Tenant::new("skald").map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use protocol::codec::{self, Format};
 use protocol::command::{
-    ActivityAnswer, Cancel, Decide, Deploy, List, ListWorkers, Of, ReadEvents, Release, ReleaseDecision, Routed,
-    RunWorker, ShowDefinition, Signal, Start, Wait, name,
+    ActivityAnswer, Cancel, Decide, Deploy, List, ListWorkers, Of, ReadEvents, Release, Routed, RunWorker,
+    ShowDefinition, Signal, Start, Wait, name,
 };
 use protocol::envelope::trace_of;
 use protocol::{Code, Principal, Problem, SagaId, SagaKey, TraceId, Value};
@@ -122,10 +122,6 @@ impl Dispatcher {
             }
             name::SAGA_RELEASE => {
                 let Release { key, decision, reason } = self.read(format, &routed)?;
-                if reason.trim().is_empty() && decision != ReleaseDecision::Retry {
-                    let message = "skipping or abandoning what was not undone needs a reason";
-                    return Err(Problem::new(Code::BadRequest, message).mend("say why in `reason`; it is kept"));
-                }
                 let fact = FactKind::Operator(Operator { decision, by: by.to_string(), reason });
                 self.fact(routed, key, fact, (by, Right::Cancel)).await
             }
@@ -337,7 +333,7 @@ impl Dispatcher {
     }
 
     async fn read_events(&self, format: Format, routed: Routed) -> Answer {
-        let asked: ReadEvents = format.read(&routed.body)?;
+        let asked: ReadEvents = self.read(format, &routed)?;
         let page = self.events.page(&routed.tenant, &asked).await.map_err(|error| {
             Problem::new(Code::Unavailable, format!("the events cannot be read: {error}")).retry_after_ms(500)
         })?;
@@ -395,13 +391,13 @@ pub(super) fn waits(routed: &Routed) -> bool {
     match routed.command.as_str() {
         name::SAGA_WAIT => true,
         name::WORKER_RUN => {
-            let read = |format: Format| format.read::<RunWorker>(&routed.body).ok();
+            let read = |format: Format| format.read_within::<RunWorker>(&routed.body, routed.body.len()).ok();
             let run = Format::of(Some(&routed.content_type)).ok().and_then(read);
             run.and_then(|run| run.wait_ms).is_some_and(|wait_ms| wait_ms > 0)
         }
         name::SAGA_START => {
             let asks = routed.body.windows(FIELD.len()).any(|bytes| bytes == FIELD);
-            let read = |format: Format| format.read::<Start>(&routed.body).ok();
+            let read = |format: Format| format.read_within::<Start>(&routed.body, routed.body.len()).ok();
             let start = Format::of(Some(&routed.content_type)).ok().filter(|_| asks).and_then(read);
             start.and_then(|start| start.wait_ms).is_some_and(|wait_ms| wait_ms > 0)
         }

@@ -149,7 +149,7 @@ impl CommandService {
         match self.door.room.enter(asker(&request.message)) {
             Ok(held) => drop(tokio::spawn(async move { self.take(request, held).await })),
             Err(problem) => {
-                // Full is never silent: one that was only published is kept.
+                // One that was only published has nobody to hear it: it becomes a dead letter.
                 self.bury_if_needed(&request.message, &problem).await;
                 self.answer(&request, Format::Json, Err(problem)).await;
             }
@@ -252,8 +252,8 @@ impl CommandService {
         })
     }
 
-    /// A command that was only published has nobody to hear the refusal: it is kept whole. So is
-    /// one that touched another tenant, for the audit (H24).
+    /// A command that was only published has nobody to hear the refusal: it becomes a dead letter. So
+    /// does one that touched another tenant, for the audit (H24).
     async fn bury_if_needed(&self, message: &Message, problem: &Problem) {
         let reason = match problem.code {
             Code::Forbidden => "forbidden",

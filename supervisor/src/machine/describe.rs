@@ -35,7 +35,8 @@ fn fact(record: &Record) -> String {
         FactKind::CancelRequested { by, reason, parent: _ } => format!("cancel asked by {by}: {reason}"),
         FactKind::Operator(operator) => {
             let why = if operator.reason.is_empty() { String::new() } else { format!(": {}", operator.reason) };
-            format!("operator {} says {:?}{why}", operator.by, operator.decision).to_lowercase()
+            let decision = format!("{:?}", operator.decision).to_lowercase();
+            format!("operator {} says {decision}{why}", operator.by)
         }
         FactKind::Continued => "its turn came".to_owned(),
         FactKind::Parked { cause } => format!("parked: {cause}"),

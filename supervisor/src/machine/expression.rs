@@ -31,8 +31,9 @@ pub const DATA_LIMIT_EXCEEDED: &str = "States.DataLimitExceeded";
 /// Error name, within the machine only: an expression took all the time that it was given. A decision
 /// makes [`QUERY_EVALUATION_ERROR`] of it, or cuts its record.
 pub(super) const OUT_OF_TIME: &str = "States.QueryEvaluationError (out of time)";
-/// What the engine's own error begins with when the time is over.
-const ENGINE_OUT_OF_TIME: &str = "D1012";
+/// What the engine's own error begins with when the time is over. Compared at the beginning: behind it
+/// stand texts of tenants.
+const ENGINE_OUT_OF_TIME: &str = "D1012: Evaluation timeout";
 /// Compiled expressions kept per thread; a node runs some tens of definitions with some tens of
 /// expressions each. When it is full it is emptied: compiling costs microseconds.
 const COMPILED_MAX: usize = 4_096;
@@ -232,7 +233,8 @@ impl Expression {
     /// How an evaluation ended without a value.
     fn ended(&self, why: &str) -> Trouble {
         let trouble = self.trouble(why);
-        if why.contains(ENGINE_OUT_OF_TIME) { Trouble { error: OUT_OF_TIME, ..trouble } } else { trouble }
+        let said = why.strip_prefix("Evaluation error: ").unwrap_or(why);
+        if said.starts_with(ENGINE_OUT_OF_TIME) { Trouble { error: OUT_OF_TIME, ..trouble } } else { trouble }
     }
 
     /// Whether it needs the query engine, whose work may take long.

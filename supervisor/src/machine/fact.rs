@@ -1,4 +1,4 @@
-//! What came from outside.
+//! What a saga is told: by others, by its own steps and timers, by its tree.
 
 use protocol::command::ReleaseDecision;
 use protocol::envelope::is_zero;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::family::{Family, Parent};
 use super::text::{keep_cause, keep_error};
 
-/// Something that came from outside a saga.
+/// Something that a saga is told.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Fact {
     /// When it happened.
@@ -40,7 +40,7 @@ pub enum FactKind {
         /// How.
         error: StepError,
     },
-    /// A timer that the machine set came due. `step` and `timer` as in the effect that set it.
+    /// A timer came due.
     TimerFired {
         /// The timer's number.
         timer: u64,

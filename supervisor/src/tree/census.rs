@@ -85,7 +85,7 @@ impl Census {
     pub fn take(&mut self, saga: &SagaId, family: &Family, limits: &Limits, shards: u16) -> Result<Seat, Problem> {
         let part = |limit: usize| limit.div_ceil(usize::from(shards.max(1)));
         let seat = self.seat(saga, family);
-        // The seat itself counts.
+        // Two more hold it: the map, and the seat just taken.
         let full = |taken: usize, limit: usize| taken - 2 >= part(limit);
         if let (Some(taken), Some(root)) = (&seat.root, &family.root)
             && full(Arc::strong_count(taken), limits.descendants)

@@ -12,12 +12,12 @@ use crate::ports::Position;
 
 /// A shard that may not go on in what is there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{loss}; bring back what was there, or accept the loss: {accept}")]
+#[error("{loss}; {mend}")]
 pub struct Stopped {
     /// What is lost.
     pub loss: Loss,
-    /// The command by which an operator accepts exactly this loss.
-    pub accept: String,
+    /// What an operator can do, with the command.
+    pub mend: String,
 }
 
 /// What a takeover found to stand on.
@@ -55,8 +55,12 @@ impl Ground {
         if let Some(loss) = ground.taken.clone() {
             // Positions are given out once: the next frame must come after all that ever were.
             if let Some(left) = ground.stream.as_ref().filter(|stream| stream.last < beyond) {
-                let accept = format!("that was done, and what is left ends too early: `nats stream rm {}`", left.name);
-                return Err(Stopped { loss, accept }.into());
+                let mend = format!(
+                    "the loss was accepted, but the stream ends before frame {beyond}: remove it with \
+                     `nats stream rm {}`, and it is made anew",
+                    left.name
+                );
+                return Err(Stopped { loss, mend }.into());
             }
             let by = accepted.map(|it| format!("{}: {}", it.by, it.reason)).unwrap_or_default();
             error!(%shard, by, "a loss of the journal was accepted; the shard goes on in what is left");
@@ -79,8 +83,10 @@ impl Ground {
         if self.taken.is_some() {
             return Ok(());
         }
-        let accept = format!("skald accept-loss --shard {shard} --loss {code} --reason '…'");
-        Err(Stopped { loss, accept })
+        let mend = format!(
+            "bring back what was there, or accept the loss: skald accept-loss --shard {shard} --loss {code} --reason '…'"
+        );
+        Err(Stopped { loss, mend })
     }
 
     /// Whether the snapshots that are found are older than what was left, or gone.

@@ -1,4 +1,4 @@
-//! The tree: every actor, and who answers for whom.
+//! The tree: every actor, who answers for whom, and what they work with.
 //!
 //! ```text
 //! node ┬ shard ─┬─ journal, relay, timers     (rest for one: without them the shard stops)
@@ -7,6 +7,10 @@
 //!      └ workers ─ worker ── run              (a worker restarts from what is remembered; an
 //!                                              attempt's failure is tried again, then recorded)
 //! ```
+//!
+//! The files without an actor: what a takeover finds (`recovery`, `ground`, `load`), what a shard knows
+//! (`slot`, `census`, `pages`, `sweep`, `pulse`), how the relay keeps count (`progress`, `ledger`, `ready`,
+//! `say`), who may decide at length (`turns`).
 
 pub mod card;
 pub mod census;

@@ -416,9 +416,9 @@ impl RootActor {
             self.release(shard, owned.epoch);
         }
         if self.shards.stop(shard, stopped.to_string()) {
-            error!(%shard, why = %stopped.loss, accept = stopped.accept, "the shard is stopped: its journal is not the one that was left");
+            error!(%shard, why = %stopped.loss, mend = stopped.mend, "the shard is stopped: its journal is not the one that was left");
             me.card().note_failure(format!("shard {shard} is stopped: {stopped}"));
-            let told = serde_json::json!({"why": stopped.loss.to_string(), "accept": stopped.accept});
+            let told = serde_json::json!({"why": stopped.loss.to_string(), "mend": stopped.mend});
             self.say("ShardStopped", shard, told);
         }
         state.sitting_out.insert(shard);

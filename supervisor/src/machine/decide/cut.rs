@@ -258,7 +258,7 @@ impl Decider<'_> {
         (cut && states >= limits.unbroken_states).then(|| {
             format!(
                 "{states} states were entered without waiting for anything (limits.unbroken_states), the last in {}; \
-                 put a Wait or an activity into the circle",
+                 put a Wait or an activity into the loop",
                 self.outer_state()
             )
         })

@@ -84,7 +84,7 @@ fn reached_and_ending(builder: &mut Builder<'_>, nest: usize) {
             let mend = "lead to it with a Next, a Choice, a Catch or StartAt, or remove it";
             builder.fault(at, name, "no state leads here", mend);
         } else if !ending.contains(&index) {
-            let mend = "add a way out: End: true, or a Choice that leaves the circle";
+            let mend = "add a way out: End: true, or a Choice that leaves the loop";
             builder.fault(at, name, "once here, it can never end", mend);
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Builder<'a> {
     pub names: HashMap<Arc<str>, usize>,
     /// Every mention of a state: in which nest, where, on what path.
     pub mentions: Vec<Mention>,
+    /// Whether an expression needs the query engine, whose work may take long.
+    pub queries: bool,
 }
 
 /// A place that names a state to go to.
@@ -236,14 +238,16 @@ impl Builder<'_> {
         if self.faults.is_full() {
             return None;
         }
-        match Expression::new(inner) {
-            Ok(expression) => Some(Template::Expression(expression)),
-            Err(why) if self.faults.stored => Some(Template::Expression(Expression::failing(inner, why))),
+        let expression = match Expression::new(inner) {
+            Ok(expression) => expression,
+            Err(why) if self.faults.stored => Expression::failing(inner, why),
             Err(why) => {
                 self.fault(at, path, format!("the expression does not parse: {why}"), "see https://docs.jsonata.org");
-                None
+                return None;
             }
-        }
+        };
+        self.queries |= expression.is_query();
+        Some(Template::Expression(expression))
     }
 }
 

@@ -47,7 +47,6 @@ pub mod fault;
 mod fields;
 pub mod header;
 mod parse;
-mod queries;
 pub mod resource;
 pub mod source;
 mod states;

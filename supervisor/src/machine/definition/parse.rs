@@ -10,7 +10,7 @@ use super::fault::{Fault, Faults, Warning};
 use super::fields::{Builder, Fields, Mention};
 use super::header::{self, Header};
 use super::source::{self, Data, Node};
-use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, queries, states};
+use super::{Definition, NESTING_MAX, Nest, Resource, check, digest, states};
 use crate::machine::amount::Measure;
 use crate::machine::expression::Limits;
 
@@ -24,13 +24,14 @@ pub(super) fn parse(text: &str, mut faults: Faults, name: Option<&str>) -> Resul
         states: Vec::new(),
         names: HashMap::new(),
         mentions: Vec::new(),
+        queries: false,
     };
     let (header, machine) = open(&mut builder, &root, name);
     let timeout = machine.and_then(|node| top(&mut builder, node, if header.is_some() { "definition" } else { "" }));
     let header = header.unwrap_or_else(|| Header { name: name.unwrap_or_default().to_owned(), ..Header::default() });
     check::run(&mut builder);
     header::check_states(&mut builder, &root, &header);
-    let Builder { warnings, nests, states, names, .. } = builder;
+    let Builder { warnings, nests, states, names, queries, .. } = builder;
     if !faults.is_empty() {
         faults.sort();
         return Err(faults);
@@ -45,7 +46,6 @@ pub(super) fn parse(text: &str, mut faults: Faults, name: Option<&str>) -> Resul
     let reference =
         DefinitionRef { tenant: None, name: header.name.as_str().into(), version: 1, digest: digest(text).into() };
     let limits = Limits::default();
-    let queries = states.iter().any(queries::state);
     let definition = Definition {
         reference,
         source: text.into(),

@@ -11,6 +11,7 @@ use super::functions::{
 };
 use super::numeral;
 use crate::machine::bounds;
+use crate::machine::budget::COUNTED;
 
 /// How an expression runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -403,7 +404,7 @@ fn may_be_a_numeral(node: &AstNode) -> bool {
         | AstNode::Parent(_)
         | AstNode::FunctionApplication(_)
         | AstNode::Sort { .. } => true,
-        AstNode::Function { name, .. } => ![WRITTEN, "the counted", NEAR].contains(&name.as_str()),
+        AstNode::Function { name, .. } => ![WRITTEN, COUNTED, NEAR].contains(&name.as_str()),
         AstNode::Binary { op, .. } => {
             matches!(op, BinaryOp::ChainPipe | BinaryOp::Coalesce | BinaryOp::Default | BinaryOp::ColonEqual)
         }

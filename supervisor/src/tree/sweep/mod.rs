@@ -26,7 +26,7 @@ use crate::journal::Digest;
 use crate::ports::{Position, PutError};
 use page::{Open, Sort, to_move};
 pub use write::Swept;
-use write::{Gone, MarkLost, SnapshotPut, Work, write};
+use write::{Gone, NotMoved, SnapshotPut, Work, write};
 
 /// The sweeping side of a shard's state.
 pub struct Sweeper {
@@ -302,13 +302,14 @@ impl ShardActor {
                 state.sweeper.mark = mark;
                 state.sweeper.under_way = None;
             }
-            Some(Err(MarkLost::Gone)) => {
+            Some(Err(NotMoved::Gone)) => {
                 me.tell(Message::Lost("the snapshots are gone or older than what was written".into()));
             }
-            Some(Err(MarkLost::Not(error))) => {
+            Some(Err(NotMoved::Refused(error))) => {
                 warn!(shard = %self.shard, %error, "the low-water mark was not moved");
                 state.sweeper.under_way = None;
             }
+            Some(Err(NotMoved::TooEarly)) => state.sweeper.under_way = None,
             None => {
                 let sweeper = &mut state.sweeper;
                 let failed = sweeper.under_way.as_ref().is_some_and(|under_way| under_way.failed);

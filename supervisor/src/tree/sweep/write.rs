@@ -24,13 +24,15 @@ pub struct Swept {
     /// Pages that have another name now.
     pub(super) moved: Vec<(Arc<str>, Page)>,
     pub(super) removed: Vec<Gone>,
-    pub(super) mark: Option<Result<(Mark, u64), MarkLost>>,
+    pub(super) mark: Option<Result<(Mark, u64), NotMoved>>,
 }
 
 /// Why the mark did not move.
-pub(super) enum MarkLost {
-    /// Not this time.
-    Not(PutError),
+pub(super) enum NotMoved {
+    /// Something before it was not written; the next sweep tries again.
+    TooEarly,
+    /// The store did not take it.
+    Refused(PutError),
     /// The one that was written before is not there any more: nor are the snapshots.
     Gone,
 }
@@ -119,7 +121,7 @@ pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept 
     }
     let mark = match work.mark {
         Some((mark, expected)) if fine => Some(put_mark(engine, shard, mark, expected).await),
-        Some(_) => Some(Err(MarkLost::Not(PutError::Stale))),
+        Some(_) => Some(Err(NotMoved::TooEarly)),
         None => None,
     };
     Swept { snapshots, pages, moved, removed, mark }
@@ -213,11 +215,11 @@ async fn put_snapshot(
 }
 
 /// Writes the mark, and then where the journal stood beside the lease.
-async fn put_mark(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) -> Result<(Mark, u64), MarkLost> {
+async fn put_mark(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) -> Result<(Mark, u64), NotMoved> {
     let put = engine.snapshots.put(shard, MARK, codec::store(&mark).into(), expected).await;
     let revision = match put {
         Err(PutError::Stale) => put_mark_again(engine, shard, mark, expected).await?,
-        other => other.map_err(MarkLost::Not)?,
+        other => other.map_err(NotMoved::Refused)?,
     };
     if let Some(anchor) = mark.anchor {
         let anchor = Anchor {
@@ -235,15 +237,15 @@ async fn put_mark(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) ->
     Ok((mark, revision))
 }
 
-async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) -> Result<u64, MarkLost> {
-    let found = engine.snapshots.get(shard, MARK).await.map_err(|error| MarkLost::Not(error.into()))?;
+async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark, expected: u64) -> Result<u64, NotMoved> {
+    let found = engine.snapshots.get(shard, MARK).await.map_err(|error| NotMoved::Refused(error.into()))?;
     let revision = found.as_ref().map_or(0, |found| found.revision);
     if revision < expected {
-        return Err(MarkLost::Gone);
+        return Err(NotMoved::Gone);
     }
     let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
     if theirs.low_water > mark.low_water {
-        return Err(MarkLost::Not(PutError::Stale));
+        return Err(NotMoved::Refused(PutError::Stale));
     }
-    engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await.map_err(MarkLost::Not)
+    engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await.map_err(NotMoved::Refused)
 }

@@ -88,8 +88,8 @@ pub struct Settings {
     pub commands: Vec<String>,
     /// The memory of a replica that names none: much for a service, little for a machine.
     pub memory_bytes: u64,
-    /// Processes and threads of a replica that names no number, and the most that all of a user's
-    /// have together.
+    /// Processes and threads of a replica that names no number. Where no control group counts them, all
+    /// of a user's together may be four times as many.
     pub processes: u32,
     /// What a replica's `/tmp` holds, in memory.
     pub tmp_bytes: u64,

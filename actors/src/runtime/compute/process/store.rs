@@ -8,6 +8,7 @@
 //!                          sets/SERVICE@REVISION.json
 //!                          replicas/REPLICA.json
 //!                          logs/REPLICA.log
+//! state/ENVIRONMENT/…       what the services of an environment write
 //! ```
 
 use std::fs::{self, DirBuilder, File};
@@ -150,7 +151,7 @@ impl Store {
         self.logs(environment).join(format!("{replica}.log"))
     }
 
-    /// Where what services keep of an environment is: of all of it, of a tenant's service.
+    /// Where all services of an environment keep what they write.
     pub fn states(&self, environment: &str) -> PathBuf {
         self.root.join("state").join(environment)
     }
