@@ -9,12 +9,13 @@
 //! ```
 //!
 //! The files without an actor: what a takeover finds (`recovery`, `ground`, `load`), what a shard knows
-//! (`slot`, `census`, `pages`, `sweep`, `pulse`), how the relay keeps count (`progress`, `ledger`, `ready`,
-//! `say`), who may decide at length (`turns`).
+//! (`slot`, `census`, `pages`, `sweep`, `pulse`), how the relay keeps count (`progress`, `ledger`, `say`),
+//! who may decide at length (`turns`), and how tenants take turns wherever something waits (`fair`).
 
 pub mod card;
 pub mod census;
 pub mod engine;
+mod fair;
 pub mod ground;
 pub mod journal;
 pub mod ledger;
@@ -23,7 +24,6 @@ pub mod own;
 pub mod pages;
 pub mod progress;
 pub mod pulse;
-mod ready;
 pub mod recovery;
 pub mod relay;
 pub mod reply;

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::engine::{Engine, Limits};
+use super::fair::Fair;
 use super::journal::Meters;
 use super::ledger::Ledger;
 use super::progress::{Progress, Relayed};
-use super::ready::Ready;
 use super::saga;
 use super::say;
 use super::shell::{Behaviour, Fault, Handle, Me};
@@ -133,7 +133,7 @@ pub struct State {
     /// What each saga sends, in order.
     lanes: HashMap<SagaId, Lane>,
     /// Sagas whose first may go as soon as there is room on its way.
-    ready: [Ready; Way::ALL.len()],
+    ready: [Fair<SagaId>; Way::ALL.len()],
     in_flight: [usize; Way::ALL.len()],
     progress: Progress,
     ledger: Arc<Ledger>,
@@ -219,6 +219,17 @@ impl Behaviour for RelayActor {
     }
 }
 
+/// `saga` waits until it may send `effect`. What stops a saga or answers it comes before what begins one: a
+/// family that is cancelled would otherwise grow as fast as it is stopped.
+fn is_ready(ready: &mut [Fair<SagaId>; Way::ALL.len()], saga: SagaId, effect: &Effect) {
+    let (way, tenant) = (&mut ready[Way::of(effect) as usize], saga.tenant.clone());
+    if matches!(effect, Effect::StartChild { .. }) {
+        way.push_behind(&tenant, saga);
+    } else {
+        way.push(&tenant, saga);
+    }
+}
+
 impl State {
     /// What a frame says is to be sent.
     fn open(&mut self, frame: Unsent, again: bool, now: Time, meters: &Meters) {
@@ -257,8 +268,7 @@ impl State {
             return;
         }
         let lane = self.lanes.entry(item.sending.saga.clone()).or_insert_with(|| {
-            let effect = &item.sending.effect;
-            self.ready[Way::of(effect) as usize].push(item.sending.saga.clone(), effect);
+            is_ready(&mut self.ready, item.sending.saga.clone(), &item.sending.effect);
             Lane::default()
         });
         lane.queue.push_back(item);
@@ -275,7 +285,7 @@ impl State {
             };
             let other = Way::of(&item.sending.effect);
             if other as usize != way as usize {
-                self.ready[other as usize].push(saga, &item.sending.effect);
+                is_ready(&mut self.ready, saga, &item.sending.effect);
                 continue;
             }
             let next = item.clone();
@@ -293,7 +303,7 @@ impl State {
         lane.flying = false;
         self.in_flight[Way::of(&item.sending.effect) as usize] -= 1;
         match lane.queue.front() {
-            Some(next) => self.ready[Way::of(&next.sending.effect) as usize].push(saga, &next.sending.effect),
+            Some(next) => is_ready(&mut self.ready, saga, &next.sending.effect),
             None => self.empty(&saga),
         }
         sequence.into_iter().for_each(|sequence| self.progress.holds(sequence));

@@ -4,13 +4,14 @@
 //! Many can be due at once. The shard is told of so many at a time that it stays ready for other
 //! things, and tenants take turns.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{SagaId, Tenant, Time};
 
 use super::engine::Engine;
+use super::fair::Fair;
 use super::journal::Meters;
 use super::shard;
 use super::shell::{Behaviour, Fault, Handle, Me};
@@ -70,11 +71,8 @@ pub struct TimersActor {
 pub struct State {
     due: BTreeSet<(Time, Arc<SagaId>, u64)>,
     times: HashMap<(Arc<SagaId>, u64), Time>,
-    /// What is due and waits for room, by tenant.
-    ready: HashMap<Tenant, VecDeque<(Time, Arc<SagaId>, u64)>>,
-    /// Tenants with something ready, the next one first.
-    order: VecDeque<Tenant>,
-    under_way: HashMap<Tenant, usize>,
+    /// What is due and waits until fewer of its tenant are under way.
+    ready: Fair<(Time, Arc<SagaId>, u64)>,
     alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
 }
 
@@ -100,7 +98,7 @@ impl Behaviour for TimersActor {
                 }
             }
             Message::Ring => state.alarm = None,
-            Message::TakenIn(tenant) => state.taken_in(&tenant),
+            Message::TakenIn(tenant) => state.ready.give_back(&tenant),
         }
         self.fire(state);
         self.feed(me, state);
@@ -121,17 +119,8 @@ impl State {
     fn oldest(&self) -> Option<Time> {
         let wanted =
             |(at, saga, timer): &&(Time, Arc<SagaId>, u64)| self.times.get(&(saga.clone(), *timer)) == Some(at);
-        let ready = self.ready.values().filter_map(|ready| ready.iter().find(wanted));
+        let ready = self.ready.queues().filter_map(|mut queue| queue.find(wanted));
         ready.chain(self.due.first()).map(|(at, _, _)| *at).min()
-    }
-
-    fn taken_in(&mut self, tenant: &Tenant) {
-        if let Some(count) = self.under_way.get_mut(tenant) {
-            *count -= 1;
-            if *count == 0 {
-                self.under_way.remove(tenant);
-            }
-        }
     }
 }
 
@@ -140,36 +129,19 @@ impl TimersActor {
         let now = self.engine.now();
         while state.due.first().is_some_and(|(at, _, _)| *at <= now) {
             let Some((at, saga, timer)) = state.due.pop_first() else { break };
-            let ready = state.ready.entry(saga.tenant.clone()).or_default();
-            if ready.is_empty() {
-                state.order.push_back(saga.tenant.clone());
-            }
-            ready.push_back((at, saga, timer));
+            state.ready.push(&saga.tenant.clone(), (at, saga, timer));
         }
     }
 
     /// Tells the shard of what is ready, one of each tenant after the other, as far as there is room.
     fn feed(&self, me: &Me<Message>, state: &mut State) {
-        let most = self.engine.limits.due_in_flight;
-        let has_room = |under_way: &HashMap<Tenant, usize>, tenant: &Tenant| {
-            under_way.get(tenant).is_none_or(|count| *count < most)
-        };
-        while let Some(next) = state.order.iter().position(|tenant| has_room(&state.under_way, tenant)) {
-            let Some(tenant) = state.order.remove(next) else { return };
-            let Some(ready) = state.ready.get_mut(&tenant) else { continue };
-            let first = ready.pop_front();
-            if ready.is_empty() {
-                state.ready.remove(&tenant);
-            } else {
-                state.order.push_back(tenant.clone());
-            }
-            let Some((at, saga, timer)) = first else { continue };
+        while let Some((tenant, (at, saga, timer))) = state.ready.take(self.engine.limits.due_in_flight) {
             // Cleared meanwhile, or set to another time.
             if state.times.get(&(saga.clone(), timer)) != Some(&at) {
+                state.ready.give_back(&tenant);
                 continue;
             }
             state.times.remove(&(saga.clone(), timer));
-            *state.under_way.entry(tenant.clone()).or_default() += 1;
             let under_way = UnderWay { tenant, timers: me.clone() };
             self.owner.tell(shard::Message::Due { saga, timer, under_way });
         }

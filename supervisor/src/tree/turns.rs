@@ -5,11 +5,13 @@
 //! A turn is asked for by the saga's actor, which keeps its state meanwhile: it answers questions and is
 //! cancelled while it waits. Nothing else stands in this queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::{DefinitionRef, Tenant};
+
+use super::fair::Fair;
 
 /// Definitions remembered as slow; a node runs some tens. When it is full it is emptied: one that is
 /// forgotten costs one brief decision more.
@@ -30,10 +32,7 @@ pub struct Turns {
 #[derive(Debug, Default)]
 struct Inner {
     free: usize,
-    held: HashMap<Tenant, usize>,
-    /// Tenants with somebody waiting, the one that waits longest first.
-    order: VecDeque<Tenant>,
-    waiting: HashMap<Tenant, VecDeque<Grant>>,
+    waiting: Fair<Grant>,
     slow: HashMap<DefinitionRef, Pace>,
 }
 
@@ -111,33 +110,18 @@ impl Turns {
     /// Calls `grant` when a turn of `tenant` comes, which may be at once.
     pub fn ask(self: &Arc<Self>, tenant: &Tenant, grant: impl FnOnce(Turn) + Send + 'static) {
         let mut inner = self.inner();
-        let waiting = inner.waiting.entry(tenant.clone()).or_default();
-        waiting.push_back(Grant(Box::new(grant)));
-        if waiting.len() == 1 {
-            inner.order.push_back(tenant.clone());
-        }
+        inner.waiting.push(tenant, Grant(Box::new(grant)));
         self.give(inner);
     }
 
     /// Gives what is free to those who wait longest and hold less than their share.
     fn give(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
         let mut granted = Vec::new();
-        while inner.free > 0 {
-            let Inner { order, held, .. } = &mut *inner;
-            let may = |tenant: &Tenant| held.get(tenant).is_none_or(|held| *held < self.per_tenant);
-            let Some(tenant) = order.iter().position(may).and_then(|next| order.remove(next)) else { break };
-            let Some(waiting) = inner.waiting.get_mut(&tenant) else { continue };
-            let grant = waiting.pop_front();
-            if waiting.is_empty() {
-                inner.waiting.remove(&tenant);
-            } else {
-                inner.order.push_back(tenant.clone());
-            }
-            if let Some(grant) = grant {
-                inner.free -= 1;
-                *inner.held.entry(tenant.clone()).or_default() += 1;
-                granted.push((grant, Turn { turns: self.clone(), tenant }));
-            }
+        while inner.free > 0
+            && let Some((tenant, grant)) = inner.waiting.take(self.per_tenant)
+        {
+            inner.free -= 1;
+            granted.push((grant, Turn { turns: self.clone(), tenant }));
         }
         drop(inner);
         for (grant, turn) in granted {
@@ -169,7 +153,7 @@ impl Turns {
 
     /// How many wait for a turn.
     pub fn waiting(&self) -> usize {
-        self.inner().waiting.values().map(VecDeque::len).sum()
+        self.inner().waiting.len()
     }
 }
 
@@ -192,12 +176,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut inner = self.turns.inner();
         inner.free += 1;
-        if let Some(held) = inner.held.get_mut(&self.tenant) {
-            *held -= 1;
-            if *held == 0 {
-                inner.held.remove(&self.tenant);
-            }
-        }
+        inner.waiting.give_back(&self.tenant);
         self.turns.give(inner);
     }
 }
