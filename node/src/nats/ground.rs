@@ -14,7 +14,7 @@ use protocol::{ShardId, Time, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use supervisor::journal::anchor::Accepted;
-use supervisor::machine::stores::{Seen, Step, Worth, settle as decide};
+use supervisor::machine::stores::{Action, Seen, Watched, Worth};
 use supervisor::ports::Unavailable;
 use tokio::sync::mpsc;
 
@@ -29,10 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Sequences that are left out when a stream is made again: those after the last look were given out
 /// too, and readers and leases know them. More than a server gives out in ten minutes.
 const SEQUENCES_SKIPPED: u64 = 10_000_000;
-/// How many more sequences must have been given out until that is written down again.
-const KEPT_EVERY: u64 = 100_000;
-/// Looks that must find a stream shorter before it counts as such.
-const SHORTER_LOOKS: u32 = 3;
 
 /// What all who share a connection know of what they stand on.
 #[derive(Debug, Default)]
@@ -45,16 +41,11 @@ pub(crate) struct Ground {
 #[derive(Debug)]
 struct Stand {
     wanted: Config,
-    left: Option<Seen>,
+    watched: Watched,
     /// Why nothing may be read or written.
     refused: Option<String>,
     /// Whether it is not what was left.
     off: bool,
-    /// Looks in a row that found it shorter: a leader that was cut off without knowing it can answer with
-    /// what it had.
-    shorter: u32,
-    /// How it was left, as written down.
-    written: Option<Seen>,
     /// What happened to it while this node ran, and is over.
     past: Option<String>,
 }
@@ -98,7 +89,8 @@ fn about(name: &str) -> (Worth, &'static str) {
             (Worth::Remade, "events that consumers had not read are lost; journal and sagas are not")
         }
         _ if name == outbox::DEAD => (Worth::Remade, "the dead letters are lost"),
-        _ => (Worth::Truth, "it is the journal: bring back a copy"),
+        _ if is_journal(name) => (Worth::Truth, "it is the journal: bring back a copy"),
+        _ => (Worth::Truth, "bring back a copy"),
     }
 }
 
@@ -117,7 +109,7 @@ impl Ground {
 
     /// When `stream` was made, as last seen.
     pub(super) fn born(&self, stream: &str) -> Option<Time> {
-        self.stands().get(stream)?.left.map(|seen| seen.born)
+        self.stands().get(stream)?.watched.left.map(|seen| seen.born)
     }
 
     /// What is wrong now, in sentences.
@@ -139,104 +131,70 @@ impl Ground {
     }
 }
 
-/// Decides about `wanted`, which was just looked at. Answers whether it is there to be brought in line.
-pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> Result<bool, SetupError> {
+/// Does what is to be done about `wanted`, which was just looked at: see [`Watched::look`].
+pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> Result<(), SetupError> {
     let name = wanted.name.clone();
     let failed =
         |error: Unavailable| SetupError::Failed { what: format!("what is kept of {name}"), why: error.to_string() };
-    let (known, mut written, shorter) = match bus.ground.stands().get(&name) {
-        Some(stand) => (stand.left, stand.written, stand.shorter),
-        None => (None, None, 0),
-    };
-    let known = match known {
-        Some(known) => Some(known),
-        None => {
-            written = read(bus, &name).await.map_err(failed)?;
-            written
-        }
-    };
+    let mut watched = bus.ground.stands().get(&name).map(|stand| stand.watched).unwrap_or_default();
+    if watched.left.is_none() {
+        watched = Watched::as_written(read(bus, &name).await.map_err(failed)?);
+    }
     let (worth, meaning) = about(&name);
-    let found_as = found.map(seen);
-    let mut step = decide(worth, known, found_as);
-    let is_shorter = matches!(step, Step::Shorter | Step::Shortened);
-    let shorter = if is_shorter { shorter + 1 } else { 0 };
-    let waits = is_shorter && shorter < SHORTER_LOOKS;
-    if waits {
-        step = Step::Fine;
-    }
-    let (mut refused, mut past, mut made) = (None, None, None);
-    match step {
-        Step::Fine | Step::Adopt => {}
-        Step::Make => {
-            make(bus, Config { first_sequence: beginning(bus, &name).await.map_err(failed)?, ..wanted.clone() })
-                .await?;
-            made = look(bus, &name).await.map_err(failed)?.as_ref().map(seen);
-        }
-        Step::MakeAgain { above } => {
-            make(bus, Config { first_sequence: Some(above + SEQUENCES_SKIPPED), ..wanted.clone() }).await?;
-            made = look(bus, &name).await.map_err(failed)?.as_ref().map(seen);
-            past = Some(format!("{name} was deleted and is made again: {meaning}"));
-        }
-        Step::Replaced => past = Some(format!("{name} was deleted and made again by somebody: {meaning}")),
-        Step::Shortened => past = Some(format!("{name} ends before what it acknowledged: {meaning}")),
-        Step::Gone => refused = Some(format!("{name} was deleted: {meaning}, or `{}`", accept(&name))),
-        Step::Another => {
-            refused =
-                Some(format!("{name} was deleted and another stands in its place: {meaning}, or `{}`", accept(&name)));
-        }
-        Step::Shorter => {
-            refused = Some(format!(
-                "{name} ends before what it acknowledged; it is an older copy, or its server is damaged: {meaning}, or `{}`",
-                accept(&name)
-            ));
-        }
-    }
-    // Of the journal each shard knows more, and decides for itself.
-    let journal = is_journal(&name);
-    let left = match step {
-        Step::Gone | Step::Another | Step::Shorter => known,
-        Step::Fine if waits => known,
-        Step::Fine | Step::Make | Step::Adopt | Step::MakeAgain { .. } | Step::Replaced | Step::Shortened => {
-            made.or(found_as)
-        }
+    let action = watched.look(worth, found.map(seen));
+    let first_sequence = match action {
+        Action::Make => Some(beginning(bus, &name).await.map_err(failed)?),
+        Action::MakeAgain { above } => Some(Some(above + SEQUENCES_SKIPPED)),
+        _ => None,
     };
+    if let Some(first_sequence) = first_sequence {
+        make(bus, Config { first_sequence, ..wanted.clone() }).await?;
+        watched.left = look(bus, &name).await.map_err(failed)?.as_ref().map(seen);
+    }
+    let remade = first_sequence.is_some() && watched.left.is_some();
+    let (refused, past) = said(action, &name, meaning);
     let lost = {
         let mut stands = bus.ground.stands();
         let stand = stands.entry(name.clone()).or_insert_with(|| Stand {
             wanted: wanted.clone(),
-            left: None,
+            watched,
             refused: None,
             off: false,
-            shorter: 0,
-            written: None,
             past: None,
         });
-        stand.left = left;
-        stand.shorter = shorter;
+        stand.watched = watched;
         let told = refused.clone().filter(|_| !stand.off).or(past.clone());
         stand.off = refused.is_some();
-        stand.refused = refused.filter(|_| !journal);
+        // Of the journal each shard knows more, and decides for itself.
+        stand.refused = refused.filter(|_| !is_journal(&name));
         stand.past = past.or(stand.past.take());
-        told.map(|what| Lost { stream: name.clone(), what, remade: made.is_some() })
+        told.map(|what| Lost { stream: name.clone(), what, remade })
     };
     if let Some(lost) = lost {
         bus.ground.tell(lost);
     }
-    let news = match (written, left) {
-        (Some(written), Some(left)) => {
-            written.born != left.born || left.last < written.last || left.last >= written.last + KEPT_EVERY
-        }
-        (None, Some(_)) => true,
-        (Some(_) | None, None) => false,
-    };
-    if news && let Some(seen) = left {
+    if let Some(seen) = watched.left.filter(|_| watched.is_news()) {
         keep(bus, wanted, Kept { seen: Some(seen), accepted: None }).await.map_err(failed)?;
-        written = left;
+        if let Some(stand) = bus.ground.stands().get_mut(&name) {
+            stand.watched.written = Some(seen);
+        }
     }
-    if let Some(stand) = bus.ground.stands().get_mut(&name) {
-        stand.written = written;
+    Ok(())
+}
+
+/// Why nothing may be read or written, and what happened and is over, in sentences.
+fn said(action: Action, name: &str, meaning: &str) -> (Option<String>, Option<String>) {
+    let refused = |what: &str| (Some(format!("{name} {what}: {meaning}, or `{}`", accept(name))), None);
+    let past = |what: &str| (None, Some(format!("{name} {what}: {meaning}")));
+    match action {
+        Action::Fine | Action::Adopt | Action::Make => (None, None),
+        Action::MakeAgain { .. } => past("was deleted and is made again"),
+        Action::Replaced => past("was deleted and made again by somebody"),
+        Action::Shortened => past("ends before what it acknowledged"),
+        Action::Gone => refused("was deleted"),
+        Action::Another => refused("was deleted and another stands in its place"),
+        Action::Shorter => refused("ends before what it acknowledged; it is an older copy, or its server is damaged"),
     }
-    Ok(found.is_some())
 }
 
 fn is_journal(name: &str) -> bool {
@@ -303,7 +261,7 @@ async fn keep(bus: &Bus, wanted: &Config, kept: Kept) -> Result<(), Unavailable>
 pub(super) async fn adopt(bus: &Bus, wanted: &Config) -> Result<(), Unavailable> {
     let found = look(bus, &wanted.name).await?.as_ref().map(seen);
     if let Some(stand) = bus.ground.stands().get_mut(&wanted.name) {
-        (stand.left, stand.written) = (found, found);
+        stand.watched = Watched::as_written(found);
     }
     keep(bus, wanted, Kept { seen: found, accepted: None }).await
 }
@@ -372,12 +330,12 @@ async fn look_at_all(bus: &Bus, known: &[Known]) {
                 // Somebody may have accepted the loss, or a shard of another node made its journal again.
                 let kept = read(bus, &name).await?;
                 if let Some(stand) = bus.ground.stands().get_mut(&name) {
-                    (stand.left, stand.written) = (kept, kept);
+                    (stand.watched.left, stand.watched.written) = (kept, kept);
                 }
             }
-            let before = bus.ground.stands().get(&name).and_then(|stand| stand.left);
+            let before = bus.ground.stands().get(&name).and_then(|stand| stand.watched.left);
             settle(bus, &wanted, found.as_ref()).await.map_err(|error| Unavailable(error.to_string()))?;
-            let after = bus.ground.stands().get(&name).and_then(|stand| stand.left);
+            let after = bus.ground.stands().get(&name).and_then(|stand| stand.watched.left);
             if name == cluster && before.map(|seen| seen.born) != after.map(|seen| seen.born) {
                 write_again(bus, known).await?;
             }
@@ -399,7 +357,7 @@ async fn write_again(bus: &Bus, known: &[Known]) -> Result<(), Unavailable> {
             return Err(error);
         }
     }
-    let others: Vec<_> = bus.ground.stands().values().map(|stand| (stand.wanted.clone(), stand.left)).collect();
+    let others: Vec<_> = bus.ground.stands().values().map(|stand| (stand.wanted.clone(), stand.watched.left)).collect();
     for (wanted, left) in others {
         if let Some(seen) = left {
             keep(bus, &wanted, Kept { seen: Some(seen), accepted: None }).await?;

@@ -197,9 +197,7 @@ pub(super) async fn make(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
 async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
     let name = &wanted.name;
     let found = look(bus, name).await.map_err(|error| failed("cannot look at", wanted, error.to_string()))?;
-    if !super::ground::settle(bus, wanted, found.as_ref()).await? {
-        return Ok(());
-    }
+    super::ground::settle(bus, wanted, found.as_ref()).await?;
     let Some(Info { config: existing, .. }) = found else { return Ok(()) };
     let other = |why: String| SetupError::OtherStream { stream: name.clone(), why };
     let sorted = |config: &Config| {
