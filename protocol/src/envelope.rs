@@ -30,6 +30,10 @@ pub struct Envelope {
     /// outside began, and in what older releases wrote. Workers stop a row that is too long (H05).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub causes: u32,
+    /// Its number among the events of its saga, counted from 1 without a gap: whoever reads a saga's events
+    /// sees by it what is missing or came twice. 0 for events of no saga, and of older releases.
+    #[serde(default, skip_serializing_if = "is_none_of_a_saga")]
+    pub sequence: u64,
     /// When it happened.
     pub occurred_at: Time,
     /// What happened. Fields are only ever added.
@@ -38,6 +42,11 @@ pub struct Envelope {
 
 /// For fields that are left out while they say nothing.
 pub fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The same for the number of an event in its saga.
+pub fn is_none_of_a_saga(number: &u64) -> bool {
     *number == 0
 }
 
@@ -61,6 +70,8 @@ pub mod header {
     pub const CORRELATION: &str = "ce-correlationid";
     /// Skald's extension attribute for the cause.
     pub const CAUSATION: &str = "ce-causationid";
+    /// The event's number in its saga, by the name of CloudEvents' extension `sequence`.
+    pub const SEQUENCE: &str = "ce-sequence";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
     /// Which shard published it, and the frame of that shard's journal that holds its record:
@@ -85,6 +96,9 @@ impl Envelope {
             (header::CORRELATION, self.correlation_id.clone()),
             (header::CAUSATION, self.causation_id.clone()),
         ];
+        if self.sequence > 0 {
+            headers.push((header::SEQUENCE, self.sequence.to_string()));
+        }
         if let Some(parent) = traceparent(&self.trace_id) {
             headers.push((header::TRACEPARENT, parent));
         }

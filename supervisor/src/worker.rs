@@ -222,6 +222,7 @@ impl Run {
             correlation_id: self.correlation.clone(),
             causation_id: self.cause.clone(),
             causes: self.causes,
+            sequence: 0,
             occurred_at: self.now(),
             payload,
         }

@@ -272,6 +272,7 @@ impl Arbitration {
             causation_id: due.saga.clone(),
             // It wakes nobody.
             causes: 0,
+            sequence: 0,
             occurred_at: self.clock.now(),
             payload,
         })

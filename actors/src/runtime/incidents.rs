@@ -53,6 +53,7 @@ pub fn requested(
         causation_id: saga.to_owned(),
         // Whoever has it replayed begins a row of his own.
         causes: 0,
+        sequence: 0,
         occurred_at: at,
         payload: json!({ "definition": DEFINITION, "input": input, "by": by }),
     })

@@ -156,6 +156,7 @@ impl Tenancy {
             correlation_id: asking.saga.clone(),
             causation_id: asking.saga.clone(),
             causes: 0,
+            sequence: 0,
             occurred_at: self.clock.now(),
             payload: json!({
                 "environmentId": environment, "by": asking.principal, "what": asking.what, "why": why,

@@ -78,6 +78,7 @@ fn event(call: &Call, owner: Tenant, now: Time) -> Result<Envelope, Failure> {
         causation_id: event_id.to_string(),
         causes: 0,
         event_id,
+        sequence: 0,
         occurred_at: now,
         payload: json!({ "environmentId": call.environment, "serviceId": call.service }),
     })

@@ -389,6 +389,7 @@ impl RuntimeDesk {
             correlation_id: asker.saga.clone(),
             causation_id: asker.saga.clone(),
             causes: 0,
+            sequence: 0,
             occurred_at: self.clock.now(),
             payload,
         };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use protocol::{Envelope, SagaId, ShardId};
 use supervisor::ports::{Place, Position};
 
-use super::invariant::{EVENTS, ONCE, ORDER, PLACE};
+use super::invariant::{EVENTS, ONCE, ORDER, PLACE, SEQUENCE};
 use super::{History, Said, Told, Verdict};
 
 /// The tenant of what the cluster says of itself.
@@ -34,8 +34,10 @@ pub(super) fn check(history: &History, told: &BTreeMap<SagaId, Told>, verdict: &
     let buried: HashSet<&str> = history.buried.iter().map(|said| said.event.event_id.as_str()).collect();
     for (saga, told) in told {
         let mut before = None;
-        for event in &told.events {
+        for (number, event) in (1..).zip(&told.events) {
             let id = event.event_id.as_str();
+            let wrong = (event.sequence != number).then(|| format!("{id} says {} and is {number}", event.sequence));
+            verdict.look(SEQUENCE, saga, wrong);
             let place = first.get(id).copied();
             let wrong = match (place, buried.contains(id)) {
                 (Some(_), false) | (None, true) => None,

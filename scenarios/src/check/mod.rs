@@ -194,6 +194,8 @@ pub mod invariant {
     pub const PLACE: &str = "events of a shard are numbered without a gap";
     /// Events of one saga come in order.
     pub const ORDER: &str = "events of a saga come in order";
+    /// A saga's events are numbered without a gap, by which its tenant sees what is missing.
+    pub const SEQUENCE: &str = "events of a saga are numbered without a gap";
 }
 
 /// Checks everything.

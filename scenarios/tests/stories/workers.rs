@@ -122,6 +122,7 @@ async fn tell(client: &Client, id: &str, place: &str) {
         correlation_id: "acme/story".into(),
         causation_id: "cmd-1".into(),
         causes: 0,
+        sequence: 0,
         occurred_at: protocol::Time::from_micros(1),
         payload: json!({ "environmentId": place }),
     };

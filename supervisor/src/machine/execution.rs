@@ -30,6 +30,9 @@ pub struct Execution {
     /// The last number given to a step, a scope, an undo or a timer.
     #[serde(default)]
     pub(super) last: u64,
+    /// The last number given to an event.
+    #[serde(default, skip_serializing_if = "protocol::envelope::is_none_of_a_saga")]
+    pub(super) events: u64,
     #[serde(default)]
     pub(super) scopes: BTreeMap<u64, Scope>,
     /// When the whole times out.
@@ -287,6 +290,7 @@ impl Execution {
             position: 0,
             changed_at: Time::default(),
             last: 0,
+            events: 0,
             scopes: BTreeMap::new(),
             alarm: None,
             ending: None,

@@ -213,10 +213,12 @@ pub(super) fn fold(x: &mut Execution, folding: &mut Folding<'_>, change: &Change
             }
         }
         Change::Left { scope, state: _, caught: _ } => doing(x, folding, *scope, Doing::Nothing, effects),
-        Change::Published { event, payload } => {
+        Change::Published { event, payload, number } => {
             let payload = folding.value(x, ROOT, payload);
             folding.events += 1;
-            effects.extend(envelope(x, folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
+            x.events = *number;
+            effects
+                .extend(envelope(x, folding, (event, *number), &payload).map(|event| Effect::Publish(Box::new(event))));
         }
         Change::Pushed { scope, undo, activity, input, arguments, state } => {
             let entry = Undo {

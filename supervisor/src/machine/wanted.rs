@@ -87,7 +87,12 @@ pub(super) fn child(frame: &Frame) -> Option<Effect> {
 }
 
 /// The event in its envelope; the same id whenever the record is folded.
-pub(super) fn envelope(x: &Execution, folding: &Folding<'_>, event: &str, payload: &Value) -> Option<Envelope> {
+pub(super) fn envelope(
+    x: &Execution,
+    folding: &Folding<'_>,
+    (event, number): (&str, u64),
+    payload: &Value,
+) -> Option<Envelope> {
     let start = x.start.as_ref()?;
     let name = format!("{}#{}.{}", x.saga, folding.number, folding.events);
     let id = format!("evt-{}", Uuid::new_v5(&EVENT_IDS, name.as_bytes()));
@@ -103,6 +108,7 @@ pub(super) fn envelope(x: &Execution, folding: &Folding<'_>, event: &str, payloa
         correlation_id: x.saga.to_string(),
         causation_id: cause,
         causes: start.causes,
+        sequence: number,
         occurred_at: folding.fact.at,
         payload: payload.clone(),
     })
@@ -129,10 +135,10 @@ pub(super) fn said(x: &Execution, record: &Record, outcome: impl Fn() -> Option<
     let mut effects = Vec::new();
     for change in &record.changes {
         match change {
-            Change::Published { event, payload } => {
+            Change::Published { event, payload, number } => {
                 let payload = folding.value(x, ROOT, payload);
                 folding.events += 1;
-                effects.extend(envelope(x, &folding, event, &payload).map(|event| Effect::Publish(Box::new(event))));
+                effects.extend(envelope(x, &folding, (event, *number), &payload).map(|event| Effect::Publish(Box::new(event))));
             }
             Change::ChildDropped { key, step } if !record.bears(key) => {
                 effects.push(Effect::CancelChild { step: *step, key: key.clone() });

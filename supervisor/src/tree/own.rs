@@ -23,6 +23,7 @@ pub fn own_event(event_type: &str, about: String, payload: Value, at: Time, rand
         correlation_id: about.clone(),
         causation_id: about,
         causes: 0,
+        sequence: 0,
         occurred_at: at,
         payload,
     }

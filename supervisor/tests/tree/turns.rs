@@ -107,4 +107,11 @@ async fn a_loop_of_many_records_goes_on_after_a_takeover_and_says_every_event_un
         .await;
     second.pass(5).await;
     assert_eq!(second.show("round").await.status, Status::Succeeded);
+    // Whoever reads them sees by their numbers that none is missing, and which came twice.
+    let events = outside.events.lock().unwrap();
+    let numbers: std::collections::BTreeMap<u64, _> =
+        events.iter().map(|event| (event.sequence, &event.event_id)).collect();
+    assert_eq!((numbers.len(), numbers.first_key_value().unwrap().0), (3_000, &1));
+    assert_eq!(numbers.last_key_value().unwrap().0, &3_000);
+    assert!(events.iter().all(|event| numbers[&event.sequence] == &event.event_id), "one number, one event");
 }

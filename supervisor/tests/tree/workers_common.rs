@@ -181,6 +181,7 @@ pub fn event(id: &str, environment: &str) -> Arc<Envelope> {
         correlation_id: "acme/deploy-7".into(),
         causation_id: "cmd-1".into(),
         causes: 0,
+        sequence: 0,
         occurred_at: protocol::Time::from_micros(crate::common::NOON),
         payload: serde_json::json!({ "environmentId": environment }),
     })

@@ -32,6 +32,7 @@ impl Desk {
             correlation_id: run.correlation.clone(),
             causation_id: run.cause.clone(),
             causes: run.causes,
+            sequence: 0,
             occurred_at: run.now(),
             payload,
         };

@@ -95,7 +95,7 @@ impl Decider<'_> {
                 let written = self.weigh(scope, &payload).written;
                 self.claim(Weight { kept: 0, written })?;
                 self.push(scope, state, &arguments)?;
-                self.put(Change::Published { event: Arc::clone(event), payload });
+                self.put(Change::Published { event: Arc::clone(event), payload, number: self.x.events + 1 });
                 self.finish(scope, Some(arguments));
             }
         }

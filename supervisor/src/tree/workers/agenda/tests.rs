@@ -20,6 +20,7 @@ fn event(id: &str) -> Arc<Envelope> {
         correlation_id: "c".into(),
         causation_id: "c".into(),
         causes: 0,
+        sequence: 0,
         occurred_at: NOW,
         payload: Value::Null,
     })
