@@ -27,6 +27,8 @@ pub struct Ground {
     pub stream: Option<Stream>,
     /// What was left beside the lease.
     anchor: Option<Anchor>,
+    /// That, and its copy in the mark.
+    anchors: Vec<Anchor>,
     /// The code of the loss that an operator accepted, if any.
     accepted: Option<String>,
     /// That very loss, where it was met.
@@ -41,17 +43,12 @@ impl Ground {
         let anchor = journal.anchor(shard).await.map_err(NotTaken::of)?;
         let accepted = journal.accepted(shard).await.map_err(NotTaken::of)?;
         let stream = journal.stream(shard).await.map_err(NotTaken::of)?;
-        let mut ground = Self { stream, anchor, accepted: accepted.as_ref().map(|it| it.loss.clone()), taken: None };
-        let kept = mark.and_then(|mark| mark.anchor);
+        let anchors: Vec<Anchor> = anchor.into_iter().chain(mark.and_then(|mark| mark.anchor)).collect();
         let mut beyond = mark.map_or(0, |mark| mark.low_water.max(mark.relayed));
-        for anchor in ground.anchor.into_iter().chain(kept) {
-            beyond = beyond.max(anchor.position);
-            let there = journal.get(shard, anchor.position).await.map_err(NotTaken::of)?;
-            let there = there.map(|bytes| Digest::of(&bytes));
-            if let Err(loss) = judge(&anchor, ground.stream.as_ref(), there, engine.now()) {
-                ground.refuse(shard, loss)?;
-            }
-        }
+        beyond = anchors.iter().map(|anchor| anchor.position).fold(beyond, Position::max);
+        let accepts = accepted.as_ref().map(|it| it.loss.clone());
+        let mut ground = Self { stream, anchor, anchors, accepted: accepts, taken: None };
+        ground.compare(engine, shard).await?;
         if let Some(loss) = ground.taken.clone() {
             // Positions are given out once: the next frame must come after all that ever were.
             if let Some(left) = ground.stream.as_ref().filter(|stream| stream.last < beyond) {
@@ -68,6 +65,35 @@ impl Ground {
             ground.stream = journal.stream(shard).await.map_err(NotTaken::of)?;
         }
         Ok(ground)
+    }
+
+    /// Looks once more when the takeover's frame is written: a stream that was lost between the look and that
+    /// frame has it in another one, in which nothing may follow.
+    pub async fn confirm(&mut self, engine: &Engine, shard: ShardId) -> Result<(), Fault> {
+        if self.taken.is_some() {
+            return Ok(());
+        }
+        let before = self.stream.take();
+        self.stream = engine.journal.stream(shard).await.map_err(NotTaken::of)?;
+        self.compare(engine, shard).await?;
+        let (before, now) = (before.map(|stream| stream.born), self.stream.as_ref().map(|stream| stream.born));
+        match now {
+            _ if before == now => Ok(()),
+            Some(born) => Ok(self.refuse(shard, Loss::Recreated { born, position: 0 })?),
+            None => Ok(self.refuse(shard, Loss::Deleted { position: 0 })?),
+        }
+    }
+
+    /// Compares the stream with what was left of it.
+    async fn compare(&mut self, engine: &Engine, shard: ShardId) -> Result<(), Fault> {
+        for anchor in self.anchors.clone() {
+            let there = engine.journal.get(shard, anchor.position).await.map_err(NotTaken::of)?;
+            let there = there.map(|bytes| Digest::of(&bytes));
+            if let Err(loss) = judge(&anchor, self.stream.as_ref(), there, engine.now()) {
+                self.refuse(shard, loss)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stops the takeover because of `loss`, unless it is the one that was accepted.

@@ -119,6 +119,7 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     // What an idle shard wrote last may be cut for its age; the chain goes on behind it all the same.
     let left = ground.left().or(mark.and_then(|mark| mark.digest)).unwrap_or(Digest::NONE);
     let (position, frame) = append_takeover(engine, shard, &header, left).await?;
+    ground.confirm(engine, shard).await?;
     let mut recovery = Recovery::read(engine, shard).await?;
     recovery.check(engine, shard, position, &mut ground).await?;
     recovery.replay(engine, shard, position, &mut ground).await?;

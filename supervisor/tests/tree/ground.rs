@@ -80,6 +80,30 @@ async fn a_journal_without_its_end_or_with_another_frame_stops_the_shard() {
     World::take_over(&outside, 2, Limits::default()).await;
 }
 
+/// Looked at, and lost before the first frame of the new owner.
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_is_lost_in_the_middle_of_a_takeover_stops_the_shard() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let outside = two_sagas_wait().await;
+    let before = *outside.anchor.lock().unwrap();
+    outside.journal_held.store(true, SeqCst);
+    let lost = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let frames = std::mem::take(&mut *outside.frames.lock().unwrap());
+        *outside.born.lock().unwrap() += 1;
+        outside.journal_held.store(false, SeqCst);
+        frames
+    };
+    let (taken, frames) = tokio::join!(World::try_take_over(&outside, 2, Limits::default()), lost);
+    let Err(NotStarted::Stopped(stopped)) = taken else { panic!("it went on in another stream") };
+    assert!(matches!(stopped.loss, Loss::Recreated { .. }), "{stopped}");
+    assert_eq!(*outside.anchor.lock().unwrap(), before, "where it stood before is still known");
+    *outside.frames.lock().unwrap() = frames;
+    *outside.born.lock().unwrap() -= 1;
+    let world = World::take_over(&outside, 3, Limits::default()).await;
+    assert_eq!(world.show("two").await.status, Status::Waiting);
+}
+
 /// A second is enough, whether a sweep came or not.
 #[tokio::test(start_paused = true)]
 async fn an_end_that_is_cut_off_before_a_sweep_is_noticed() {
