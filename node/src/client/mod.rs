@@ -28,7 +28,7 @@ pub use error::Error;
 pub use events::{EVENT_STREAM, EventTail, Since};
 
 use crate::nats::denied::Denied;
-use crate::nats::{About, Auth, INBOX, Tls, chain, login};
+use crate::nats::{About, Auth, Bus, INBOX, Tls, chain, login};
 use crate::{secret, terminal};
 
 /// How long a call waits for its answer unless told otherwise: a takeover takes a few seconds, and
@@ -133,6 +133,12 @@ impl Client {
             }
         })?;
         Ok(Self { nats, settings, denied, inbox })
+    }
+
+    /// Speaks over the connection of a node; of `settings`, the addresses name it in errors.
+    pub(crate) fn over(bus: &Bus, settings: Settings) -> Self {
+        let (denied, inbox) = bus.hearing();
+        Self { nats: bus.client.clone(), settings, denied, inbox }
     }
 
     /// The connection underneath, for what is not a command.

@@ -181,6 +181,11 @@ impl Bus {
         reply_is_below(reply, &self.inbox) || may_answer(reply, &self.inbox, OBSERVER_INBOX)
     }
 
+    /// What a client needs to hear its answers over this connection: the server's refusals, and the inbox.
+    pub(crate) fn hearing(&self) -> (Arc<Denied>, String) {
+        (self.denied.clone(), self.inbox.clone())
+    }
+
     /// Which server this is connected to, and its version, for people.
     pub fn server(&self) -> String {
         let info = self.client.server_info();

@@ -134,7 +134,8 @@ fn commands(tenant: &Tenant, principal: &Principal, role: Role) -> BTreeSet<Stri
 
 fn node(inbox: String) -> Permissions {
     let journal = [subjects::JOURNAL, subjects::EVENTS, subjects::DEAD, subjects::ACTIVITIES];
-    let peers = [subjects::NODE_QUERIES, subjects::NODE_COMMANDS, subjects::KEEPER];
+    // All are asked at once by an operator who speaks as a node.
+    let peers = [subjects::NODE_QUERIES, subjects::NODE_COMMANDS, subjects::KEEPER, subjects::CLUSTER_QUERY];
     // Streams are looked at, made and changed by setting; nothing is ever deleted or purged.
     let jetstream = [
         "INFO",

@@ -5,19 +5,19 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures::TryStreamExt as _;
 use node::client::Client;
-use node::nats::{ConnectConfig, Of, accept_loss, connect};
+use node::nats::{ConnectConfig, connect};
 use protocol::command::{ReadEvents, Signal, Start};
 use protocol::query::{Body, HealthView, Query};
 use protocol::view::Status;
-use protocol::{SagaId, ShardId, Tenant, Time};
+use protocol::{SagaId, Tenant};
 use scenarios::activities;
 use scenarios::cluster::{TestCluster, until};
 use scenarios::definitions;
 use scenarios::ledger::Ledger;
 use scenarios::stage::{saga_key, start};
 use serde_json::json;
-use supervisor::journal::anchor::Accepted;
 
 /// Longer than a look, a takeover and a try again take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -63,8 +63,25 @@ async fn told(client: &Client, what: &str, told: impl Fn(&str) -> bool) -> Strin
     }
 }
 
+/// Accepts a loss as an operator types it; answers the exit code and all that is said.
+async fn accept(cluster: &TestCluster, what: &str) -> (i32, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
+    command.args(["accept-loss", "--server", &cluster.server.url(), "--reason", "no copy"]);
+    let said = command.args(what.split(' ')).kill_on_drop(true).output();
+    let said = tokio::time::timeout(PATIENCE, said).await.unwrap().unwrap();
+    let text = [said.stdout, said.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (said.status.code().unwrap(), text)
+}
+
 fn shard_of(key: &str) -> u16 {
     SagaId::new(Tenant::new("acme").unwrap(), saga_key(key)).shard(SHARDS).0
+}
+
+/// What is kept of losses of shards that were accepted.
+async fn accepted(server: &jetstream::Context) -> Vec<String> {
+    let cluster = server.get_key_value("skald_cluster").await.unwrap();
+    let keys: Vec<String> = cluster.keys().await.unwrap().try_collect().await.unwrap();
+    keys.into_iter().filter(|key| key.starts_with("accepted.")).collect()
 }
 
 /// A key on `shard`.
@@ -110,18 +127,29 @@ async fn a_deleted_journal_is_never_begun_anew_in_silence() {
     told(&client, "the deleted journal again", |lost| lost.starts_with("shard 2 is stopped")).await;
     assert!(server.get_stream("SKALD_JOURNAL_2").await.is_err(), "nobody made it again");
 
+    // What no node names cannot be accepted: that would be a mistake that nobody notices.
+    let code = loss.split("--loss ").nth(1).unwrap().split(' ').next().unwrap();
+    for mistyped in [format!("--shard 2 --loss {code}0"), format!("--shard 3 --loss {code}"), "--stream X".to_owned()] {
+        let (exit, said) = accept(&cluster, &mistyped).await;
+        assert!(exit == 2 && said.contains(&format!("--shard 2 --loss {code}\n")), "{mistyped}: {exit} {said}");
+    }
+    assert!(accepted(&server).await.is_empty());
     // An operator accepts exactly this loss; what snapshots hold goes on.
+    let (exit, said) = accept(&cluster, &format!("--shard 2 --loss {code}")).await;
+    assert!(exit == 0 && !said.contains("not checked"), "{exit} {said}");
     let bus = connect(ConnectConfig::new([cluster.server.url()])).await.unwrap();
-    let code = loss.split("--loss ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-    let accept = |loss: String| Accepted { loss, by: "ann".into(), reason: "no copy".into(), at: Time::from_micros(1) };
-    accept_loss(&bus, &Of::Shard(ShardId(2)), &accept(code)).await.unwrap();
     until(PATIENCE, "all is well again", || is_well(&client, 1)).await;
     goes_on(&client, &lost).await;
     let events = node::nats::EventReader::new(&bus);
     let own = events.page(&Tenant::new("skald").unwrap(), &ReadEvents::default()).await.unwrap();
     let types: Vec<_> = own.events.iter().filter_map(|event| event["eventType"].as_str()).collect();
     assert!(types.contains(&"ShardStopped") && types.contains(&"ShardResumed"), "{types:?}");
+    let (exit, said) = accept(&cluster, &format!("--shard 2 --loss {code}")).await;
+    assert!(exit == 2 && said.contains("name nothing"), "nothing is lost any more: {exit} {said}");
     cluster.nodes.pop().unwrap().drain().await.unwrap();
+    // Nobody is there to say whether it is so.
+    let (exit, said) = accept(&cluster, "--shard 3 --loss 1fa").await;
+    assert!(exit == 0 && said.contains("not checked: no node could say"), "{exit} {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,9 +191,10 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
         cluster.nodes.push(cluster.node(number).await.unwrap());
     }
     told(&client, "the runtime's store again", |lost| lost.starts_with("KV_skald_runtime was deleted")).await;
-    let bus = connect(ConnectConfig::new([cluster.server.url()])).await.unwrap();
-    let accepted = Accepted { loss: String::new(), by: "ann".into(), reason: "empty".into(), at: Time::from_micros(1) };
-    accept_loss(&bus, &Of::Stream("KV_skald_runtime".into()), &accepted).await.unwrap();
+    let (exit, said) = accept(&cluster, "--stream KV_skald_runtim").await;
+    assert!(exit == 2 && said.contains("--stream KV_skald_runtime\n"), "{exit} {said}");
+    let (exit, said) = accept(&cluster, "--stream KV_skald_runtime").await;
+    assert_eq!(exit, 0, "{said}");
     until(PATIENCE, "nothing is lost any more", || async {
         let health = health(&client).await;
         is_well(&client, 2).await && health.iter().all(|node| node.lost.is_empty())
