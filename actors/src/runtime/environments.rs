@@ -7,7 +7,7 @@ use protocol::{Tenant, WorkerKind};
 use serde::{Deserialize, Serialize};
 use supervisor::ports::Unavailable;
 
-use super::compute::set::check_name;
+use super::model::ids::label;
 use super::model::{Environment, EnvironmentId, Fault, Isolation, Stage, Status, TenantBinding};
 use super::place;
 use super::store::{self, Error, RuntimeStore, Space};
@@ -204,8 +204,7 @@ impl Environments {
 
 /// An environment's name becomes a part of host names.
 fn named(environment: &EnvironmentId) -> Result<(), Fault> {
-    check_name("environment", environment.as_str())
-        .map_err(|failure| Fault::new("environment", failure.cause, "use lower-case letters, digits and hyphens"))
+    label("environment", environment.as_str())
 }
 
 /// What the workers of a node look after: all of them look after every environment.

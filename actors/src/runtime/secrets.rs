@@ -12,6 +12,7 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
+use super::model::ids::label;
 use super::model::secret::Requested;
 use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
 use super::place;
@@ -78,6 +79,7 @@ impl Secrets {
         now: Time,
     ) -> Result<Put, Failure> {
         let at = reference(&self.environment, binding)?;
+        named(&*self.store, &self.owner, &self.environment, binding).await?;
         let known = self.values.describe(&at).await?;
         if known.as_ref().is_none_or(|known| known.labels.current.is_none()) {
             usable(&value)?;
@@ -201,6 +203,20 @@ pub async fn bindings(
     Ok(all.into_iter().map(|(_, binding)| (binding.secret_binding_id.clone(), binding)).collect())
 }
 
+/// Refuses the name of a secret that is not there and may not be called so.
+pub async fn named(
+    store: &dyn RuntimeStore,
+    owner: &Tenant,
+    environment: &EnvironmentId,
+    binding: &SecretBindingId,
+) -> Result<(), Failure> {
+    let name = format!("{}/{binding}", place::secrets(environment));
+    match store.get(&Space::Of(owner.clone()), &name).await? {
+        Some(_) => Ok(()),
+        None => label("secret", binding.as_str()).map_err(faulty),
+    }
+}
+
 /// Whether a rotation has not ended.
 pub const fn goes_on(rotation: &Rotation) -> bool {
     match rotation.phase {
@@ -257,6 +273,16 @@ mod tests {
         let ann = Principal::new("ann").unwrap();
         let token = RequestKey::new(token).unwrap();
         world.secrets.put(&db(), &token, Secret::new(value), &ann, Noon.now()).await
+    }
+
+    #[tokio::test]
+    async fn a_secret_goes_by_the_rule_of_all_names() {
+        let world = world().await;
+        let (ann, token) = (Principal::new("ann").unwrap(), RequestKey::new("a").unwrap());
+        let shouted = SecretBindingId::new("DB").unwrap();
+        let put = world.secrets.put(&shouted, &token, Secret::new("hunter2"), &ann, Noon.now()).await;
+        assert_eq!(put.unwrap_err().error, "BadArguments");
+        assert!(world.secrets.current(&shouted).await.is_err(), "and nothing is kept");
     }
 
     /// W049, D602: a value that comes later waits for its rotation, and a repeated command keeps one.

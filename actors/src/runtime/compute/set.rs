@@ -7,6 +7,8 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
 
+use crate::runtime::model::ids::label;
+
 /// The most replicas one set may have: a typing error must not take the machine down.
 pub const REPLICAS_MAX: u32 = 200;
 
@@ -192,11 +194,7 @@ fn bad<T>(why: String) -> Result<T, Failure> {
 
 /// Whether `name` can be a label of a host name: that is what services and environments become.
 pub fn check_name(what: &str, name: &str) -> Result<(), Failure> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if name.is_empty() || name.len() > 63 || name.starts_with('-') || !name.bytes().all(plain) {
-        return bad(format!("the {what} {name:?} should be up to 63 lower-case letters, digits and hyphens"));
-    }
-    Ok(())
+    label(what, name).or_else(|fault| bad(fault.to_string()))
 }
 
 /// Whether `digest` is a SHA-256 in the one way we write it.

@@ -14,6 +14,25 @@ pub const NAME_MAX_BYTES: usize = 64;
 /// The longest idempotency key, in bytes: it holds a name, a digest and a counter.
 pub const KEY_MAX_BYTES: usize = 256;
 
+/// The longest label of a host name, in bytes (RFC 1035).
+pub const LABEL_MAX_BYTES: usize = 63;
+
+/// What environments, services and secrets may be called, whoever names them and with whichever verb: a
+/// configuration and a scaling policy go by the name of their service. Names become labels of host names,
+/// parts of paths and, in capitals, variables.
+///
+/// The types below let more through, because earlier releases kept more: it is asked when a name comes up
+/// that is not there yet.
+pub fn label(what: &str, text: &str) -> Result<(), Fault> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.is_empty() || text.len() > LABEL_MAX_BYTES || text.starts_with('-') || !text.bytes().all(plain) {
+        let shown: String = text.chars().take(80).collect();
+        let mend = format!("use up to {LABEL_MAX_BYTES} lower-case letters, digits and hyphens, no hyphen first");
+        return Err(Fault::new(what, format!("{shown:?} cannot be its name"), mend));
+    }
+    Ok(())
+}
+
 fn name(what: &str, text: &str, max: usize, also: &str) -> Result<(), Fault> {
     fault::text(what, text, max)?;
     match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_".contains(*c) && !also.contains(*c)) {
@@ -141,6 +160,16 @@ pub fn spread(parts: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_a_label_of_a_host_name() {
+        for good in ["web", "db-password", "7", &"x".repeat(63)] {
+            assert_eq!(label("service", good), Ok(()));
+        }
+        for bad in ["", "MSVC", "a_b", "a.b", "-a", "ä", "a b", &"x".repeat(64)] {
+            assert!(label("service", bad).is_err(), "{bad:?} must be refused");
+        }
+    }
 
     #[test]
     fn names_and_digests_refuse_what_a_key_cannot_carry() {

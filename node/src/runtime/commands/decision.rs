@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use actors::runtime::decisions::{self, Change, End, Entry, Pass, state};
 use actors::runtime::findings;
-use actors::runtime::model::{Environment, EnvironmentId, ServiceId, Stage};
+use actors::runtime::model::ids::label;
+use actors::runtime::model::{Environment, EnvironmentId, SecretBindingId, ServiceId, Stage};
 use actors::runtime::ownership::{self, Rule};
 use actors::runtime::place::{self, Place};
+use actors::runtime::secrets;
 use protocol::command::{Routed, name};
 use protocol::runtime::{ApproveDecision, CreateEnvironment, DecisionRow, Decisions, SetDriftPolicy};
 use protocol::{Code, Principal, Problem, Tenant, Value};
@@ -48,6 +50,9 @@ impl RuntimeDesk {
             // The owner of production has no right to it until it was given, by one of these very
             // commands, which ask themselves whose it is.
             let own = self.own(&routed.tenant, environment).await?;
+            if own.is_none() {
+                label("environment", environment).map_err(super::faulty)?;
+            }
             let is = |environment: Environment| environment.stage == Stage::Prod;
             return Ok(own.map_or(body["stage"] == "prod", is));
         }
@@ -67,6 +72,9 @@ impl RuntimeDesk {
             let place = Place { owner: granted.owner, environment, service };
             let admitted = ownership::admit(&*self.store, rule, &place, &routed.tenant).await;
             admitted.map_err(problem).map_err(forbidden)?;
+        } else if let Some(secret) = about.secret {
+            let secret = SecretBindingId::new(secret).map_err(super::faulty)?;
+            secrets::named(&*self.store, &granted.owner, &environment, &secret).await.map_err(problem)?;
         }
         Ok(granted.environment.value.stage == Stage::Prod)
     }
@@ -181,12 +189,13 @@ impl RuntimeDesk {
 struct About<'a> {
     environment: Option<&'a str>,
     service: Option<&'a str>,
+    secret: Option<&'a str>,
 }
 
 impl<'a> About<'a> {
     fn of(body: &'a Value) -> Self {
         let field = |name: &str| body[name].as_str().or_else(|| body["input"][name].as_str());
-        Self { environment: field("environment"), service: field("service") }
+        Self { environment: field("environment"), service: field("service"), secret: field("secret") }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use supervisor::activity::Failure;
 
 use super::{Commit, Desired, Empty, Limits, file};
+use crate::runtime::model::ids::label;
 use crate::runtime::model::{EnvironmentId, ServiceId};
 
 /// The most faults of one reading that are told; nobody reads more at once.
@@ -66,7 +67,7 @@ pub fn choose(directory: &str, entries: Vec<Entry>, limits: &Limits) -> Result<V
                 continue;
             }
         };
-        match ServiceId::new(stem) {
+        match label("service", stem).and_then(|()| ServiceId::new(stem)) {
             Ok(service) => chosen.push(Chosen { service, path: path.clone(), object }),
             Err(fault) => {
                 faults.push(format!("{path}: its name is that of no service: {}; {}", fault.fault, fault.mend))
