@@ -187,11 +187,16 @@ impl Arbitration {
         };
         let due: Vec<Due> = (1..).zip(acts).map(due).collect();
         // Whose it is, is settled before anything of it is there.
-        if seen.revision == 0 {
-            ownership::take(&*self.store, place, &seen.value.tenant).await?;
-        }
+        let held = match seen.revision {
+            0 => Some(ownership::hold(&*self.store, place, &seen.value.tenant, self.clock.now()).await?),
+            _ => None,
+        };
         let docket = Docket { tenant: seen.value.tenant.clone(), acts: seen.value.acts + due.len() as u64, due, state };
-        match store::write(&*self.store, &place.space(), &place.docket(), &docket, seen.revision).await {
+        let written = store::write(&*self.store, &place.space(), &place.docket(), &docket, seen.revision).await;
+        if let Some(held) = held {
+            held.end(&*self.store, self.clock.now()).await;
+        }
+        match written {
             Ok(_) => {}
             Err(stale @ Error::Stale { .. }) => return Ok(Written::Lost(stale)),
             Err(error) => return Err(error.into()),

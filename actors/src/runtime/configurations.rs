@@ -42,30 +42,57 @@ pub async fn versions(store: &dyn RuntimeStore, place: &Place) -> Result<Vec<Run
     Ok(versions)
 }
 
+/// A version as it would be, or is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Next {
+    /// The version.
+    pub version: RuntimeConfiguration,
+    /// Whether it is there.
+    kept: bool,
+}
+
 /// The version that holds `entries`: the newest, or the next. An old one that held the same stays
-/// old: whoever goes back says something new.
+/// old: whoever goes back says something new. Nothing is written.
+pub async fn next(
+    store: &dyn RuntimeStore,
+    place: &Place,
+    entries: &BTreeMap<String, String>,
+) -> Result<Next, Failure> {
+    let mut known = versions(store, place).await?;
+    let last = known.pop();
+    if let Some(version) = last.clone().filter(|known| known.entries == *entries) {
+        return Ok(Next { version, kept: true });
+    }
+    let number = last.map_or(0, |known| known.at.version) + 1;
+    let version = RuntimeConfiguration {
+        at: ConfigurationRef { configuration_id: id(place)?, version: number },
+        environment_id: place.environment.clone(),
+        entries: entries.clone(),
+    };
+    version.check().map_err(faulty)?;
+    Ok(Next { version, kept: false })
+}
+
+/// Keeps a version; [`Error::Stale`] where another has its number by now.
+pub async fn keep(store: &dyn RuntimeStore, place: &Place, next: &Next) -> Result<(), Error> {
+    if !next.kept {
+        let name = place.configuration(&next.version.at);
+        store::write(store, &place.space(), &name, &next.version, 0).await?;
+    }
+    Ok(())
+}
+
+/// Keeps `entries` as the newest version.
 pub async fn publish(
     store: &dyn RuntimeStore,
     place: &Place,
     entries: &BTreeMap<String, String>,
 ) -> Result<Published, Failure> {
-    let id = id(place)?;
-    let mut lost = Error::Stale { name: place::configurations(&place.environment, id.as_str()) };
+    let mut lost = Error::Stale { name: place::configurations(&place.environment, id(place)?.as_str()) };
     for _ in 0..TRIES {
-        let known = versions(store, place).await?;
-        if let Some(same) = known.last().filter(|known| known.entries == *entries) {
-            return Ok(Published { at: same.at.clone(), digest: same.digest() });
-        }
-        let version = known.last().map_or(0, |known| known.at.version) + 1;
-        let at = ConfigurationRef { configuration_id: id.clone(), version };
-        let next = RuntimeConfiguration {
-            at: at.clone(),
-            environment_id: place.environment.clone(),
-            entries: entries.clone(),
-        };
-        next.check().map_err(faulty)?;
-        match store::write(store, &place.space(), &place.configuration(&at), &next, 0).await {
-            Ok(_) => return Ok(Published { at, digest: next.digest() }),
+        let next = next(store, place, entries).await?;
+        match keep(store, place, &next).await {
+            Ok(()) => return Ok(Published { digest: next.version.digest(), at: next.version.at }),
             Err(stale @ Error::Stale { .. }) => lost = stale,
             Err(error) => return Err(error.into()),
         }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time, Value};
 use supervisor::activity::Failure;
 
+use super::place::Place;
 use super::store::{self, RuntimeStore, Space, TRIES};
 
 mod fence;
@@ -113,6 +114,15 @@ pub fn content(body: &Value) -> Value {
         fields.remove("key");
     }
     content
+}
+
+/// Whether a change of what stands under the name of a service waits for a decision, or for being made.
+pub async fn concern(store: &dyn RuntimeStore, at: &Place, now: Time) -> Result<bool, Failure> {
+    let about = [at.docket(), at.policy(), at.configurations()];
+    let all = store::read_all::<Decision>(store, &at.space(), BELOW).await?;
+    let open = all.iter().filter(|(_, one)| !one.is_old(now) && one.answered.is_none());
+    let mut concerned = open.flat_map(|(_, one)| one.stood.iter().map(|stood| &stood.concern));
+    Ok(concerned.any(|concern| concern.of == at.owner && about.contains(&concern.name)))
 }
 
 const BELOW: &str = "decision";

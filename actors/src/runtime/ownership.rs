@@ -1,4 +1,4 @@
-//! Whose a service is: whoever wrote first under its name in an environment.
+//! Whose a service is: whoever wrote first under its name in an environment, until nothing stands there.
 //!
 //! A service, its configuration, its scaling policy, its incident, its findings, its deployments and the
 //! secrets that are bound to it go by one name, and so have one owner. Who it is stands beside them, in a
@@ -6,30 +6,45 @@
 //! tenants who take a name in the same moment one has it, and the other is refused before it has read or
 //! written anything.
 //!
+//! Whoever writes the first thing under a name [`hold`]s it meanwhile. When nobody holds a name and nothing
+//! stands under it, it is given back: because what was wanted was refused, or because the last thing was
+//! taken away ([`give_back`]).
+//!
 //! [`rule`] says of each command what it touches; [`admit`] is the only place that compares tenants for
-//! it, whichever door the command came through. Deliberately absent: giving a name away, and saying who
-//! has it.
+//! it, whichever door the command came through. Deliberately absent: giving a name to somebody, and saying
+//! who has it.
 
-use protocol::Tenant;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use protocol::command::name;
+use protocol::{Tenant, Time};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
+use tracing::warn;
 
 use super::arbitration::Docket;
+use super::model::ids::label;
 use super::model::{ScalingPolicy, SecretBinding, ServiceId};
 use super::place::{self, Place};
-use super::store::{self, RuntimeStore, Space};
+use super::store::{self, Error, RuntimeStore, Space, TRIES};
 use super::tenancy::Bound;
-use super::{configurations, secrets};
+use super::{configurations, decisions, secrets};
 
 /// The error name of a refusal because the name is another tenant's.
 pub const NAME_TAKEN: &str = "NameTaken";
 /// The error name of a refusal because of too many names.
 pub const NAMES: &str = "TooManyNames";
 
-/// The most names that one tenant may have in one environment. Names are never given back, so this is
-/// what keeps a guest from taking all that its host may want; a hundred times what one machine runs.
+/// The most names that one tenant may have in one environment. This is what keeps a guest from taking all
+/// that its host may want; a hundred times what one machine runs.
 pub const NAMES_MAX: usize = 1_000;
+/// The most that may be written under one name at once: whoever comes then asks again. Each is a command or
+/// a deployment of the name's owner, and lasts milliseconds.
+pub const HOLDS_MAX: usize = 16;
+/// After this a name is not held any more: several times what a command or a step may take. What held it
+/// longer ended with its node.
+pub const HELD_FOR: Duration = Duration::from_secs(600);
 
 /// What a command touches, and so whose word it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +124,31 @@ pub enum Owned {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Title {
     tenant: Tenant,
+    /// Who writes under it just now, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    held: BTreeMap<String, Time>,
+}
+
+impl Title {
+    fn of(tenant: &Tenant) -> Self {
+        Self { tenant: tenant.clone(), held: BTreeMap::new() }
+    }
+
+    /// The same without those who ended without a word.
+    fn at(&self, now: Time) -> Self {
+        let mut title = self.clone();
+        title.held.retain(|_, since| now.since(*since) < HELD_FOR);
+        title
+    }
+}
+
+/// A name that is not given back meanwhile. It is to be [`end`](Held::end)ed whatever came of the work.
+#[must_use]
+#[derive(Debug)]
+pub struct Held {
+    place: Place,
+    tenant: Tenant,
+    by: String,
 }
 
 /// Who has the name of a service. What earlier releases kept says so too: a service by its arbiter, and
@@ -123,10 +163,7 @@ pub async fn owner(store: &dyn RuntimeStore, place: &Place) -> Result<Option<Ten
     }
     let kept = !configurations::versions(store, place).await?.is_empty()
         || store::read::<ScalingPolicy>(store, &space, &place.policy()).await?.is_some()
-        || secrets::bindings(store, &place.owner, &place.environment)
-            .await?
-            .values()
-            .any(|it| uses(it, &place.service));
+        || is_bound(store, place).await?;
     Ok(kept.then(|| place.owner.clone()))
 }
 
@@ -143,16 +180,15 @@ pub async fn whose(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> 
     })
 }
 
-/// Lets `tenant` do to a service what `rule` says, or refuses it. Settles whose the name is, where that
-/// is what follows.
+/// Lets `tenant` do to a service what `rule` says, or refuses it. Whoever then writes the first thing under
+/// the name takes it.
 pub async fn admit(store: &dyn RuntimeStore, rule: Rule, place: &Place, tenant: &Tenant) -> Result<Owned, Failure> {
     let owned = whose(store, place, tenant).await?;
+    if owned == Owned::Free {
+        named(place)?;
+    }
     let host = place.owner == *tenant;
     let may = match (rule, owned) {
-        (Rule::Take, Owned::Free) => {
-            take(store, place, tenant).await?;
-            return Ok(Owned::Ours);
-        }
         (Rule::Look | Rule::Service | Rule::Take | Rule::Evict, Owned::Free | Owned::Ours) => true,
         (Rule::Look, Owned::Theirs) => host,
         (Rule::Evict, Owned::Theirs) => host && !is_guest(store, place).await?,
@@ -168,23 +204,129 @@ pub async fn admit(store: &dyn RuntimeStore, rule: Rule, place: &Place, tenant: 
     if may { Ok(owned) } else { Err(taken(place, tenant)) }
 }
 
-/// Settles that the name is `tenant`'s; refused where it is another's. Again: nothing happens.
+/// Settles that the name is `tenant`'s; refused where it is another's. Again: nothing happens. It is the
+/// tenant's until it is given back, also with nothing under it.
 pub async fn take(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> Result<(), Failure> {
+    entitle(store, place, tenant, |there| there.is_none().then(|| Title::of(tenant))).await
+}
+
+/// Takes the name and keeps it from being given back, so that something may be written under it. Until
+/// that is there nothing tells the name from one that nobody needs.
+pub async fn hold(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant, now: Time) -> Result<Held, Failure> {
+    let by = uuid::Uuid::new_v4().simple().to_string();
+    let mut full = false;
+    entitle(store, place, tenant, |there| {
+        let mut next = there.map_or_else(|| Title::of(tenant), |there| there.at(now));
+        full = next.held.len() >= HOLDS_MAX;
+        next.held.insert(by.clone(), now);
+        (!full).then_some(next)
+    })
+    .await?;
+    if full {
+        let why = format!("{place}: {HOLDS_MAX} others write under the name just now");
+        return Err(Failure::transient("holding a name", Error::Unavailable { why }));
+    }
+    Ok(Held { place: place.clone(), tenant: tenant.clone(), by })
+}
+
+impl Held {
+    /// Lets go of the name, and gives it back where nothing stands under it.
+    pub async fn end(self, store: &dyn RuntimeStore, now: Time) {
+        let Self { place, tenant, by } = self;
+        if let Err(failure) = settle(store, &place, &tenant, now, Some(&by)).await {
+            // It counts as held for a while, and its owner keeps it.
+            warn!(%place, %tenant, %failure, "a name could not be let go");
+        }
+    }
+}
+
+/// Gives the name back where it is `tenant`'s, nobody holds it and nothing stands under it.
+pub async fn give_back(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant, now: Time) -> Result<(), Failure> {
+    settle(store, place, tenant, now, None).await
+}
+
+async fn settle(
+    store: &dyn RuntimeStore,
+    place: &Place,
+    tenant: &Tenant,
+    now: Time,
+    ended: Option<&str>,
+) -> Result<(), Failure> {
+    let (space, name) = (place.space(), place.title());
+    let mut lost = Error::Stale { name: name.clone() };
+    for _ in 0..TRIES {
+        let Some(there) = store::read::<Title>(store, &space, &name).await? else { return Ok(()) };
+        let mut next = there.value.at(now);
+        next.held.retain(|by, _| Some(by.as_str()) != ended);
+        if next.tenant != *tenant {
+            return Ok(());
+        }
+        // Looked at after the title was read: whoever has let go of it before has written before, and
+        // whoever takes hold of it from now on changes the title.
+        let written = if next.held.is_empty() && !stands(store, place, now).await? {
+            store.remove(&space, &name, there.revision).await
+        } else if next != there.value {
+            store::write(store, &space, &name, &next, there.revision).await.map(drop)
+        } else {
+            Ok(())
+        };
+        match written {
+            Err(stale @ Error::Stale { .. }) => lost = stale,
+            other => return Ok(other?),
+        }
+    }
+    Err(lost.into())
+}
+
+/// Whether anything stands under the name: then it is somebody's, whether or not anything runs.
+async fn stands(store: &dyn RuntimeStore, place: &Place, now: Time) -> Result<bool, Failure> {
+    let space = place.space();
+    for name in [place.docket(), place.policy(), place.incident()] {
+        if store.get(&space, &name).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    let deployments = place::deployments(&place.environment, &place.service);
+    Ok(!store.list(&space, &deployments).await?.is_empty()
+        || !configurations::versions(store, place).await?.is_empty()
+        || is_bound(store, place).await?
+        || decisions::concern(store, place, now).await?)
+}
+
+async fn is_bound(store: &dyn RuntimeStore, place: &Place) -> Result<bool, Failure> {
+    let bindings = secrets::bindings(store, &place.owner, &place.environment).await?;
+    Ok(bindings.values().any(|it| uses(it, &place.service)))
+}
+
+/// Writes what `change` makes of the title, if the name is or may become `tenant`'s.
+async fn entitle(
+    store: &dyn RuntimeStore,
+    place: &Place,
+    tenant: &Tenant,
+    mut change: impl FnMut(Option<&Title>) -> Option<Title> + Send,
+) -> Result<(), Failure> {
     match owner(store, place).await? {
         Some(owner) if owner != *tenant => return Err(taken(place, tenant)),
         Some(_) => {}
-        None => room(store, place, tenant).await?,
+        None => {
+            named(place)?;
+            room(store, place, tenant).await?;
+        }
     }
-    let title = Title { tenant: tenant.clone() };
     let stands = store::change(store, &place.space(), &place.title(), |there: Option<&Title>| match there {
-        Some(_) => None,
-        None => Some(title.clone()),
+        Some(there) if there.tenant != *tenant => None,
+        there => change(there),
     })
     .await?;
     match stands {
-        Some(stands) if stands != title => Err(taken(place, tenant)),
+        Some(stands) if stands.tenant != *tenant => Err(taken(place, tenant)),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a name that nobody has may become the name of a service.
+fn named(place: &Place) -> Result<(), Failure> {
+    label("service", place.service.as_str()).map_err(|fault| Failure::named("BadArguments", fault.to_string()))
 }
 
 /// Of two names that are taken in the same moment both may be let in.

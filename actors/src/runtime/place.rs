@@ -72,6 +72,11 @@ impl Place {
         format!("scaling/{}/{}", self.environment, self.service)
     }
 
+    /// All versions of its configuration.
+    pub fn configurations(&self) -> String {
+        configurations(&self.environment, self.service.as_str())
+    }
+
     /// One version of its configuration.
     pub fn configuration(&self, at: &ConfigurationRef) -> String {
         format!("configuration/{}/{}/{}", self.environment, at.configuration_id, at.version)

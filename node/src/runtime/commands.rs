@@ -10,7 +10,7 @@ use actors::runtime::deployment::observe::{self, Observe};
 use actors::runtime::deployment::record::Record;
 use actors::runtime::environments::{Environments, Refused, Wanted};
 use actors::runtime::model::{Environment, EnvironmentId, RequestKey, ServiceId};
-use actors::runtime::ownership::{self, Rule};
+use actors::runtime::ownership::{self, Held, Rule};
 use actors::runtime::place::{self, Place};
 use actors::runtime::ports::provisioning::Provisioner;
 use actors::runtime::ports::secrets::SecretVersions;
@@ -340,6 +340,11 @@ impl RuntimeDesk {
         Ok((place, granted, asker))
     }
 
+    /// Keeps the name of a service the tenant's while the first thing is written under it.
+    async fn hold(&self, routed: &Routed, place: &Place) -> Result<Held, Problem> {
+        ownership::hold(&*self.store, place, &routed.tenant, self.clock.now()).await.map_err(problem)
+    }
+
     /// Lets the tenant into an environment, or refuses it on record; where the command's rule says so,
     /// only its owner.
     async fn enter_environment(
@@ -430,6 +435,7 @@ fn kept(error: store::Error) -> Problem {
 
 fn problem(failure: Failure) -> Problem {
     match failure.permanent {
+        true if failure.error == "BadArguments" => Problem::new(Code::BadRequest, failure.cause),
         true => Problem::new(Code::Conflict, failure.cause),
         false => Problem::new(Code::Unavailable, failure.cause).retry_after_ms(500),
     }

@@ -19,8 +19,8 @@ use super::record::{Record, Wanted};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::{BUSY, REFUSED, Written};
 use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
-use crate::runtime::ownership;
 use crate::runtime::store::{self, Error, TRIES};
+use crate::runtime::{configurations, ownership};
 
 /// How often something that was told to stop is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -132,8 +132,11 @@ impl Typed for Claim {
             return Err(Failure::named("NotProvisioned", fault.to_string()));
         }
         // Before anything is written under the name, and were it only a version of its configuration.
-        ownership::take(&*self.desk.ports.store, &entered.place, &attempt.saga.tenant).await?;
-        let record = self.claim(attempt, &entered, &input).await?;
+        let (store, clock) = (&*self.desk.ports.store, &self.desk.ports.clock);
+        let held = ownership::hold(store, &entered.place, &attempt.saga.tenant, clock.now()).await?;
+        let claimed = self.claim(attempt, &entered, &input).await;
+        held.end(store, clock.now()).await;
+        let record = claimed?;
         if let Some(stops) = record.stops {
             self.stopped(attempt, &entered, stops).await?;
         }
@@ -198,7 +201,8 @@ impl Claim {
                 return Ok(known.value.clone());
             }
             let at = known.as_ref().map_or_else(|| desk.ports.clock.now(), |known| known.value.deployment.at);
-            let Planned { mut record, request } = plan(desk, attempt, entered, &seen.value, input, at).await?;
+            let Planned { mut record, request, configuration } =
+                plan(desk, attempt, entered, &seen.value, input, at).await?;
             let decision = desk.arbitration.decide(&seen, &request);
             match &decision {
                 Decision::Accepted { .. } => {
@@ -210,6 +214,16 @@ impl Claim {
             }
             match &decision {
                 Decision::Accepted { .. } | Decision::AlreadyDone { .. } => {
+                    if let Some(next) = &configuration {
+                        match configurations::keep(&*desk.ports.store, place, next).await {
+                            Ok(()) => {}
+                            Err(stale @ Error::Stale { .. }) => {
+                                lost = stale;
+                                continue;
+                            }
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
                     let (name, revision) =
                         (place.deployment(&record.deployment.deployment_id), known.map_or(0, |it| it.revision));
                     match store::write(&*desk.ports.store, &place.space(), &name, &record, revision).await {

@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use protocol::{Principal, SagaId, SagaKey, Tenant, TraceId};
 use serde_json::json;
-use supervisor::activity::Heartbeat;
+use supervisor::activity::{Heartbeat, Typed as _};
 
 use super::*;
 use crate::runtime::control::world::World;
+use crate::runtime::deployment::claim::{Claim, Input};
+use crate::runtime::deployment::environment::Ensure;
 use crate::runtime::model::{Digest, Stage};
 use crate::runtime::ownership::NAME_TAKEN;
 use crate::runtime::probing::HttpProber;
@@ -59,6 +61,65 @@ async fn guest() -> (World, Desk, Place) {
     let name = place.deployment(&DeploymentId::new("d1").unwrap());
     store::write(&*world.store, &place.space(), &name, &record, 0).await.unwrap();
     (world, desk, place)
+}
+
+/// A deployment that is refused leaves nothing behind: no service that never was, no configuration that
+/// nobody lets in, and the name is free.
+#[tokio::test]
+async fn a_refused_deployment_leaves_nothing() {
+    let (world, desk, place) = guest().await;
+    let (ensure, claim) = (Ensure { desk: desk.clone() }, Claim { desk: desk.clone() });
+    let about = |service: &str| serde_json::from_value(json!({ "environment": "shop", "service": service })).unwrap();
+    let writes = world.store.writes();
+    let refusal = ensure.run(&attempt("guest", "d7"), about("MSVC")).await.unwrap_err();
+    assert_eq!((refusal.error.as_str(), world.store.writes()), ("BadArguments", writes));
+    ensure.run(&attempt("guest", "d7"), about("api")).await.unwrap();
+    let configuration = json!({ "COLOUR": "blue" });
+    let refused = [
+        ("MSVC", json!({}), "BadArguments"),
+        ("api", json!({ "artifact": null }), "BadArguments"),
+        ("api", json!({ "progressDeadlineMs": 1 }), "BadArguments"),
+        ("api", json!({ "secrets": { "none": 0 } }), "SecretMissing"),
+        ("api", json!({ "configurationAt": { "configurationId": "web", "version": 1 } }), "ConfigurationMissing"),
+        ("api", json!({ "command": ["../run"] }), "BadSet"),
+        ("api", json!({ "configuration": { "PORT": "1" } }), "BadSet"),
+        ("api", json!({ "ports": ["Admin"] }), "BadSet"),
+        ("api", json!({ "replicas": 6 }), "QuotaExceeded"),
+        ("api", json!({ "kind": "restore" }), "NothingRuns"),
+    ];
+    let records = async || {
+        let mut records = Vec::new();
+        for below in ["owner", "arbiter", "deployment", "configuration", "published", "inventory"] {
+            records.extend(world.store.list(&place.space(), below).await.unwrap());
+        }
+        records
+    };
+    let before = records().await;
+    for (service, more, error) in refused {
+        let mut input = json!({
+            "environment": place.environment, "service": service, "artifact": format!("sha256:{}", "ab".repeat(32)),
+            "configuration": configuration,
+        });
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let input: Input = serde_json::from_value(input).unwrap();
+        let (by, writes) = (attempt("guest", "d7"), world.store.writes());
+        let refusal = claim.run(&by, input.clone()).await.unwrap_err();
+        assert_eq!(refusal.error, error, "{more}: {refusal}");
+        assert_eq!(records().await, before, "{more}");
+        assert!(service == "api" || world.store.writes() == writes, "nothing is written before a name is looked at");
+        claim.undo(&by, input, None).await.unwrap();
+        assert_eq!(records().await, before, "{more}, taken back");
+    }
+    // What is let in stands under the name, and its configuration with it.
+    let let_in = json!({
+        "environment": place.environment, "service": "api", "artifact": format!("sha256:{}", "ab".repeat(32)),
+        "configuration": configuration,
+    });
+    claim.run(&attempt("guest", "d7"), serde_json::from_value(let_in).unwrap()).await.unwrap();
+    let names: Vec<_> = records().await.into_iter().map(|(name, _)| name).collect();
+    for there in ["owner/shop/api", "arbiter/shop/api", "deployment/shop/api/d7", "configuration/shop/api/1"] {
+        assert!(names.iter().any(|name| name == there), "{there}: {names:?}");
+    }
 }
 
 async fn enter(desk: &Desk, by: &Attempt, place: &Place) -> Result<(), String> {

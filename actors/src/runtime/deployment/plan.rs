@@ -27,10 +27,12 @@ const REPLICAS: u32 = 1;
 /// How much of a digest people are shown.
 const SHORT: usize = 12;
 
-/// A plan and what to ask for it.
+/// A plan and what to ask for it. Nothing of it is written yet.
 pub(super) struct Planned {
     pub(super) record: Record,
     pub(super) request: Request,
+    /// The configuration that comes with it; to be kept once the arbiter lets it come.
+    pub(super) configuration: Option<configurations::Next>,
 }
 
 /// Plans on `seen`. `at` is when it was first asked.
@@ -45,20 +47,23 @@ pub(super) async fn plan(
     let id = deployment_id(attempt)?;
     let state = &seen.state;
     let begin = Begin { attempt, place: &entered.place, id: &id, at };
-    let (record, command) = match input.kind {
+    let (record, configuration, command) = match input.kind {
         Kind::Deploy => {
-            let record = deploy(desk, entered, seen, &input.wanted, DeploymentKind::Deploy, &begin).await?;
+            let (record, next) = deploy(desk, entered, seen, &input.wanted, DeploymentKind::Deploy, &begin).await?;
             let to = record.comes.revision.clone();
-            (record, Command::Deploy { to })
+            (record, next, Command::Deploy { to })
         }
         Kind::Remediate => {
             let wanted = as_it_ran(desk, entered, state, &input.wanted).await?;
-            let record = deploy(desk, entered, seen, &wanted, DeploymentKind::Remediate, &begin).await?;
+            let (record, next) = deploy(desk, entered, seen, &wanted, DeploymentKind::Remediate, &begin).await?;
             let (to, kinds) = (record.comes.revision.clone(), input.kinds.clone());
             let approved_by = approval(desk, entered, state, input, &to).await?;
-            (record, Command::RemediateDrift { to, kinds, approved_by })
+            (record, next, Command::RemediateDrift { to, kinds, approved_by })
         }
-        Kind::Restore => restore(desk, entered, state, input, &begin).await?,
+        Kind::Restore => {
+            let (record, command) = restore(desk, entered, state, input, &begin).await?;
+            (record, None, command)
+        }
     };
     let record = Record { asked: Some(replayable(input, &record)?), ..record };
     let request = Request {
@@ -68,7 +73,7 @@ pub(super) async fn plan(
         asked_at: at,
         command,
     };
-    Ok(Planned { record, request })
+    Ok(Planned { record, request, configuration })
 }
 
 /// Who approved that the service is brought to `to`. That is what the findings say; who asks cannot say it.
@@ -111,7 +116,7 @@ async fn deploy(
     wanted: &Wanted,
     kind: DeploymentKind,
     begin: &Begin<'_>,
-) -> Result<Record, Failure> {
+) -> Result<(Record, Option<configurations::Next>), Failure> {
     let state = &seen.state;
     wanted.workload.check().map_err(faulty)?;
     let Some(image) = wanted.artifact.clone() else {
@@ -119,6 +124,8 @@ async fn deploy(
     };
     let current = state.current.as_ref();
     let entries = wanted.configuration.as_ref().filter(|_| wanted.configuration_at.is_none());
+    let store = &*desk.ports.store;
+    let mut next = None;
     let configuration = match entries {
         None if wanted.configuration_at.is_some() => {
             let at = wanted.configuration_at.clone();
@@ -128,10 +135,13 @@ async fn deploy(
         None => match current {
             Some(current) => current.configuration.clone(),
             // What was published before there was anything that could run on it.
-            None => configurations::newest(&*desk.ports.store, &entered.place).await?.map(|sync| sync.newest),
+            None => configurations::newest(store, &entered.place).await?.map(|sync| sync.newest),
         },
         Some(entries) if entries.is_empty() => None,
-        Some(entries) => Some(configurations::publish(&*desk.ports.store, &entered.place, entries).await?.at),
+        Some(entries) => {
+            let coming = next.insert(configurations::next(store, &entered.place, entries).await?);
+            Some(coming.version.at.clone())
+        }
     };
     let secrets = secrets(desk, entered, seen, &wanted.secrets).await?;
     let before = match state.replicas {
@@ -156,7 +166,13 @@ async fn deploy(
     };
     let from = current.map(|current| current.image.clone());
     let comes = Running::new(revision, wanted.workload.clone());
-    Ok(begin.record(kind, from, comes, previous))
+    // What cannot run is refused before anything of it is written.
+    let set = match &next {
+        Some(next) => comes.set_with(Some(next.version.clone()), &entered.place, &seen.tenant)?,
+        None => comes.set(store, &entered.place, &seen.tenant).await?,
+    };
+    set.check()?;
+    Ok((begin.record(kind, from, comes, previous), next))
 }
 
 /// What is wanted, with all that nobody wrote down as it ran: ports and limits are no drift.

@@ -103,7 +103,7 @@ impl Running {
     /// What compute is to run for `tenant`, with as many replicas as the revision says.
     pub async fn set(&self, store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> Result<Set, Failure> {
         let configuration = match &self.revision.configuration {
-            None => Configuration::default(),
+            None => None,
             Some(at) => {
                 let name = place.configuration(at);
                 let read = store::read::<RuntimeConfiguration>(store, &place.space(), &name).await?;
@@ -111,9 +111,23 @@ impl Running {
                     let why = format!("the configuration {at} is not there; deploy with --config again");
                     return Err(Failure::named("ConfigurationMissing", why));
                 };
-                Configuration { version: at.to_string(), variables: Variables(read.value.entries) }
+                Some(read.value)
             }
         };
+        self.set_with(configuration, place, tenant)
+    }
+
+    /// The same, where the configuration that the revision names is at hand.
+    pub fn set_with(
+        &self,
+        configuration: Option<RuntimeConfiguration>,
+        place: &Place,
+        tenant: &Tenant,
+    ) -> Result<Set, Failure> {
+        let configuration = configuration.map_or_else(Configuration::default, |known| Configuration {
+            version: known.at.to_string(),
+            variables: Variables(known.entries),
+        });
         let mut secrets = BTreeMap::new();
         for (binding, version) in &self.revision.secrets {
             let name = reference(&place.environment, binding)?.to_string();

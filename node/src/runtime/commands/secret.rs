@@ -47,25 +47,33 @@ impl RuntimeDesk {
         let binding = SecretBindingId::new(secret).map_err(faulty)?;
         let service = service.map(ServiceId::new).transpose().map_err(faulty)?;
         let (environment, granted, asker) = self.enter_environment(routed, by, &environment).await?;
-        if let Some(service) = service.clone() {
-            let secrets = self.secrets(&asker, &environment);
-            secrets.current(&binding).await.map_err(problem)?;
-            // A value reaches what goes by the name, so the name must be the same tenant's.
-            let place = Place { owner: granted.owner, environment: environment.clone(), service };
-            ownership::admit(&*self.store, Rule::Take, &place, &routed.tenant).await.map_err(problem)?;
-        }
-        let every = rotate_every_ms.map(|ms| (ms > 0).then(|| Duration::from_millis(ms)));
         let secrets = self.secrets(&asker, &environment);
-        let bound = secrets.bind(&binding, service.as_ref(), every).await.map_err(problem)?;
-        told(&row(&bound, &[], None))
+        let held = match service.clone() {
+            Some(service) => {
+                secrets.current(&binding).await.map_err(problem)?;
+                // A value reaches what goes by the name, so the name must be the same tenant's.
+                let place = Place { owner: granted.owner, environment: environment.clone(), service };
+                ownership::admit(&*self.store, Rule::Take, &place, &routed.tenant).await.map_err(problem)?;
+                Some(self.hold(routed, &place).await?)
+            }
+            None => None,
+        };
+        let every = rotate_every_ms.map(|ms| (ms > 0).then(|| Duration::from_millis(ms)));
+        let bound = secrets.bind(&binding, service.as_ref(), every).await;
+        if let Some(held) = held {
+            held.end(&*self.store, self.clock.now()).await;
+        }
+        told(&row(&bound.map_err(problem)?, &[], None))
     }
 
     pub(super) async fn unbind_secret(&self, routed: &Routed, by: &Principal, asked: UnbindSecret) -> Answer {
         let binding = SecretBindingId::new(asked.secret).map_err(faulty)?;
         let service = ServiceId::new(asked.service).map_err(faulty)?;
-        let (environment, _, asker) = self.enter_environment(routed, by, &asked.environment).await?;
+        let (environment, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let secrets = self.secrets(&asker, &environment);
         let (stands, _) = secrets.unbind(&binding, &service).await.map_err(problem)?;
+        let place = Place { owner: granted.owner, environment, service };
+        ownership::give_back(&*self.store, &place, &routed.tenant, self.clock.now()).await.map_err(problem)?;
         told(&row(&stands, &[], None))
     }
 

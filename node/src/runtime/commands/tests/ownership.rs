@@ -163,6 +163,83 @@ async fn every_command_asks_whose_it_is_before_it_reads_or_writes() {
     assert!(seen > 200, "{seen}");
 }
 
+/// One rule says what may be called how, whatever verb comes first, and at the door where a change would
+/// wait for a decision about it.
+#[tokio::test]
+async fn a_name_that_cannot_be_one_is_refused_before_anything_is_written() {
+    let (world, decision) = furnished().await;
+    let mut bodies = vec![
+        (name::ENVIRONMENT_CREATE, json!({ "environment": "DEV", "stage": "prod" })),
+        (name::SECRET_PUT, json!({ "environment": "dev", "secret": "DB", "value": "other" })),
+    ];
+    for command in name::ALL.iter().copied() {
+        match actors::runtime::ownership::rule(command) {
+            Some(Rule::Look | Rule::Service | Rule::Take | Rule::Evict) => {
+                bodies.push((command, asked(command, "MSVC", &decision)));
+            }
+            Some(Rule::Environment) if command == name::SECRET_BIND => {
+                bodies.push((command, asked(command, "MSVC", &decision)));
+            }
+            Some(Rule::Name | Rule::List | Rule::Decision | Rule::Environment | Rule::Use | Rule::Finding) | None => {}
+        }
+    }
+    assert!(bodies.len() > 15, "{bodies:?}");
+    let before = world.store.writes();
+    let by = Principal::new("ann").unwrap();
+    for (command, body) in bodies {
+        let refused = world.ask(command, body.clone()).await.unwrap_err();
+        assert!(
+            refused.code == Code::BadRequest && refused.message.contains("cannot be its name"),
+            "{command}: {refused:?}"
+        );
+        let at_the_door = world.desk.admit(&routed(command), &by, &body).await.err();
+        // A secret is looked for by its own name there.
+        if command != name::SECRET_BIND {
+            assert_eq!(at_the_door.map(|refused| refused.code), Some(Code::BadRequest), "{command}");
+        }
+        assert_eq!(world.store.writes(), before, "{command}");
+    }
+    let deploys = json!({ "input": { "environment": "dev", "service": "MSVC" } });
+    let refused = world.desk.admit(&routed(name::SAGA_START), &by, &deploys).await.unwrap_err();
+    assert_eq!(refused.code, Code::BadRequest, "{refused:?}");
+}
+
+/// What is taken away last gives the name back, and somebody else may have it.
+#[tokio::test]
+async fn a_name_is_free_once_nothing_is_bound_to_it() {
+    let (world, _) = furnished().await;
+    let secret = |service: &str| json!({ "environment": "dev", "secret": "db", "service": service });
+    let publish = |service: &str| json!({ "environment": "dev", "service": service, "entries": { "COLOUR": "red" } });
+    world.ask(name::SECRET_BIND, secret("api")).await.unwrap();
+    assert!(is_refused(&world.ask_as("guest", name::CONFIGURATION_PUBLISH, publish("api")).await.unwrap_err()));
+    world.ask(name::SECRET_UNBIND, secret("api")).await.unwrap();
+    world.ask_as("guest", name::CONFIGURATION_PUBLISH, publish("api")).await.unwrap();
+    assert!(is_refused(&world.ask(name::SECRET_BIND, secret("api")).await.unwrap_err()));
+    // What still has something keeps its owner: a configuration, and what runs.
+    world.ask(name::SECRET_BIND, secret("web")).await.unwrap();
+    world.ask(name::SECRET_UNBIND, secret("web")).await.unwrap();
+    assert!(is_refused(&world.ask_as("guest", name::CONFIGURATION_PUBLISH, publish("web")).await.unwrap_err()));
+    // Nor does a refusal take a name.
+    let faulty = json!({ "environment": "dev", "service": "new", "entries": { "": "red" } });
+    world.ask_as("guest", name::CONFIGURATION_PUBLISH, faulty).await.unwrap_err();
+    world.ask(name::CONFIGURATION_PUBLISH, publish("new")).await.unwrap();
+}
+
+fn routed(command: &str) -> Routed {
+    Routed {
+        tenant: tenant("acme"),
+        principal: "ann".into(),
+        command: command.into(),
+        received_at: Noon.now(),
+        trace: None,
+        id: "one".into(),
+        causes: 0,
+        hops: 0,
+        content_type: "application/json".into(),
+        body: Vec::new(),
+    }
+}
+
 /// A refused `resume` once promoted the canary of another, because it wrote first.
 #[tokio::test]
 async fn who_is_refused_lets_no_rollout_go_on() {
