@@ -10,6 +10,7 @@ use scenarios::stage::{PATIENCE, saga_key, start};
 use serde_json::json;
 
 use super::House;
+use super::beside::{Bystander, alone};
 
 const LEG: &str = r#"
 name: leg
@@ -47,7 +48,13 @@ async fn born(client: &Client, trip: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_with_a_childs_key_changes_nothing() {
+    let _alone = alone().await;
     let house = House::build(1, &[LEG, TRIP]).await;
+    let eve = house.client("evil.eve", "evil", "eve").await;
+    Bystander::of("strangers with the keys of children", &eve).await.notices(strangers(&house)).await;
+}
+
+async fn strangers(house: &House) {
     let (ann, bob) = (house.client("acme.ann", "acme", "ann").await, house.client("acme.bob", "acme", "bob").await);
     let leg = |key: &str| start("leg", key, json!({ "n": 1 }));
 

@@ -8,6 +8,7 @@ use scenarios::stage::{PATIENCE, saga_key};
 use serde_json::{Value, json};
 
 use super::House;
+use super::beside::{Bystander, alone};
 
 const RIGHT: &str = "/environments/prod/tenants/acme";
 
@@ -31,13 +32,20 @@ async fn approve(house: &House, token: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approved_request_that_is_repeated_puts_nothing_back() {
+    let _alone = alone().await;
     let house = prod().await;
+    let eve = house.client("evil.eve", "evil", "eve").await;
+    Bystander::of("an approved request again and again", &eve).await.notices(repeats(&house)).await;
+    house.end().await;
+}
+
+async fn repeats(house: &House) {
     let five = json!({ "maxReplicas": 5 });
     let bind = async || house.http("ann", "PUT", RIGHT, five.clone(), Some("bind-1")).await;
     assert_eq!(bind().await.0, 409);
-    assert_eq!(approve(&house, "ann").await, 403, "one's own");
-    assert_eq!(approve(&house, "eve").await, 0, "another tenant has nothing to approve");
-    assert_eq!(approve(&house, "bob").await, 200);
+    assert_eq!(approve(house, "ann").await, 403, "one's own");
+    assert_eq!(approve(house, "eve").await, 0, "another tenant has nothing to approve");
+    assert_eq!(approve(house, "bob").await, 200);
     let first = bind().await;
     assert_eq!((first.0, &first.1["maxReplicas"]), (200, &json!(5)));
     assert_eq!(bind().await, first, "the first answer");
@@ -52,7 +60,6 @@ async fn an_approved_request_that_is_repeated_puts_nothing_back() {
     }
     let (status, said) = house.http("ann", "GET", "/environments/prod/secrets", json!({}), None).await;
     assert_eq!(status, 403, "it is not bound again: {said}");
-    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

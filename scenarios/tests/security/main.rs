@@ -87,7 +87,7 @@ impl House {
     /// The same with one node, which keeps processes and answers over HTTP to `acme` and `evil`: each of
     /// their people has a token by the name.
     async fn platform() -> Self {
-        let definitions: Vec<&str> = actors::definitions().iter().map(|(_, source)| *source).collect();
+        let platform: Vec<&str> = actors::definitions().iter().map(|(_, source)| *source).collect();
         let mut house = Self::build(0, &[]).await;
         let mut config = config(house.dir.path(), &house.server, 0).unwrap();
         config.runtime.dir = Some(house.dir.path().join("runtime"));
@@ -102,7 +102,7 @@ impl House {
         std::fs::create_dir_all(&config.data_dir).unwrap();
         std::fs::write(config.data_dir.join("http-tokens.toml"), tokens).unwrap();
         // Only the deployment: the installation's activities are not offered here.
-        let node = house.start(config, &definitions[1..]).await.unwrap();
+        let node = house.start(config, &[&platform[1..], &[definitions::TELLING]].concat()).await.unwrap();
         house.nodes.push(node);
         house
     }

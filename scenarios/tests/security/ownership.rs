@@ -3,12 +3,15 @@
 
 use node::client::Client;
 use protocol::command::Start;
-use protocol::runtime::{BindEnvironment, BindSecret, CreateEnvironment, OfService, PublishConfiguration};
+use protocol::runtime::{
+    BindEnvironment, BindSecret, CreateEnvironment, ListServices, OfService, PublishConfiguration,
+};
 use protocol::view::{SagaView, Status};
 use scenarios::stage::{PATIENCE, saga_key};
 use serde_json::{Value, json};
 
 use super::House;
+use super::beside::{Bystander, alone};
 
 const WEB: &str = "/environments/dev/services/web";
 
@@ -75,17 +78,48 @@ async fn a_guest_who_deploys_first_gets_nothing_that_its_host_bound_to_the_name(
         let text = serde_json::to_string(&view).unwrap();
         assert!(view.status == Status::Failed && text.contains(error), "{text}");
     }
-    // And the host is not locked out of what is its own, nor let in to what is not.
+    // What was refused takes no name: this one is still for whoever comes first.
+    for (client, taken) in [(&eve, false), (&ann, true)] {
+        let refused = publish(client, "mine").await.err().map(|refused| refused.to_string());
+        assert_eq!(refused.as_ref().is_some_and(|why| why.contains("belongs to another tenant")), taken, "{refused:?}");
+    }
+    let shouted = deployed(&eve, "shouted", "MSVC", json!({})).await;
+    assert!(serde_json::to_string(&shouted).unwrap().contains("cannot be its name"), "{shouted:#?}");
+    let services = ann.services(&ListServices::default()).await.unwrap();
+    assert!(services.services.is_empty(), "nothing was ever let in: {services:?}");
+    // And the host is not locked out of what is its own; what it takes back is free for anybody.
     publish(&ann, "web").await.unwrap();
-    assert!(publish(&ann, "mine").await.unwrap_err().to_string().contains("belongs to another tenant"));
-    assert!(publish(&eve, "mine").await.is_ok());
+    let db = |service: &str| json!({ "environment": "dev", "secret": "db", "service": service });
+    ann.bind_secret(&serde_json::from_value(db("lent")).unwrap()).await.unwrap();
+    publish(&eve, "lent").await.unwrap_err();
+    ann.unbind_secret(&serde_json::from_value(db("lent")).unwrap()).await.unwrap();
+    publish(&eve, "lent").await.unwrap();
     house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_door_asks_whose_a_name_is() {
+    let _alone = alone().await;
     let (house, ann, eve) = dev().await;
     publish(&ann, "web").await.unwrap();
+    let host = ann.clone();
+    let bystander = Bystander::of("a guest at every door", &ann).await.and("publish", move |_| {
+        let host = host.clone();
+        async move { publish(&host, "web").await.unwrap() }
+    });
+    bystander.notices(doors(&house, &eve)).await;
+    // Whoever has the name is served at all of them.
+    let of = OfService { environment: "dev".into(), service: "web".into() };
+    assert_eq!(ann.configuration(&serde_json::from_value(json!(of)).unwrap()).await.unwrap().entries["COLOUR"], "blue");
+    let (status, said) = house.http("ann", "GET", &format!("{WEB}/configurations/1"), json!({}), None).await;
+    assert_eq!((status, said["entries"]["COLOUR"].as_str()), (200, Some("blue")), "{said}");
+    let (code, said) = house.skald("acme.ann", &["config", "show", "web", "--environment", "dev"]).await;
+    assert_eq!((code, said["entries"]["COLOUR"].as_str()), (Some(0), Some("blue")), "{said}");
+    house.end().await;
+}
+
+/// A guest asks at all of them for what is its host's.
+async fn doors(house: &House, eve: &Client) {
     let taken = "belongs to another tenant";
     // NATS.
     let of = OfService { environment: "dev".into(), service: "web".into() };
@@ -94,7 +128,7 @@ async fn every_door_asks_whose_a_name_is() {
         eve.unhold_service(&of).await.unwrap_err(),
         eve.remove_policy(&of).await.unwrap_err(),
         eve.incident(&of).await.unwrap_err(),
-        publish(&eve, "web").await.unwrap_err(),
+        publish(eve, "web").await.unwrap_err(),
     ] {
         assert!(refused.to_string().contains(taken), "{refused}");
     }
@@ -124,11 +158,4 @@ async fn every_door_asks_whose_a_name_is() {
         let (code, said) = house.skald("evil.eve", &args).await;
         assert!(code != Some(0) && said.to_string().contains(taken), "{args:?}: {said}");
     }
-    // Whoever has the name is served at all of them.
-    assert_eq!(ann.configuration(&serde_json::from_value(json!(of)).unwrap()).await.unwrap().entries["COLOUR"], "blue");
-    let (status, said) = house.http("ann", "GET", &format!("{WEB}/configurations/1"), json!({}), None).await;
-    assert_eq!((status, said["entries"]["COLOUR"].as_str()), (200, Some("blue")), "{said}");
-    let (code, said) = house.skald("acme.ann", &["config", "show", "web", "--environment", "dev"]).await;
-    assert_eq!((code, said["entries"]["COLOUR"].as_str()), (Some(0), Some("blue")), "{said}");
-    house.end().await;
 }

@@ -3,13 +3,14 @@
 
 use node::client::{Client, Error};
 use protocol::Code;
-use protocol::command::{Deploy, Signal};
+use protocol::command::{Deploy, Signal, Start};
 use protocol::runtime::CreateEnvironment;
 use protocol::view::Status;
 use scenarios::stage::{PATIENCE, saga_key, start};
 use serde_json::json;
 
 use super::House;
+use super::beside::{Bystander, alone};
 
 /// Holds what it was started with until it is told to end.
 const HOLD: &str = r#"
@@ -43,8 +44,13 @@ async fn definition(client: &Client, text: &str) -> Result<(), Error> {
     client.deploy(&Deploy { source, file: None }).await.map(drop)
 }
 
+fn hold(number: usize) -> Start {
+    start("hold", &format!("held-{number}"), json!({ "text": "x".repeat(50_000) }))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_tenant_has_is_bounded_and_others_have_their_own() {
+    let _alone = alone().await;
     let mut house = House::build(0, &[]).await;
     let node = house
         .node_with(0, &[HOLD], |config| {
@@ -55,14 +61,20 @@ async fn what_a_tenant_has_is_bounded_and_others_have_their_own() {
         .await
         .unwrap();
     house.nodes.push(node);
-    let (ann, eve) = (house.client("acme.ann", "acme", "ann").await, house.client("evil.eve", "evil", "eve").await);
+    let ann = house.client("acme.ann", "acme", "ann").await;
+    Bystander::of("a tenant that asks for too much", &ann).await.notices(too_much(&house, &ann)).await;
+    // Alone it fills what a shard lets one tenant have.
+    ann.start(&hold(0)).await.unwrap();
+}
 
+async fn too_much(house: &House, ann: &Client) {
+    let eve = house.client("evil.eve", "evil", "eve").await;
     for number in 0..ENVIRONMENTS {
         environment(&eve, &format!("eves-{number}")).await.unwrap();
     }
     full(environment(&eve, "eves-more").await, "limits.environments_per_tenant");
     environment(&eve, "eves-0").await.expect("it is there already");
-    environment(&ann, "anns").await.unwrap();
+    environment(ann, "anns").await.unwrap();
 
     let ops = house.client("acme.ops", "acme", "ops").await;
     for number in 0..DEFINITIONS {
@@ -71,7 +83,6 @@ async fn what_a_tenant_has_is_bounded_and_others_have_their_own() {
     full(definition(&ops, "one more").await, "limits.definitions_per_tenant");
     definition(&ops, "number 1").await.expect("it is there already");
 
-    let hold = |number: usize| start("hold", &format!("held-{number}"), json!({ "text": "x".repeat(50_000) }));
     let mut held = Vec::new();
     for number in 0..SAGAS {
         match eve.start(&hold(number)).await {
@@ -81,7 +92,6 @@ async fn what_a_tenant_has_is_bounded_and_others_have_their_own() {
         eve.describe(&saga_key(&format!("held-{number}"))).await.ok();
     }
     assert!((8..64).contains(&held.len()), "{} were let in", held.len());
-    ann.start(&hold(0)).await.unwrap();
     eve.start(&hold(held[0])).await.expect("it is there already");
     let key = saga_key(&format!("held-{}", held[0]));
     let go = Signal { key: key.clone(), name: "go".into(), payload: json!({}), id: None };
