@@ -57,10 +57,12 @@ impl Crowd {
         Self { inner: Arc::new(Inner { most, per_peer, state: Mutex::default() }) }
     }
 
-    /// The same, but no more than one in `share` of the files that the process may have open.
-    pub fn within(most: usize, per_peer: usize, share: usize) -> Self {
+    /// The same, but no more than one in `share` of the files that the process may have open. Half of the
+    /// places are for one address where nobody says how many, so that it cannot take them all.
+    pub fn within(most: usize, per_peer: Option<usize>, share: usize) -> Self {
         let room = usize::try_from(descriptors()).unwrap_or(usize::MAX) / share.max(1);
-        Self::new(most.min(room.max(1)), per_peer)
+        let most = most.min(room.max(1));
+        Self::new(most, per_peer.unwrap_or_else(|| (most / 2).max(1)))
     }
 
     /// A place for a connection from `peer`. If none is free, the quietest connection has to close:

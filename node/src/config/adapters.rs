@@ -303,7 +303,7 @@ impl Config {
         let (debug, (_, bounds)) = (&self.debug, self.http_connections());
         let within = Duration::from_millis(debug.head_within_ms);
         let bounds = Bounds { head_within: within, write_within: within, ..bounds };
-        (Crowd::within(debug.connections, debug.connections, DESCRIPTORS_SHARE), bounds)
+        (Crowd::within(debug.connections, debug.connections_per_peer, DESCRIPTORS_SHARE), bounds)
     }
 
     /// On how many servers everything is kept; [`Config::check`] lets no other number through.

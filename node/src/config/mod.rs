@@ -308,6 +308,11 @@ settings! {
         /// Connections at once, never more than an eighth of the files that the process may have open.
         /// Beyond it, the connection that has asked for nothing for the longest is closed for the new one.
         connections: usize = 256,
+        /// Those of them that may come from one address, so that others find room: half of them when not
+        /// set. Beyond it, one of that address gives way; while all of them are being answered, the new one
+        /// is closed at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        connections_per_peer: Option<usize> = None,
         /// How long a client may take to send the head of a request, may be silent between two
         /// requests, or take nothing of an answer, in milliseconds.
         head_within_ms: u64 = 10_000,
@@ -336,8 +341,11 @@ settings! {
         /// Connections at once, never more than an eighth of the files that the process may have open.
         /// Beyond it, the connection that has asked for nothing for the longest is closed for the new one.
         connections: usize = 1_024,
-        /// Those of them that may come from one address. A proxy in front is one address.
-        connections_per_peer: usize = 1_024,
+        /// Those of them that may come from one address, so that others find room: half of them when not
+        /// set, twice as many as are answered at once. A proxy in front is one address. Beyond it, one of
+        /// that address gives way; while all of them are being answered, the new one is closed at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        connections_per_peer: Option<usize> = None,
         /// How long a client may take to send the head of a request, may be silent between two
         /// requests, or take nothing of an answer, in milliseconds.
         head_within_ms: u64 = 10_000,
@@ -667,10 +675,11 @@ impl Config {
             ("http.in_flight", self.http.in_flight),
             ("http.in_flight_per_tenant", self.http.in_flight_per_tenant),
             ("http.connections", self.http.connections),
-            ("http.connections_per_peer", self.http.connections_per_peer),
+            ("http.connections_per_peer", self.http.connections_per_peer.unwrap_or(1)),
             ("http.head_within_ms", usize::try_from(self.http.head_within_ms).unwrap_or(usize::MAX)),
             ("http.body_within_ms", usize::try_from(self.http.body_within_ms).unwrap_or(usize::MAX)),
             ("debug.connections", self.debug.connections),
+            ("debug.connections_per_peer", self.debug.connections_per_peer.unwrap_or(1)),
             ("debug.head_within_ms", usize::try_from(self.debug.head_within_ms).unwrap_or(usize::MAX)),
             ("runtime.replica_memory_bytes", usize::try_from(self.runtime.replica_memory_bytes).unwrap_or(usize::MAX)),
             ("runtime.replica_processes", usize::try_from(self.runtime.replica_processes).unwrap_or(usize::MAX)),

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use actors::marketplace::targets::Targets;
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -120,4 +122,17 @@ fn installations_go_anywhere_only_where_nobody_is_asked_who_he_is() {
     }
     let relative = read("[catalog]\ntarget_roots = \"/srv, projects\"").unwrap().check().unwrap_err().to_string();
     assert!(relative.contains("\"projects\" is not absolute"), "{relative}");
+}
+
+#[test]
+fn one_address_does_not_take_every_connection_of_a_door() {
+    let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+    let config = Config::default();
+    for crowd in [config.debug_connections().0, config.http_connections().0] {
+        let busy = |peer| crowd.enter(peer).map(|place| (place.answering(), place));
+        let all: Vec<_> = std::iter::from_fn(|| busy(one)).collect();
+        assert!(busy(one).is_none(), "all {} of it are being answered", all.len());
+        let others: Vec<_> = std::iter::from_fn(|| busy(other)).take(64).collect();
+        assert_eq!(others.len(), 64);
+    }
 }

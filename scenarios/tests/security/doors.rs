@@ -2,7 +2,7 @@
 //! slow bodies, floods of what cannot be understood, answers wanted in other people's inboxes, and texts
 //! that would command a terminal. The other tenant hardly notices.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -89,6 +89,30 @@ async fn half_heads_and_idle_connections_keep_nobody_out() {
         assert_eq!(asks(debug, "/healthz", None).await, Some(200));
     });
     bystander.notices(tokio::time::sleep(HELD)).await;
+    drop(held);
+}
+
+/// One address, whatever it does with its connections, leaves room for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_address_leave_connections_for_another() {
+    let _alone = alone().await;
+    let house = house(|config| config.http.connections = 20).await;
+    let (_, http) = doors(&house);
+    let head = "POST /v1/runtime/environments/dev/services/web/configurations HTTP/1.1\r\nHost: localhost\r\n\
+                Authorization: Bearer token-of-eve\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(http).await.unwrap();
+        // The door may have closed it already.
+        let _ = stream.write_all(head.as_bytes()).await;
+        held.push(stream);
+    }
+    let full = || async { asks(http, "/v1/runtime/services", Some("token-of-ann")).await.is_none() };
+    until(PATIENCE, "every connection of this address waits for a body", full).await;
+    let elsewhere = reqwest::Client::builder().local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    let ann = elsewhere.get(format!("http://{http}/v1/runtime/services")).bearer_auth("token-of-ann");
+    assert_eq!(ann.send().await.unwrap().status(), 200);
+    assert!(full().await, "they still wait");
     drop(held);
 }
 

@@ -95,7 +95,7 @@ impl Default for Settings {
             answer_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(2),
             write_time: Duration::from_secs(30),
-            crowd: Crowd::within(CONNECTIONS_MAX, CONNECTIONS_MAX, DESCRIPTORS_SHARE),
+            crowd: Crowd::within(CONNECTIONS_MAX, Some(CONNECTIONS_MAX), DESCRIPTORS_SHARE),
             waiting_max: 256,
             waiting_time: Duration::from_secs(30),
             tries: 3,
