@@ -58,8 +58,8 @@ pub trait Journal: Send + Sync + 'static {
     /// What was last written down of `shard`'s journal, kept beside its lease and not in the journal.
     async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable>;
 
-    /// Writes it down, unless an owner of a later epoch has.
-    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable>;
+    /// Writes it down, unless an owner of a later epoch has: answers `false` then.
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<bool, Unavailable>;
 
     /// What an operator last said about losses of `shard`.
     async fn accepted(&self, shard: ShardId) -> Result<Option<Accepted>, Unavailable>;

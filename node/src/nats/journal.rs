@@ -177,16 +177,16 @@ impl Journal for JetStreamJournal {
         Ok(self.kept(&anchor_key(shard)).await?.0)
     }
 
-    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<bool, Unavailable> {
         let (before, revision) = self.kept::<Anchor>(&anchor_key(shard)).await?;
         if before.is_some_and(|before| before.epoch > anchor.epoch) {
-            return Ok(());
+            return Ok(false);
         }
         let how = Write { expected: Some(revision), ..Write::default() };
         let bytes = serde_json::to_vec(anchor).map_err(|error| Unavailable(error.to_string()))?;
         match self.cluster.write(&anchor_key(shard), bytes.into(), how).await {
-            // Somebody else wrote it in this moment: a new owner, who knows more.
-            Ok(_) | Err(WriteError::Stale(_)) => Ok(()),
+            // It was written in this moment: by this node too, or by a new owner, who is met the next time.
+            Ok(_) | Err(WriteError::Stale(_)) => Ok(true),
             Err(WriteError::Refused(why)) => Err(Unavailable(why)),
             Err(WriteError::Unavailable(unavailable)) => Err(unavailable),
         }

@@ -24,6 +24,7 @@ fn event(id: &str) -> Envelope {
         correlation_id: "acme/install-7".into(),
         causation_id: "cmd-1".into(),
         causes: 0,
+        sequence: 0,
         occurred_at: Time::from_micros(1_700_000_000_000_000),
         payload: json!({"asset": "a-1"}),
     }

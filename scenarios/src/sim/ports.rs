@@ -161,7 +161,7 @@ impl Journal for Ports {
         self.ask(move |inner| inner.anchor(shard)).await
     }
 
-    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+    async fn keep(&self, shard: ShardId, anchor: &Anchor) -> Result<bool, Unavailable> {
         let anchor = *anchor;
         self.ask(move |inner| inner.keep(shard, anchor)).await
     }

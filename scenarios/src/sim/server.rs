@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::{Envelope, Epoch, EventId, NodeId, SagaId, ShardId, Time};
-use supervisor::journal::{Anchor, Stream};
+use supervisor::journal::{Anchor, Frame, Stream};
 use supervisor::ports::{AppendError, Beat, Held, Lease, Parcel, Place, Position, Shelf, Snapshot};
 
 use crate::check::Said;
@@ -80,6 +80,11 @@ pub enum Loss {
     Cut,
 }
 
+/// Whether a frame is the first of its owner.
+fn is_takeover(bytes: &Bytes) -> bool {
+    Frame::read(bytes).is_ok_and(|frame| frame.header.counter == 0)
+}
+
 impl Server {
     /// Everything inside.
     pub fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -127,18 +132,25 @@ impl Inner {
         self.anchors.get(&shard).copied()
     }
 
-    /// Keeps it, unless a later owner did.
-    pub fn keep(&mut self, shard: ShardId, anchor: Anchor) {
-        if self.anchors.get(&shard).is_none_or(|kept| kept.epoch <= anchor.epoch) {
+    /// Keeps it, unless a later owner did. Answers whether it did.
+    pub fn keep(&mut self, shard: ShardId, anchor: Anchor) -> bool {
+        let is_newest = self.anchors.get(&shard).is_none_or(|kept| kept.epoch <= anchor.epoch);
+        if is_newest {
             self.anchors.insert(shard, anchor);
         }
+        is_newest
     }
 
     /// Takes a shard's journal away, or its end with all that is known of outside. Nothing happens to
-    /// one that nobody ever looked after.
+    /// one that nobody ever looked after. An older copy has the last takeover: without it a former owner
+    /// who does not know of that takeover yet would write, which nobody promises to notice.
     pub fn lose(&mut self, shard: ShardId, how: Loss) {
         let (Some(anchor), false) = (self.anchor(shard), self.copies.contains_key(&shard)) else { return };
         let Some(frames) = self.frames.get_mut(&shard) else { return };
+        let fence = frames.iter().rev().find(|(_, bytes)| is_takeover(bytes)).map_or(0, |(at, _)| *at);
+        if how == Loss::Cut && anchor.position <= fence {
+            return;
+        }
         self.copies.insert(shard, frames.clone());
         match how {
             Loss::Deleted => {

@@ -33,7 +33,8 @@ fn an_event_carries_the_envelope_and_the_trace_of_the_command_and_comes_once() {
             serde_json::to_value(&event).unwrap(),
             json!({
                 "eventId": event.event_id, "eventType": "StoryTold", "tenantId": "acme", "traceId": TRACE,
-                "correlationId": "acme/told", "causationId": event.causation_id, "occurredAt": event.occurred_at,
+                "correlationId": "acme/told", "causationId": event.causation_id, "sequence": 1,
+                "occurredAt": event.occurred_at,
                 "payload": { "title": "Skald" },
             })
         );

@@ -125,10 +125,14 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     recovery.replay(engine, shard, position, &mut ground).await?;
     let digest = Digest::of(&frame);
     let (mark, revision) = &recovery.mark;
-    if let Some(anchor) = ground.anchor(epoch, engine.now(), (position, digest), (mark, *revision))
-        && let Err(error) = engine.journal.keep(shard, &anchor).await
-    {
-        warn!(%shard, %error, "where the journal stands could not be written down beside the lease; the next sweep tries again");
+    if let Some(anchor) = ground.anchor(epoch, engine.now(), (position, digest), (mark, *revision)) {
+        match engine.journal.keep(shard, &anchor).await {
+            Ok(true) => {}
+            Ok(false) => return Err(NotTaken("another node took it over under a later epoch".into()).into()),
+            Err(error) => {
+                warn!(%shard, %error, "where the journal stands could not be written down beside the lease; the next second tries again");
+            }
+        }
     }
     let recovered = recovery.finish(header, (position, digest), ground);
     info!(

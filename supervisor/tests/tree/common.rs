@@ -194,12 +194,13 @@ impl Journal for Outside {
         Ok(*self.anchor.lock().unwrap())
     }
 
-    async fn keep(&self, _: ShardId, anchor: &Anchor) -> Result<(), Unavailable> {
+    async fn keep(&self, _: ShardId, anchor: &Anchor) -> Result<bool, Unavailable> {
         let mut kept = self.anchor.lock().unwrap();
-        if kept.is_none_or(|kept| kept.epoch <= anchor.epoch) {
-            *kept = Some(*anchor);
+        if kept.is_some_and(|kept| kept.epoch > anchor.epoch) {
+            return Ok(false);
         }
-        Ok(())
+        *kept = Some(*anchor);
+        Ok(true)
     }
 
     async fn accepted(&self, _: ShardId) -> Result<Option<Accepted>, Unavailable> {

@@ -485,7 +485,7 @@ impl Behaviour for ShardActor {
             }
             Message::Lost(why) => return Err(why.into()),
             Message::Fenced { by } => return Err(format!("fenced: {by} owns the shard now").into()),
-            Message::Anchor => self.anchor(state),
+            Message::Anchor => self.anchor(me, state),
             Message::Sweep => {
                 self.look_for_definitions(me, state);
                 self.sweep(me, state);
@@ -549,14 +549,17 @@ impl ShardActor {
     }
 
     /// Writes down beside the lease where the journal stands, if it moved. A sweep writes the same meanwhile,
-    /// perhaps of a later mark: whichever is kept is true.
-    fn anchor(&self, state: &mut State) {
+    /// perhaps of a later mark: whichever is kept is true. A former owner
+    /// hears by it that it is one.
+    fn anchor(&self, me: &Me<Message>, state: &mut State) {
         let Some(anchor) = self.stands(state).filter(|anchor| anchor.position > state.anchored) else { return };
         state.anchored = anchor.position;
-        let (engine, shard) = (self.engine.clone(), self.shard);
+        let (engine, shard, me) = (self.engine.clone(), self.shard, me.clone());
         tokio::spawn(async move {
-            if let Err(error) = engine.journal.keep(shard, &anchor).await {
-                debug!(%shard, %error, "where the journal stands was not written down now");
+            match engine.journal.keep(shard, &anchor).await {
+                Ok(true) => {}
+                Ok(false) => drop(me.tell(Message::Lost("a later owner wrote down where its journal stands".into()))),
+                Err(error) => debug!(%shard, %error, "where the journal stands was not written down now"),
             }
         });
     }
