@@ -67,8 +67,8 @@ impl Ground {
         Ok(ground)
     }
 
-    /// Looks once more when the takeover's frame is written: a stream that was lost between the look and that
-    /// frame has it in another one, in which nothing may follow.
+    /// Looks once more when the takeover's frame is written and everything is read: a stream that was lost
+    /// meanwhile has that frame in another one, in which nothing may follow.
     pub async fn confirm(&mut self, engine: &Engine, shard: ShardId) -> Result<(), Fault> {
         if self.taken.is_some() {
             return Ok(());

@@ -119,11 +119,11 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     // What an idle shard wrote last may be cut for its age; the chain goes on behind it all the same.
     let left = ground.left().or(mark.and_then(|mark| mark.digest)).unwrap_or(Digest::NONE);
     let (position, frame) = append_takeover(engine, shard, &header, left).await?;
-    ground.confirm(engine, shard).await?;
     let mut recovery = Recovery::read(engine, shard).await?;
     recovery.check(engine, shard, position, &mut ground).await?;
-    recovery.replay(engine, shard, position, &mut ground).await?;
     let digest = Digest::of(&frame);
+    recovery.replay(engine, shard, (position, digest), &mut ground).await?;
+    ground.confirm(engine, shard).await?;
     let (mark, revision) = &recovery.mark;
     if let Some(anchor) = ground.anchor(epoch, engine.now(), (position, digest), (mark, *revision)) {
         match engine.journal.keep(shard, &anchor).await {
@@ -383,7 +383,7 @@ impl Recovery {
         &mut self,
         engine: &Engine,
         shard: ShardId,
-        until: Position,
+        (until, own): (Position, Digest),
         ground: &mut Ground,
     ) -> Result<(), Fault> {
         let Mark { low_water, relayed, digest, .. } = self.mark.0;
@@ -488,6 +488,10 @@ impl Recovery {
             if position > relayed && !(unsent.outbox.is_empty() && unsent.lost.is_empty()) {
                 self.outbox.push(unsent);
             }
+        }
+        if before != Some(own) {
+            // It was lost, or another one was brought back, while it was read.
+            return Err(NotTaken(format!("the journal was not read up to the takeover's own frame {until}")).into());
         }
         Ok(())
     }

@@ -104,6 +104,22 @@ async fn a_journal_that_is_lost_in_the_middle_of_a_takeover_stops_the_shard() {
     assert_eq!(world.show("two").await.status, Status::Waiting);
 }
 
+/// Whoever went on without knowing of a takeover hears of it from what it writes down each second, also
+/// where the journal would take what it writes.
+#[tokio::test(start_paused = true)]
+async fn a_former_owner_stops_within_a_second_where_its_fence_was_lost() {
+    let outside = Outside::new(&[WAITING]);
+    let first = World::take_over(&outside, 1, Limits::default()).await;
+    first.start("one", "waiting", json!({})).await.unwrap();
+    World::take_over(&outside, 2, Limits::default()).await;
+    // An older copy of the journal is put in its place.
+    outside.frames.lock().unwrap().pop_last();
+    first.start("two", "waiting", json!({})).await.unwrap();
+    first.pass(2).await;
+    let refused = first.start("three", "waiting", json!({})).await.unwrap_err();
+    assert_eq!(refused.code, protocol::Code::Unavailable, "{refused}");
+}
+
 /// A second is enough, whether a sweep came or not.
 #[tokio::test(start_paused = true)]
 async fn an_end_that_is_cut_off_before_a_sweep_is_noticed() {
