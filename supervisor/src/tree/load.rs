@@ -172,7 +172,7 @@ pub async fn remembered(
     if let Some(bytes) = own {
         return codec::load(&bytes).map_err(|error| damaged(0, &error));
     }
-    let remains = pages::find(engine, shard, &pages, saga).await?.and_then(|entry| entry.remains);
+    let remains = pages::find(engine, shard, &pages, saga).await?.entry.and_then(|entry| entry.remains);
     remains.map_or_else(|| Err(cut_away(saga)), |bytes| codec::load(&bytes).map_err(|error| damaged(0, &error)))
 }
 

@@ -26,7 +26,7 @@ use crate::journal::frame::{Frame, Header, Sending};
 use crate::journal::writer::frame_id;
 use crate::machine::definition::Definition;
 use crate::machine::{Driver, Execution, FactKind, Record, Remains};
-use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot};
+use crate::ports::{AppendError, OLD_PAGE_PREFIX, Position, Shelf, Snapshot, Unavailable};
 use damaged::unknown_ends;
 pub use damaged::{Damaged, unknown_definition};
 
@@ -124,6 +124,9 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     let digest = Digest::of(&frame);
     recovery.replay(engine, shard, (position, digest), &mut ground).await?;
     ground.confirm(engine, shard).await?;
+    if !recovery.from_the_beginning && !is_marked(engine, shard, recovery.mark.1).await.map_err(NotTaken::of)? {
+        return Err(NotTaken("the snapshots were lost while they were read".into()).into());
+    }
     let (mark, revision) = &recovery.mark;
     if let Some(anchor) = ground.anchor(epoch, engine.now(), (position, digest), (mark, *revision)) {
         match engine.journal.keep(shard, &anchor).await {
@@ -147,6 +150,13 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
 async fn found_mark(engine: &Engine, shard: ShardId) -> Result<Option<Mark>, NotTaken> {
     let found = engine.snapshots.get(shard, MARK).await.map_err(NotTaken::of)?;
     Ok(found.and_then(|found| codec::load(&found.bytes).ok()))
+}
+
+/// Whether the mark that was written at `revision`, or a later one, is there: without it the snapshots that
+/// were written before it are gone too.
+pub async fn is_marked(engine: &Engine, shard: ShardId, revision: u64) -> Result<bool, Unavailable> {
+    let found = engine.snapshots.get(shard, MARK).await?;
+    Ok(found.map_or(0, |found| found.revision) >= revision)
 }
 
 /// Appends the takeover frame behind the shard's last one, or behind `left` where that is cut off.

@@ -32,6 +32,25 @@ fn soon_forgotten() -> Limits {
     Limits { ended_for: Duration::from_secs(60), ..Limits::default() }
 }
 
+/// The store of snapshots is deleted, and made again empty, while the shard runs.
+#[tokio::test(start_paused = true)]
+async fn what_ended_is_not_begun_anew_because_its_page_is_lost() {
+    let outside = Outside::new(&[PASSING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("past", "passing", json!(7)).await.unwrap();
+    world.pass(30).await;
+    outside.values.lock().unwrap().clear();
+    let frames = outside.frames.lock().unwrap().len();
+    let refused = world.start("past", "passing", json!(7)).await.unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
+    world.pass(1).await;
+    assert_eq!(outside.frames.lock().unwrap().len(), frames, "nothing was begun");
+    assert_eq!(world.start("new", "passing", json!(7)).await.unwrap_err().code, Code::Unavailable, "it stopped");
+    // The journal tells all of it.
+    let second = World::take_over(&outside, 2, Limits::default()).await;
+    assert_eq!(second.start("past", "passing", json!(7)).await.unwrap()["created"], false);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_ended_long_ago_is_in_the_store_and_not_in_memory() {
     let outside = Outside::new(&[PASSING, WAITING]);

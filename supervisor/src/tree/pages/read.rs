@@ -39,16 +39,23 @@ pub async fn entries(engine: &Engine, shard: ShardId, name: &str) -> Result<Opti
     })
 }
 
+/// What pages have of a saga.
+#[derive(Debug)]
+pub struct Found {
+    /// Its last run.
+    pub entry: Option<EndedEntry>,
+    /// Whether all pages were there.
+    pub whole: bool,
+}
+
 /// The last run of `saga` that is in one of these pages.
-pub async fn find(
-    engine: &Engine,
-    shard: ShardId,
-    pages: &[Arc<str>],
-    saga: &SagaId,
-) -> Result<Option<EndedEntry>, Problem> {
-    let mut last: Option<EndedEntry> = None;
+pub async fn find(engine: &Engine, shard: ShardId, pages: &[Arc<str>], saga: &SagaId) -> Result<Found, Problem> {
+    let (mut last, mut whole): (Option<EndedEntry>, bool) = (None, true);
     for name in pages {
-        let Some(entries) = entries(engine, shard, name).await? else { continue };
+        let Some(entries) = entries(engine, shard, name).await? else {
+            whole = false;
+            continue;
+        };
         for entry in entries.into_iter().filter(|entry| entry.saga == *saga) {
             // The same run may be in two pages, and an old page may have nothing else of it.
             let later = last
@@ -59,7 +66,7 @@ pub async fn find(
             }
         }
     }
-    Ok(last)
+    Ok(Found { entry: last, whole })
 }
 
 /// Adds to `rows` what pages have of the list, the newest first, and says what is not in it. `pages`

@@ -9,7 +9,9 @@ use super::life::ended_of;
 use super::{Message, ShardActor, State};
 use crate::machine::definition::Definition;
 use crate::tree::engine::Engine;
-use crate::tree::pages;
+use crate::tree::pages::{self, Found};
+use crate::tree::recovery;
+use crate::tree::reply::moved;
 use crate::tree::shell::Me;
 use crate::tree::slot::{EndedEntry, Life, Slot};
 
@@ -21,7 +23,18 @@ pub struct Looked {
     message: Message,
     /// The pages that were read.
     pages: Vec<Arc<str>>,
-    found: Result<Option<(EndedEntry, Arc<Definition>)>, Problem>,
+    found: Result<Option<(EndedEntry, Arc<Definition>)>, NotKnown>,
+}
+
+/// Why nobody can say whether a saga ended.
+#[derive(Debug, thiserror::Error)]
+enum NotKnown {
+    /// For now.
+    #[error("{0}")]
+    Now(#[from] Problem),
+    /// The snapshots are gone, and the pages with them.
+    #[error("the snapshots are gone")]
+    Gone,
 }
 
 impl Message {
@@ -110,8 +123,13 @@ impl ShardActor {
                 let Looked { message, pages, found } = *looked;
                 match found {
                     Ok(found) => (message, pages, found),
-                    Err(problem) => {
+                    Err(NotKnown::Now(problem)) => {
                         message.refuse(problem);
+                        return None;
+                    }
+                    Err(NotKnown::Gone) => {
+                        message.refuse(moved());
+                        me.tell(Message::Lost("the snapshots are gone, and the pages of ended sagas with them".into()));
                         return None;
                     }
                 }
@@ -136,11 +154,11 @@ impl ShardActor {
             return Some((message, None));
         }
         let (engine, shard, me, saga) = (self.engine.clone(), self.shard, me.clone(), saga.clone());
-        let lookups = state.lookups.clone();
+        let (lookups, (_, mark)) = (state.lookups.clone(), state.sweeper.marked());
         tokio::spawn(async move {
             // Never closed.
             let _turn = lookups.acquire().await;
-            let found = look(&engine, shard, &pages, &saga).await;
+            let found = look(&engine, shard, (&pages, mark), &saga).await;
             pages.extend(read);
             me.tell(Message::Looked(Box::new(Looked { message, pages, found })));
         });
@@ -148,13 +166,26 @@ impl ShardActor {
     }
 }
 
+/// What `pages` have of `saga`. A page that is not there is no answer, unless the mark that was written at
+/// revision `mark` says that the snapshots still are: an index may outlive its page.
 async fn look(
     engine: &Engine,
     shard: ShardId,
-    pages: &[Arc<str>],
+    (pages, mark): (&[Arc<str>], u64),
     saga: &SagaId,
-) -> Result<Option<(EndedEntry, Arc<Definition>)>, Problem> {
-    let Some(entry) = pages::find(engine, shard, pages, saga).await? else { return Ok(None) };
+) -> Result<Option<(EndedEntry, Arc<Definition>)>, NotKnown> {
+    let entry = match pages::find(engine, shard, pages, saga).await? {
+        Found { entry: Some(entry), .. } => entry,
+        Found { entry: None, whole: true } => return Ok(None),
+        Found { entry: None, whole: false } => {
+            let there = recovery::is_marked(engine, shard, mark).await.map_err(|error| {
+                Problem::new(Code::Unavailable, format!("ended sagas cannot be read: {error}"))
+                    .mend("try again")
+                    .retry_after_ms(500)
+            })?;
+            return if there { Ok(None) } else { Err(NotKnown::Gone) };
+        }
+    };
     let found = engine.definitions.get(&entry.definition).await.map_err(|error| {
         Problem::new(Code::Unavailable, format!("{}: {error}", entry.definition)).mend("try again").retry_after_ms(500)
     })?;
