@@ -531,17 +531,22 @@ async fn tell_losses(
 ) {
     while let Some(lost) = lost.recv().await {
         metrics.store_lost(&lost.stream);
-        // A shard that rests would notice with its next record: it begins again now, and decides.
-        for (_, shard) in places.all_local().into_iter().filter(|(shard, _)| shape.holds(&lost.stream, *shard)) {
+        // A shard that rests would notice with its next record or sweep: it begins again now, and decides.
+        let stands_on = |shard| lost.stream == nats::SNAPSHOTS || shape.holds(&lost.stream, shard);
+        for (_, shard) in places.all_local().into_iter().filter(|(shard, _)| stands_on(*shard)) {
             shard.tell(Message::Lost(lost.what.clone()));
         }
         let by = Deployer { by: format!("node {node}"), at: clock.now() };
         if lost.stream == nats::DEFINITIONS {
-            match library.put_back(&by).await {
-                Ok(count) => warn!(count, "definitions that this node knows are put back"),
-                Err(error) => {
-                    warn!(%error, "definitions could not be put back; the next loss or deployment tries again")
+            for _ in 0..PUT_BACK_TRIES {
+                match library.put_back(&by).await {
+                    Ok(count) => {
+                        warn!(count, "definitions that this node knows are put back");
+                        break;
+                    }
+                    Err(error) => warn!(%error, "definitions could not be put back yet"),
                 }
+                tokio::time::sleep(PUT_BACK_PAUSE).await;
             }
         }
         let random = uuid::Uuid::new_v4().as_u64_pair();
@@ -552,6 +557,10 @@ async fn tell_losses(
     }
 }
 
+/// How often it is tried to put back what a lost store held, and the pause between: as long as an election
+/// takes, several times.
+const PUT_BACK_TRIES: usize = 30;
+const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
 /// How often the servers are asked how they do.
 const LOOK_AT_SERVERS: Duration = Duration::from_secs(2);
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use supervisor::ports::Unavailable;
 use super::bucket::{Bucket, Entry, Write, WriteError};
 use super::connect::Bus;
 use super::names::{decode, encode, one_line};
-use super::streams::{Replicas, SetupError};
+use super::streams::{Replicas, SetupError, born, look};
 
 /// The bucket.
 pub(super) const BUCKET: &str = "skald_definitions";
@@ -27,6 +28,9 @@ const AT: &str = "Skald-Deployed-At";
 const PUT_BACK: &str = "Skald-Put-Back";
 /// Header: the versions of its children, by name, as JSON; absent without any.
 const PINS: &str = "Skald-Pins";
+/// How long nodes may take to put back what they know into a bucket that was made again: they look every
+/// second, and try again.
+const REFILLED_WITHIN: Duration = Duration::from_secs(10);
 /// How often a deployment that meets another one of the same name is tried again.
 const TRIES: usize = 16;
 
@@ -79,13 +83,25 @@ pub struct Deployed {
 #[derive(Debug)]
 pub struct KvDefinitions {
     bucket: Bucket,
+    bus: Bus,
+    /// When the bucket was made that was opened.
+    born: Option<Time>,
 }
 
 impl KvDefinitions {
     /// Opens the bucket, making it if it is missing.
     pub async fn open(bus: &Bus, replicas: Replicas) -> Result<Self, SetupError> {
         let about = "Skald's definitions, by name and version";
-        Ok(Self { bucket: Bucket::open(bus, BUCKET, about, replicas, None).await? })
+        let bucket = Bucket::open(bus, BUCKET, about, replicas, None).await?;
+        Ok(Self { bucket, bus: bus.clone(), born: bus.ground.born(super::DEFINITIONS) })
+    }
+
+    /// Whether the bucket is gone, or was made again so short a time before `now` that nodes may still be
+    /// putting back what they know.
+    pub async fn is_being_refilled(&self, now: Time) -> Result<bool, Unavailable> {
+        let Some(found) = look(&self.bus, super::DEFINITIONS).await? else { return Ok(true) };
+        let born = born(&found);
+        Ok(self.born.is_some_and(|before| before != born) && now.since(born) < REFILLED_WITHIN)
     }
 
     /// Deploys `source` as the next version of the tenant's `name`, unless the latest version has

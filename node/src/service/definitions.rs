@@ -237,7 +237,7 @@ impl DefinitionLibrary {
                     return self.compiled(stored).await;
                 }
             }
-            return Err(missing(name, Some(version)));
+            return Err(self.missing(name, Some(version)).await);
         }
         let fresh = || spaces.iter().find_map(|space| self.fresh(space));
         if let Some(known) = fresh() {
@@ -254,20 +254,38 @@ impl DefinitionLibrary {
             }
             Some(one)
         };
-        for space in spaces {
+        for space in &spaces {
             if let Some(stored) = self.store.latest(space.0.as_ref(), name).await.map_err(unavailable)? {
                 let definition = self.compiled(stored).await?;
-                self.latest.insert(space, (tokio::time::Instant::now(), definition.clone()));
+                self.latest.insert(space.clone(), (tokio::time::Instant::now(), definition.clone()));
                 return Ok(definition);
             }
         }
-        Err(missing(name, None))
+        // Nobody takes a definition back: the store was lost, and what this node knows is being put there again.
+        let known = spaces.iter().find_map(|space| self.latest.get(space).map(|known| known.1.clone()));
+        match known {
+            Some(known) => Ok(known),
+            None => Err(self.missing(name, None).await),
+        }
     }
 
     /// Exactly this version, for a start that is pinned to it.
     pub async fn exactly(&self, which: &DefinitionRef) -> Result<Arc<Definition>, Problem> {
         let found = self.get(which).await.map_err(unavailable)?;
-        found.ok_or_else(|| missing(&which.name, Some(which.version)))
+        match found {
+            Some(found) => Ok(found),
+            None => Err(self.missing(&which.name, Some(which.version)).await),
+        }
+    }
+
+    /// Why a definition that is not in the store cannot be had: it may be on its way back there.
+    async fn missing(&self, name: &str, version: Option<u32>) -> Problem {
+        let now = Time::from_micros(jiff::Timestamp::now().as_microsecond());
+        match self.store.is_being_refilled(now).await {
+            Ok(false) => missing(name, version),
+            Ok(true) => unavailable(Unavailable("the store of definitions was lost and is being filled again".into())),
+            Err(error) => unavailable(error),
+        }
     }
 
     /// The latest version in `space`, if it may be taken for granted. Of those who come when it no

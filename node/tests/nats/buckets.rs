@@ -274,3 +274,19 @@ async fn what_a_worker_remembers_is_written_only_over_what_was_seen() {
     assert_eq!(old.get(&prod).await.unwrap(), Some(Kept { revision: second, bytes: bytes("2") }));
     assert_eq!(old.get(&other).await.unwrap(), None, "each worker has its own");
 }
+
+#[tokio::test]
+async fn a_store_of_definitions_that_was_lost_is_not_taken_for_an_empty_one() {
+    let One { bus, server, dir: _dir } = one().await;
+    let now = || protocol::Time::from_micros(jiff::Timestamp::now().as_microsecond());
+    let later = |seconds| now().after(std::time::Duration::from_secs(seconds));
+    let definitions = KvDefinitions::open(&bus, Replicas::One).await.unwrap();
+    assert!(!definitions.is_being_refilled(now()).await.unwrap(), "it is new, and nothing was lost");
+    bus.jetstream.delete_stream("KV_skald_definitions").await.unwrap();
+    assert!(definitions.is_being_refilled(later(3_600)).await.unwrap(), "it is gone");
+    // Another node makes it again.
+    let other = crate::support::bus([server.url()]).await;
+    KvDefinitions::open(&other, Replicas::One).await.unwrap();
+    assert!(definitions.is_being_refilled(now()).await.unwrap(), "nodes are putting back what they know");
+    assert!(!definitions.is_being_refilled(later(11)).await.unwrap(), "what is not there now is gone");
+}

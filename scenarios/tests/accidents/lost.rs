@@ -159,6 +159,15 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
     let steps = json!({ "one": { "step": "One" }, "two": { "step": "Two" }, "three": { "step": "Three" } });
     for stream in ["KV_skald_definitions", "KV_skald_cluster", "KV_skald_snapshots", "SKALD_EVENTS", "SKALD_DEAD"] {
         server.delete_stream(stream).await.unwrap();
+        // Meanwhile nobody is told that what was deployed never was.
+        let run: Start = start("three", &format!("amid-{stream}"), steps.clone());
+        until(PATIENCE, &format!("sagas start amid the loss of {stream}"), || async {
+            let started = client.start(&run).await;
+            let said = started.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            assert!(!said.contains("there is no definition"), "{said}");
+            started.is_ok()
+        })
+        .await;
         until(PATIENCE, &format!("{stream} is made again and all is well"), || async {
             server.get_stream(stream).await.is_ok() && is_well(&client, 2).await
         })
