@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::decisions::{Entry, Pass};
+use actors::runtime::decisions::Entry;
 use actors::runtime::deployment::DEFINITION;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -17,7 +17,7 @@ use protocol::command::{Routed, name};
 use protocol::envelope::header::TRACEPARENT;
 use protocol::{Code, Principal, Problem, SagaKey, Value};
 use supervisor::ports::Clock;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use super::answer::{Refusal, done};
 use super::asked::{Said, body};
@@ -83,7 +83,7 @@ impl Door {
     ) -> Result<Response, Refusal> {
         let (parts, sent) = request.into_parts();
         let holder = self.holder(&parts.headers)?;
-        let _held = self.room.enter(holder.tenant.as_str())?;
+        let held = self.room.enter(holder.tenant.as_str())?;
         if !holder.may(route) {
             let why = format!("{} of {} may not use {}", holder.principal, holder.tenant, route.scope());
             warn!(target: AUDIT, tenant = %holder.tenant, by = %holder.principal, path = parts.uri.path(), why, "forbidden");
@@ -95,36 +95,20 @@ impl Door {
         let sent = self.read(sent).await?;
         let body = body(route, &Said { path, query: &query, body: &sent, key: &key })?;
         let routed = self.routed(route, &holder, &parts.headers, &key, &body);
-        let by = &holder.principal;
-        let production = self.dispatcher.runtime.admit(&routed, by, &body).await?;
-        let answer = match environment(&body) {
-            Some(environment) if production && route.writes() && changes(route) => {
-                match self.dispatcher.runtime.decided(&routed, by, environment, &body).await? {
-                    Entry::Done(answer) => answer,
-                    Entry::Go(pass) => self.make(routed, by.clone(), body.clone(), pass).await?,
-                }
-            }
-            Some(_) | None => self.dispatcher.handle(routed).await?,
+        let carried =
+            carry_out(self.dispatcher.clone(), routed, holder.principal, body, route.writes() && changes(route));
+        let answer = if route.writes() {
+            // To its end, whether or not anybody waits for the answer: what is half made nobody asked for.
+            let made = tokio::spawn(async move { (carried.await, held).0 }.in_current_span());
+            made.await
+                .unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the change broke off: {error}"))))?
+        } else {
+            carried.await?
         };
         if route.command == name::SAGA_DESCRIBE && !is_deployment(&answer) {
             return Err(Problem::new(Code::NotFound, format!("there is no deployment {}", path["key"])).into());
         }
         Ok(done(route, &answer))
-    }
-
-    /// Makes a change that was approved. It is made to its end, whether or not anybody waits for the
-    /// answer: what is half made is approved by nobody.
-    async fn make(&self, routed: Routed, by: Principal, body: Value, pass: Pass) -> Result<Value, Problem> {
-        let dispatcher = self.dispatcher.clone();
-        let made = tokio::spawn(async move {
-            if routed.command != name::SAGA_START {
-                return dispatcher.runtime.make(&routed, &by, body, &pass).await;
-            }
-            let answer = dispatcher.handle(routed).await;
-            dispatcher.runtime.made(&pass.goes_on(), &answer).await;
-            answer
-        });
-        made.await.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the change broke off: {error}"))))
     }
 
     fn holder(&self, headers: &HeaderMap) -> Result<Holder, Refusal> {
@@ -173,6 +157,31 @@ impl Door {
             body: Format::Json.write(body),
         }
     }
+}
+
+/// Carries a command out, after the word that a change of production needs.
+async fn carry_out(
+    dispatcher: Arc<Dispatcher>,
+    routed: Routed,
+    by: Principal,
+    body: Value,
+    changes: bool,
+) -> Result<Value, Problem> {
+    let runtime = &dispatcher.runtime;
+    let production = runtime.admit(&routed, &by, &body).await?;
+    let Some(environment) = environment(&body).filter(|_| production && changes) else {
+        return dispatcher.handle(routed).await;
+    };
+    let pass = match runtime.decided(&routed, &by, environment, &body).await? {
+        Entry::Done(answer) => return Ok(answer),
+        Entry::Go(pass) => pass,
+    };
+    if routed.command != name::SAGA_START {
+        return runtime.make(&routed, &by, body, &pass).await;
+    }
+    let answer = dispatcher.handle(routed).await;
+    runtime.made(&pass.goes_on(), &answer).await;
+    answer
 }
 
 /// Which environment a command is about.

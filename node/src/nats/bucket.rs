@@ -234,7 +234,7 @@ impl Bucket {
     /// Reads what changes, the last value of each key first.
     pub(super) async fn watch(&self) -> Result<Watch, Unavailable> {
         let everything = self.subject(">");
-        let scan = Scan::open(&self.bus, &self.stream, &everything, DeliverPolicy::LastPerSubject, false).await?;
+        let scan = Scan::watch(&self.bus, &self.stream, &everything, DeliverPolicy::LastPerSubject, false).await?;
         Ok(Watch { scan, prefix: self.subject("") })
     }
 }

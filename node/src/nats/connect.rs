@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::denied::Denied;
 use super::ground::Ground;
 use super::hello;
 use super::login::{self, About, Auth, INBOX, Tls};
+use super::scan;
 use crate::permissions::OBSERVER_INBOX;
 use crate::secret;
 use crate::server::{OLDEST_SERVER, Version};
@@ -139,6 +140,8 @@ pub struct Bus {
     least_payload: usize,
     /// What of the streams is known to all who share the connection.
     pub(crate) ground: Arc<Ground>,
+    /// Readings at once.
+    pub(super) scans: Arc<Semaphore>,
 }
 
 impl Bus {
@@ -266,6 +269,7 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         inbox,
         least_payload,
         ground: Arc::default(),
+        scans: Arc::new(Semaphore::new(scan::AT_ONCE)),
     };
     tracing::info!(server = %bus.server(), "connected to NATS");
     Ok(bus)

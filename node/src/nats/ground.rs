@@ -21,11 +21,14 @@ use tokio::sync::mpsc;
 use super::bucket::{Bucket, Write, WriteError};
 use super::connect::Bus;
 use super::journal::accepted_key;
-use super::streams::{Replicas, SetupError, look, make, seen};
+use super::streams::{Replicas, SetupError, look, make, seen, take_limits_away};
 use super::{cluster, definitions, outbox, runtime_store, scan, snapshots, workers};
 
 /// How often everything is looked at: one question to the server for each.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many more sequences must have been given out until it is written down again how a stream is. What is
+/// the truth and changes seldom is written down with each change; of journals each shard writes down more.
+const WRITTEN_EVERY: u64 = 100_000;
 /// Sequences that are left out when a stream is made again: those after the last look were given out
 /// too, and readers and leases know them. More than a server gives out in ten minutes.
 const SEQUENCES_SKIPPED: u64 = 10_000_000;
@@ -112,6 +115,13 @@ impl Ground {
         self.stands().get(stream)?.watched.left.map(|seen| seen.born)
     }
 
+    /// The last sequence that `stream`, made at `born`, was seen to have given out, where it ends before that
+    /// now.
+    pub(super) fn reached(&self, stream: &str, born: Time) -> Option<u64> {
+        let left = self.stands().get(stream).filter(|stand| stand.off)?.watched.left?;
+        (left.born == born).then_some(left.last)
+    }
+
     /// What is wrong now, in sentences.
     pub(crate) fn troubles(&self) -> Vec<String> {
         self.stands().values().filter_map(|stand| stand.refused.clone()).collect()
@@ -173,7 +183,8 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
     if let Some(lost) = lost {
         bus.ground.tell(lost);
     }
-    if let Some(seen) = watched.left.filter(|_| watched.is_news()) {
+    let every = if worth == Worth::Truth && !is_journal(&name) { 1 } else { WRITTEN_EVERY };
+    if let Some(seen) = watched.left.filter(|_| watched.is_news(every)) {
         keep(bus, wanted, Kept { seen: Some(seen), accepted: None }).await.map_err(failed)?;
         if let Some(stand) = bus.ground.stands().get_mut(&name) {
             stand.watched.written = Some(seen);
@@ -330,11 +341,21 @@ async fn look_at_all(bus: &Bus, known: &[Known]) {
                 // Somebody may have accepted the loss, or a shard of another node made its journal again.
                 let kept = read(bus, &name).await?;
                 if let Some(stand) = bus.ground.stands().get_mut(&name) {
-                    (stand.watched.left, stand.watched.written) = (kept, kept);
+                    stand.watched.reread(kept);
                 }
             }
             let before = bus.ground.stands().get(&name).and_then(|stand| stand.watched.left);
             settle(bus, &wanted, found.as_ref()).await.map_err(|error| Unavailable(error.to_string()))?;
+            if let Some(found) = &found
+                && take_limits_away(bus, &wanted, found).await?
+            {
+                let what =
+                    format!("somebody limited {name}, which may have lost messages by it: the limits are taken away");
+                if let Some(stand) = bus.ground.stands().get_mut(&name) {
+                    stand.past = Some(what.clone());
+                }
+                bus.ground.tell(Lost { stream: name.clone(), what, remade: false });
+            }
             let after = bus.ground.stands().get(&name).and_then(|stand| stand.watched.left);
             if name == cluster && before.map(|seen| seen.born) != after.map(|seen| seen.born) {
                 write_again(bus, known).await?;

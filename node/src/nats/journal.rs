@@ -165,10 +165,11 @@ impl Journal for JetStreamJournal {
         let name = self.shape.stream(shard);
         let found = look(&self.bus, &name).await?;
         Ok(found.map(|info| Stream {
-            name,
+            name: name.clone(),
             born: born(&info),
             first: info.state.first_sequence,
             last: info.state.last_sequence,
+            known: self.bus.ground.reached(&name, born(&info)).unwrap_or(info.state.last_sequence),
             kept_for: Some(info.config.max_age).filter(|age| !age.is_zero()),
         }))
     }

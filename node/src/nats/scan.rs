@@ -14,6 +14,7 @@ use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
 use futures::StreamExt;
 use supervisor::ports::Unavailable;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::connect::{Bus, chain};
 
@@ -29,10 +30,38 @@ pub(super) struct Item {
     pub(super) payload: Bytes,
 }
 
-/// A reading under way.
-pub(super) struct Scan {
+/// Readings at once of each connection; more wait. A server gives a stream a thousand consumers, and some
+/// nodes share them.
+pub(super) const AT_ONCE: usize = 64;
+
+/// The consumer of a reading. Dropped, it is taken away: a server has few, and keeps one that is forgotten
+/// for half a minute.
+struct Used {
     bus: Bus,
     stream: String,
+    consumer: String,
+    /// Its place among those at once; none for what reads as long as the node lives.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        let (bus, stream, consumer) = (self.bus.clone(), self.stream.clone(), self.consumer.clone());
+        let place = self.place.take();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Ok(stream) = no_info(&bus, &stream).await {
+                // One that is gone already is gone.
+                let _ = stream.delete_consumer(&consumer).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+/// A reading under way.
+pub(super) struct Scan {
+    used: Used,
     filter: String,
     messages: Ordered,
     /// How many messages the consumer still had when it sent the last one.
@@ -43,6 +72,23 @@ pub(super) struct Scan {
 impl Scan {
     /// Starts to read what matches `filter`.
     pub(super) async fn open(
+        bus: &Bus,
+        stream: &str,
+        filter: &str,
+        from: DeliverPolicy,
+        headers_only: bool,
+    ) -> Result<Self, Unavailable> {
+        let place = tokio::time::timeout(bus.request_within, bus.scans.clone().acquire_owned()).await;
+        // Never closed.
+        let place = place.ok().and_then(Result::ok);
+        let place = place.ok_or_else(|| Unavailable(format!("reading {stream}: too much is read at once")))?;
+        let mut scan = Self::watch(bus, stream, filter, from, headers_only).await?;
+        scan.used.place = Some(place);
+        Ok(scan)
+    }
+
+    /// The same for what goes on as long as the node lives.
+    pub(super) async fn watch(
         bus: &Bus,
         stream: &str,
         filter: &str,
@@ -62,10 +108,11 @@ impl Scan {
         };
         let create = bus.jetstream.create_consumer_on_stream(config, stream);
         let consumer = create.await.map_err(|error| Unavailable(format!("reading {stream}: {}", chain(&error))))?;
-        let left = consumer.cached_info().num_pending;
+        let (left, name) = (consumer.cached_info().num_pending, consumer.cached_info().name.clone());
         let messages =
             consumer.messages().await.map_err(|error| Unavailable(format!("reading {stream}: {}", chain(&error))))?;
-        Ok(Self { bus: bus.clone(), stream: stream.to_owned(), filter: filter.to_owned(), messages, left, last })
+        let used = Used { bus: bus.clone(), stream: stream.to_owned(), consumer: name, place: None };
+        Ok(Self { used, filter: filter.to_owned(), messages, left, last })
     }
 
     /// How many messages the consumer still had when it last said so.
@@ -86,13 +133,13 @@ impl Scan {
                 return item.map(|item| (item.sequence <= to).then_some(item));
             }
             // Nothing is left, or nothing comes: the leader knows which.
-            match next_of(&self.bus, &self.stream, &self.filter, self.last + 1).await? {
+            match next_of(&self.used.bus, &self.used.stream, &self.filter, self.last + 1).await? {
                 None => return Ok(None),
                 Some(next) if next.sequence > to => return Ok(None),
                 Some(_) => {}
             }
-            if begun.elapsed() > self.bus.request_within {
-                return Err(Unavailable(format!("{} stopped answering after message {}", self.stream, self.last)));
+            if begun.elapsed() > self.used.bus.request_within {
+                return Err(Unavailable(format!("{} stopped answering after message {}", self.used.stream, self.last)));
             }
             self.left = self.left.max(1);
         }
@@ -100,7 +147,7 @@ impl Scan {
 
     /// Waits for the next message, however long it takes; reconnects by itself.
     pub(super) async fn wait(&mut self) -> Result<Item, Unavailable> {
-        let ended = |why: String| Unavailable(format!("reading {} ended: {why}", self.stream));
+        let ended = |why: String| Unavailable(format!("reading {} ended: {why}", self.used.stream));
         let message = match self.messages.next().await {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Err(ended(chain(&error))),

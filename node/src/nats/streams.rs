@@ -194,6 +194,27 @@ pub(super) async fn make(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
     }
 }
 
+/// Whether somebody limited a stream in a way that no setting of Skald does: it would throw away, or refuse,
+/// what it acknowledges.
+fn is_limited(wanted: &Config, existing: &Config) -> bool {
+    existing.max_messages > 0 || existing.max_message_size > 0 || existing.discard != wanted.discard
+}
+
+fn unlimited(wanted: &Config, existing: Config) -> Config {
+    Config { max_messages: -1, max_message_size: -1, discard: wanted.discard, ..existing }
+}
+
+/// Takes limits away that somebody gave a stream since it was looked at last; answers whether there were any.
+pub(super) async fn take_limits_away(bus: &Bus, wanted: &Config, found: &Info) -> Result<bool, Unavailable> {
+    if !is_limited(wanted, &found.config) {
+        return Ok(false);
+    }
+    let update = bus.jetstream.update_stream(unlimited(wanted, found.config.clone())).await;
+    update
+        .map(|_| true)
+        .map_err(|error| Unavailable(format!("cannot change stream {}: {}", wanted.name, chain(&error))))
+}
+
 async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
     let name = &wanted.name;
     let found = look(bus, name).await.map_err(|error| failed("cannot look at", wanted, error.to_string()))?;
@@ -219,6 +240,7 @@ async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
         && existing.duplicate_window == wanted.duplicate_window
         && existing.max_messages_per_subject == wanted.max_messages_per_subject
         && existing.max_bytes == wanted.max_bytes
+        && !is_limited(wanted, &existing)
     {
         return Ok(());
     }
@@ -228,7 +250,7 @@ async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
         duplicate_window: wanted.duplicate_window,
         max_messages_per_subject: wanted.max_messages_per_subject,
         max_bytes: wanted.max_bytes,
-        ..existing
+        ..unlimited(wanted, existing)
     };
     bus.jetstream.update_stream(changed).await.map_err(|error| failed("cannot change", wanted, chain(&error)))?;
     tracing::info!(stream = name, replicas = wanted.num_replicas, max_age = ?wanted.max_age, "stream changed");

@@ -290,3 +290,21 @@ async fn a_store_of_definitions_that_was_lost_is_not_taken_for_an_empty_one() {
     assert!(definitions.is_being_refilled(now()).await.unwrap(), "nodes are putting back what they know");
     assert!(!definitions.is_being_refilled(later(11)).await.unwrap(), "what is not there now is gone");
 }
+
+/// A server gives a stream a thousand consumers, and every listing needs one.
+#[tokio::test]
+async fn readings_leave_no_consumer_behind() {
+    let One { bus, server: _server, dir: _dir } = one().await;
+    let definitions = KvDefinitions::open(&bus, Replicas::One).await.unwrap();
+    let acme = Tenant::new("acme").unwrap();
+    let read = || async { definitions.list(&acme).await };
+    for _ in 0..20 {
+        let all = futures::future::join_all((0..100).map(|_| read())).await;
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+    }
+    until("their consumers are gone", || async {
+        let stream = bus.jetstream.get_stream("KV_skald_definitions").await.unwrap();
+        (stream.cached_info().state.consumer_count == 0).then_some(())
+    })
+    .await;
+}

@@ -124,7 +124,7 @@ impl Inner {
     pub fn stream(&self, shard: ShardId) -> Stream {
         let born = Time::from_micros(self.births.get(&shard).copied().unwrap_or(0));
         let last = self.frames(shard).last().map_or(0, |(position, _)| *position);
-        Stream { name: format!("J{shard}"), born, first: 1, last, kept_for: None }
+        Stream { name: format!("J{shard}"), born, first: 1, last, known: last, kept_for: None }
     }
 
     /// What is kept of a shard's journal beside its lease.

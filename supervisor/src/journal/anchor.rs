@@ -22,6 +22,8 @@ pub struct Stream {
     pub first: Position,
     /// The last sequence that it gave out, of whichever shard.
     pub last: Position,
+    /// The last sequence that this node knows it gave out: more than that where its end is cut off.
+    pub known: Position,
     /// How long it keeps a message; `None`: for ever.
     pub kept_for: Option<std::time::Duration>,
 }
@@ -81,6 +83,14 @@ pub enum Loss {
         /// The last frame that is known.
         position: Position,
     },
+    /// An older copy stands in its place, of everything that is kept of it elsewhere too.
+    #[error("the journal ends at {found}, and this node saw it reach {known}: an older copy stands in its place")]
+    Older {
+        /// Where the stream ends.
+        found: Position,
+        /// Where it ended.
+        known: Position,
+    },
     /// Frames that are not old enough to be cut are gone.
     #[error("the journal begins at {first}, and frame {position} is younger than what it keeps: it was purged")]
     Purged {
@@ -127,6 +137,8 @@ impl Loss {
             | Self::Truncated { position, .. }
             | Self::Purged { position, .. }
             | Self::Altered { position } => format!("journal {position}"),
+            // Each node saw another last one.
+            Self::Older { found, .. } => format!("older {found}"),
             Self::Cut { low_water } => format!("cut {low_water}"),
             Self::Snapshots { low_water } => format!("snapshots {low_water}"),
             Self::Ahead { name, position } => format!("ahead {name} {position}"),
@@ -195,7 +207,9 @@ mod tests {
             mark: 5,
             epoch: Epoch(4),
         };
-        let stream = |born, first, last| Some(Stream { name: "J".into(), born, first, last, kept_for: Some(30 * DAY) });
+        let stream = |born, first, last| {
+            Some(Stream { name: "J".into(), born, first, last, known: last, kept_for: Some(30 * DAY) })
+        };
         let (soon, late) = (noon.after(DAY), noon.after(31 * DAY));
         let table = [
             ("as it was left", stream(monday, 3, 10), Some(digest), soon, Ok(())),

@@ -53,8 +53,6 @@ pub enum Action {
 /// Looks in a row that must find a store shorter before it counts as such: a leader that was cut off without
 /// knowing it can answer with what it had.
 const SHORTER_LOOKS: u32 = 3;
-/// How many more sequences must have been given out until it is written down again how a store is.
-const WRITTEN_EVERY: u64 = 100_000;
 
 /// What is known of one store between two looks.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -90,11 +88,21 @@ impl Watched {
         action
     }
 
-    /// Whether how it was left is to be written down again.
-    pub fn is_news(&self) -> bool {
+    /// Somebody wrote down that it is like this: its loss was accepted, or another one was made. What this one
+    /// saw itself counts as long as it is the same store, and is more than what was written.
+    pub fn reread(&mut self, written: Option<Seen>) {
+        let same = self.left.zip(written).is_some_and(|(left, written)| left.born == written.born);
+        self.written = written;
+        if !same {
+            self.left = written;
+        }
+    }
+
+    /// Whether how it was left is to be written down again, which is so after `every` more sequences.
+    pub fn is_news(&self, every: u64) -> bool {
         match (self.written, self.left) {
             (Some(written), Some(left)) => {
-                written.born != left.born || left.last < written.last || left.last >= written.last + WRITTEN_EVERY
+                written.born != left.born || left.last < written.last || left.last >= written.last + every
             }
             (None, left) => left.is_some(),
             (Some(_), None) => false,
@@ -147,12 +155,15 @@ mod tests {
         let actions = looks.map(|found| watched.look(Worth::Truth, found));
         use Action::{Fine, Shorter};
         assert_eq!(actions, [Fine, Fine, Fine, Fine, Fine, Shorter, Shorter]);
+        // What is written down is older, and nobody accepted the loss.
+        watched.reread(seen(1, 3));
+        assert_eq!(watched.look(Worth::Truth, short), Shorter);
         assert_eq!(watched.left, whole, "what was acknowledged is remembered until it is back");
         assert_eq!(watched.look(Worth::Truth, whole), Fine);
         // What can be told anew is gone on with.
         let actions = [short, short, short, short].map(|found| watched.look(Worth::Remade, found));
         assert_eq!(actions, [Fine, Fine, Action::Shortened, Fine]);
-        assert!(watched.left == short && watched.is_news());
+        assert_eq!(watched.left, short);
     }
 
     #[test]
@@ -168,7 +179,7 @@ mod tests {
             (seen(2, 9), seen(1, 9), true),
             (seen(1, 8), seen(1, 9), true),
         ] {
-            assert_eq!(Watched { left, written, ..Watched::default() }.is_news(), news, "{left:?} {written:?}");
+            assert_eq!(Watched { left, written, ..Watched::default() }.is_news(100_000), news, "{left:?} {written:?}");
         }
     }
 }

@@ -43,9 +43,13 @@ impl Ground {
         let anchor = journal.anchor(shard).await.map_err(NotTaken::of)?;
         let accepted = journal.accepted(shard).await.map_err(NotTaken::of)?;
         let stream = journal.stream(shard).await.map_err(NotTaken::of)?;
-        let anchors: Vec<Anchor> = anchor.into_iter().chain(mark.and_then(|mark| mark.anchor)).collect();
+        // The copy in the mark may be of before a loss that was accepted.
+        let copy = mark.and_then(|mark| mark.anchor);
+        let copy = copy.filter(|copy| anchor.is_none_or(|anchor| anchor.epoch <= copy.epoch));
+        let anchors: Vec<Anchor> = anchor.into_iter().chain(copy).collect();
         let mut beyond = mark.map_or(0, |mark| mark.low_water.max(mark.relayed));
         beyond = anchors.iter().map(|anchor| anchor.position).fold(beyond, Position::max);
+        beyond = stream.as_ref().map_or(beyond, |stream| beyond.max(stream.known));
         let accepts = accepted.as_ref().map(|it| it.loss.clone());
         let mut ground = Self { stream, anchor, anchors, accepted: accepts, taken: None };
         ground.compare(engine, shard).await?;
@@ -94,6 +98,11 @@ impl Ground {
             if let Err(loss) = judge(&anchor, self.stream.as_ref(), there, engine.now()) {
                 self.refuse(shard, loss)?;
             }
+        }
+        // All that is kept elsewhere may be as old as the copy that is found.
+        let older = self.stream.as_ref().filter(|stream| stream.last < stream.known);
+        if let Some((found, known)) = older.map(|stream| (stream.last, stream.known)) {
+            self.refuse(shard, Loss::Older { found, known })?;
         }
         Ok(())
     }

@@ -53,6 +53,8 @@ pub struct Outside {
     pub born: Mutex<i64>,
     /// The last sequence that it gave out.
     pub last: AtomicUsize,
+    /// The last position that the node saw.
+    pub known: AtomicUsize,
     /// The first sequence that it may still hold.
     pub first: AtomicUsize,
     pub anchor: Mutex<Option<Anchor>>,
@@ -97,6 +99,7 @@ impl Outside {
             revisions: AtomicUsize::new(0),
             born: Mutex::new(NOON),
             last: AtomicUsize::new(0),
+            known: AtomicUsize::new(0),
             first: AtomicUsize::new(1),
             anchor: Mutex::default(),
             accepted: Mutex::default(),
@@ -187,7 +190,14 @@ impl Journal for Outside {
         let first = self.first.load(SeqCst) as u64;
         // What was cut was old enough to be cut.
         let kept_for = (first > 1).then_some(Duration::ZERO);
-        Ok((born.as_micros() > 0).then(|| Stream { name: "J".into(), born, first, last, kept_for }))
+        Ok((born.as_micros() > 0).then(|| Stream {
+            name: "J".into(),
+            born,
+            first,
+            last,
+            known: last.max(self.known.load(SeqCst) as u64),
+            kept_for,
+        }))
     }
 
     async fn anchor(&self, _: ShardId) -> Result<Option<Anchor>, Unavailable> {

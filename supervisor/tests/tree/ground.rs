@@ -120,6 +120,37 @@ async fn a_former_owner_stops_within_a_second_where_its_fence_was_lost() {
     assert_eq!(refused.code, protocol::Code::Unavailable, "{refused}");
 }
 
+/// Everything on the servers was brought back as it was an hour ago, under a node that saw more.
+#[tokio::test(start_paused = true)]
+async fn what_a_node_saw_itself_stops_an_older_copy_of_everything() {
+    let outside = two_sagas_wait().await;
+    outside.known.store(1_000, std::sync::atomic::Ordering::SeqCst);
+    let stopped = stopped(&outside, 2).await;
+    assert!(matches!(stopped.loss, Loss::Older { known: 1_000, .. }), "{stopped}");
+    let said = stopped.loss.code(SHARD);
+    let (by, reason, at) = ("ann".into(), "there is no other".into(), Time::from_micros(NOON));
+    *outside.accepted.lock().unwrap() = Some(Accepted { loss: said, by, reason, at });
+    let left = World::try_take_over(&outside, 2, Limits::default()).await;
+    let Err(NotStarted::Stopped(left)) = left else { panic!("positions would be given out twice") };
+    assert!(left.to_string().contains("nats stream rm J"), "{left}");
+}
+
+/// A loss that was accepted is not met again in the mark, which is written later.
+#[tokio::test(start_paused = true)]
+async fn an_accepted_loss_stays_accepted() {
+    let outside = two_sagas_wait().await;
+    outside.frames.lock().unwrap().clear();
+    *outside.born.lock().unwrap() = 0;
+    let loss = stopped(&outside, 2).await.loss.code(SHARD);
+    let (by, reason, at) = ("ann".into(), "there is no copy".into(), Time::from_micros(NOON));
+    *outside.accepted.lock().unwrap() = Some(Accepted { loss, by, reason, at });
+    let world = World::take_over(&outside, 3, Limits::default()).await;
+    world.shard.kill();
+    world.pass(1).await;
+    *outside.accepted.lock().unwrap() = None;
+    World::take_over(&outside, 4, Limits::default()).await;
+}
+
 /// A second is enough, whether a sweep came or not.
 #[tokio::test(start_paused = true)]
 async fn an_end_that_is_cut_off_before_a_sweep_is_noticed() {
