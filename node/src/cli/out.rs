@@ -45,9 +45,18 @@ impl Out {
 
     /// Part of the answer.
     pub(super) fn put(&self, text: impl Display) {
-        let text = text.to_string();
+        self.write(&terminal::screen(&text.to_string()));
+    }
+
+    /// The answer in the place of the one before: home, then the text, each line cleared to its end, then what
+    /// is left below, so that nothing flickers.
+    pub(super) fn redraw(&self, text: &str) {
+        self.write(&format!("\x1b[H{}\x1b[J", terminal::screen(text).replace('\n', "\x1b[K\n")));
+    }
+
+    fn write(&self, text: &str) {
         let mut stdout = io::stdout().lock();
-        if let Err(error) = stdout.write_all(terminal::screen(&text).as_bytes()).and_then(|()| stdout.flush()) {
+        if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             // `skald list | head` closes the pipe early, and that is no failure.
             let code = if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 };
             std::process::exit(code);

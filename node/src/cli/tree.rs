@@ -63,8 +63,7 @@ pub(super) async fn run(args: Tree, ctx: &Ctx) -> Ended {
             Ok(answers) => render(&answers, &args, ctx.out.paint),
             Err(error) => format!("{error}\n"),
         };
-        // Home, then the text, each line cleared to its end, then what is left below: no flicker.
-        ctx.out.put(format_args!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")));
+        ctx.out.redraw(&text);
         tokio::select! {
             () = tokio::time::sleep(args.every) => {}
             _ = tokio::signal::ctrl_c() => return Ok(Ending::Done),

@@ -225,6 +225,24 @@ mod tests {
     }
 
     #[test]
+    fn a_table_in_colour_stands_like_the_plain_one() {
+        let rows =
+            |paint: Paint| vec![vec![paint.strong("acme/one"), "order".into()], vec!["b".into(), paint.good("x")]];
+        let plain = table(&["SAGA", "DEFINITION"], rows(Paint::Plain), Paint::Plain);
+        let coloured = table(&["SAGA", "DEFINITION"], rows(Paint::Colours), Paint::Colours);
+        assert!(coloured.contains('\u{1b}'), "{coloured:?}");
+        let mut bare = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((before, after)) = rest.split_once('\u{1b}') {
+            bare.push_str(before);
+            rest = after.split_once('m').map_or("", |(_, after)| after);
+        }
+        bare.push_str(rest);
+        let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        assert_eq!(trimmed(&bare), trimmed(&plain));
+    }
+
+    #[test]
     fn a_history_reads_from_top_to_bottom() {
         let expected = "\
 acme/install-7
