@@ -536,6 +536,12 @@ async fn tell_losses(
         for (_, shard) in places.all_local().into_iter().filter(|(shard, _)| stands_on(*shard)) {
             shard.tell(Message::Lost(lost.what.clone()));
         }
+        if lost.stream == nats::CLUSTER {
+            // What stood beside the leases of shards that rest would not be written again.
+            for (_, shard) in places.all_local() {
+                shard.tell(Message::Anchor { anew: true });
+            }
+        }
         let by = Deployer { by: format!("node {node}"), at: clock.now() };
         if lost.stream == nats::DEFINITIONS {
             for _ in 0..PUT_BACK_TRIES {

@@ -43,6 +43,8 @@ pub(crate) use connect::chain;
 pub use connect::{Bus, ConnectConfig, ConnectError, connect};
 /// The stream of the definitions.
 pub const DEFINITIONS: &str = "KV_skald_definitions";
+/// The stream of the bucket of nodes and leases.
+pub const CLUSTER: &str = "KV_skald_cluster";
 /// The stream of the bucket of snapshots and pages.
 pub const SNAPSHOTS: &str = "KV_skald_snapshots";
 

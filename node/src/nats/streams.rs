@@ -194,14 +194,14 @@ pub(super) async fn make(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
     }
 }
 
-/// Whether somebody limited a stream in a way that no setting of Skald does: it would throw away, or refuse,
-/// what it acknowledges.
+/// Whether somebody limited a stream in a way that no setting of Skald does: it would throw away what it
+/// acknowledged. One that refuses what is large says so to whoever sends it.
 fn is_limited(wanted: &Config, existing: &Config) -> bool {
-    existing.max_messages > 0 || existing.max_message_size > 0 || existing.discard != wanted.discard
+    existing.max_messages > 0 || existing.discard != wanted.discard
 }
 
 fn unlimited(wanted: &Config, existing: Config) -> Config {
-    Config { max_messages: -1, max_message_size: -1, discard: wanted.discard, ..existing }
+    Config { max_messages: -1, discard: wanted.discard, ..existing }
 }
 
 /// Takes limits away that somebody gave a stream since it was looked at last; answers whether there were any.

@@ -151,6 +151,21 @@ async fn an_accepted_loss_stays_accepted() {
     World::take_over(&outside, 4, Limits::default()).await;
 }
 
+/// What stood beside the lease is lost with its bucket, and the shard rests.
+#[tokio::test(start_paused = true)]
+async fn where_a_resting_journal_stands_is_written_down_again() {
+    let outside = Outside::new(&[WAITING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("one", "waiting", json!({})).await.unwrap();
+    world.pass(30).await;
+    let before = outside.anchor.lock().unwrap().take().unwrap();
+    world.pass(30).await;
+    assert!(outside.anchor.lock().unwrap().is_none(), "it did not move");
+    world.shard.tell(supervisor::tree::shard::Message::Anchor { anew: true });
+    world.pass(1).await;
+    assert_eq!(outside.anchor.lock().unwrap().unwrap().position, before.position);
+}
+
 /// A second is enough, whether a sweep came or not.
 #[tokio::test(start_paused = true)]
 async fn an_end_that_is_cut_off_before_a_sweep_is_noticed() {

@@ -67,7 +67,7 @@ impl Message {
             | Self::Fenced { .. }
             | Self::Lost(_)
             | Self::Settled
-            | Self::Anchor
+            | Self::Anchor { .. }
             | Self::Sweep
             | Self::Redeployed(_)
             | Self::Swept(_) => None,
@@ -101,7 +101,7 @@ impl Message {
             | Self::Fenced { .. }
             | Self::Lost(_)
             | Self::Settled
-            | Self::Anchor
+            | Self::Anchor { .. }
             | Self::Sweep
             | Self::Redeployed(_)
             | Self::Swept(_) => {}

@@ -209,7 +209,10 @@ pub enum Message {
     /// Everything that was on its way when the drain began is durable.
     Settled,
     /// Time to write down where the journal stands.
-    Anchor,
+    Anchor {
+        /// Also where it did not move: what was written down is lost.
+        anew: bool,
+    },
     /// Time to write changed sagas to the snapshot store.
     Sweep,
     /// A definition that sagas stand still for is there again.
@@ -323,8 +326,10 @@ impl Behaviour for ShardActor {
         let timers = shell::start(timers, card, cell).await?;
 
         let limits = &self.engine.limits;
-        let alarms =
-            [alarm(me, limits.sweep_every, || Message::Sweep), alarm(me, limits.anchor_every, || Message::Anchor)];
+        let alarms = [
+            alarm(me, limits.sweep_every, || Message::Sweep),
+            alarm(me, limits.anchor_every, || Message::Anchor { anew: false }),
+        ];
         let mut state = State {
             slots: HashMap::new(),
             actors: HashMap::new(),
@@ -485,7 +490,7 @@ impl Behaviour for ShardActor {
             }
             Message::Lost(why) => return Err(why.into()),
             Message::Fenced { by } => return Err(format!("fenced: {by} owns the shard now").into()),
-            Message::Anchor => self.anchor(me, state),
+            Message::Anchor { anew } => self.anchor(me, anew, state),
             Message::Sweep => {
                 self.look_for_definitions(me, state);
                 self.sweep(me, state);
@@ -551,15 +556,20 @@ impl ShardActor {
     /// Writes down beside the lease where the journal stands, if it moved. A sweep writes the same meanwhile,
     /// perhaps of a later mark: whichever is kept is true. A former owner
     /// hears by it that it is one.
-    fn anchor(&self, me: &Me<Message>, state: &mut State) {
-        let Some(anchor) = self.stands(state).filter(|anchor| anchor.position > state.anchored) else { return };
+    fn anchor(&self, me: &Me<Message>, anew: bool, state: &mut State) {
+        let moved = |anchor: &Anchor| anew || anchor.position > state.anchored;
+        let Some(anchor) = self.stands(state).filter(moved) else { return };
         state.anchored = anchor.position;
         let (engine, shard, me) = (self.engine.clone(), self.shard, me.clone());
         tokio::spawn(async move {
             match engine.journal.keep(shard, &anchor).await {
                 Ok(true) => {}
                 Ok(false) => drop(me.tell(Message::Lost("a later owner wrote down where its journal stands".into()))),
-                Err(error) => debug!(%shard, %error, "where the journal stands was not written down now"),
+                Err(error) => {
+                    debug!(%shard, %error, "where the journal stands was not written down, will try again");
+                    tokio::time::sleep(engine.limits.anchor_every).await;
+                    me.tell(Message::Anchor { anew: true });
+                }
             }
         });
     }
