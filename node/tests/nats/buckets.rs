@@ -308,3 +308,18 @@ async fn readings_leave_no_consumer_behind() {
     })
     .await;
 }
+
+/// `nats stream edit --max-msgs 2`, and what was acknowledged is cut away behind everybody's back.
+#[tokio::test]
+async fn limits_that_somebody_gives_a_stream_are_taken_away_and_told() {
+    let One { bus, server: _server, dir: _dir } = one().await;
+    KvDefinitions::open(&bus, Replicas::One).await.unwrap();
+    let mut lost = node::nats::watch(&bus, Vec::new());
+    let config =
+        || async { bus.jetstream.get_stream("KV_skald_definitions").await.unwrap().cached_info().config.clone() };
+    let limited = async_nats::jetstream::stream::Config { max_messages: 2, ..config().await };
+    bus.jetstream.update_stream(limited).await.unwrap();
+    let told = tokio::time::timeout(crate::support::SOON, lost.recv()).await.unwrap().unwrap();
+    assert!(told.what.contains("somebody limited KV_skald_definitions"), "{told:?}");
+    assert_eq!(config().await.max_messages, -1);
+}
