@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::pages::Pages;
 use super::progress::Sent;
-use super::recovery::Mark;
+use super::recovery::{self, Mark};
 use super::saga;
 use super::shard::{Message, ShardActor, State};
 use super::shell::Me;
@@ -124,6 +124,8 @@ impl ShardActor {
         if at == state.sweeper.mark.0.low_water && state.relayed.get().position == state.sweeper.mark.0.relayed {
             if state.is_settled() {
                 me.stop();
+            } else {
+                self.look_for_mark(me, state);
             }
             return;
         }
@@ -155,6 +157,17 @@ impl ShardActor {
         }
         state.sweeper.under_way = Some(UnderWay { at, digest, failed });
         self.go_on_sweeping(me, state);
+    }
+
+    /// A shard that rests writes no mark, and would not notice that it is gone, with the pages of what ended.
+    fn look_for_mark(&self, me: &Me<Message>, state: &State) {
+        let (engine, shard, (_, revision)) = (self.engine.clone(), self.shard, state.sweeper.mark);
+        let me = me.clone();
+        tokio::spawn(async move {
+            if let Ok(false) = recovery::is_marked(&engine, shard, revision).await {
+                me.tell(Message::Lost("the snapshots are gone or older than what was written".into()));
+            }
+        });
     }
 
     /// Writes what is there to write, when nothing is being written.
