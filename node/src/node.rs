@@ -544,22 +544,27 @@ async fn tell_losses(
         }
         let by = Deployer { by: format!("node {node}"), at: clock.now() };
         if lost.stream == nats::DEFINITIONS {
-            for _ in 0..PUT_BACK_TRIES {
-                match library.put_back(&by).await {
-                    Ok(count) => {
-                        warn!(count, "definitions that this node knows are put back");
-                        break;
-                    }
-                    Err(error) => warn!(%error, "definitions could not be put back yet"),
-                }
-                tokio::time::sleep(PUT_BACK_PAUSE).await;
-            }
+            // By itself: what else is lost meanwhile does not wait for it.
+            tokio::spawn(put_back(library.clone(), by));
         }
         let random = uuid::Uuid::new_v4().as_u64_pair();
         let event = own_event("StoreLost", lost.stream.clone(), nats::told(&lost), clock.now(), random);
         if let Err(error) = outbox.publish(&event).await {
             warn!(%error, stream = lost.stream, "the event that a store was lost could not be published");
         }
+    }
+}
+
+async fn put_back(library: Arc<DefinitionLibrary>, by: Deployer) {
+    for _ in 0..PUT_BACK_TRIES {
+        match library.put_back(&by).await {
+            Ok(count) => {
+                warn!(count, "definitions that this node knows are put back");
+                return;
+            }
+            Err(error) => warn!(%error, "definitions could not be put back yet"),
+        }
+        tokio::time::sleep(PUT_BACK_PAUSE).await;
     }
 }
 

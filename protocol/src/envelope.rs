@@ -32,7 +32,7 @@ pub struct Envelope {
     pub causes: u32,
     /// Its number among the events of its saga, counted from 1 without a gap: whoever reads a saga's events
     /// sees by it what is missing or came twice. 0 for events of no saga, and of older releases.
-    #[serde(default, skip_serializing_if = "is_none_of_a_saga")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub sequence: u64,
     /// When it happened.
     pub occurred_at: Time,
@@ -41,13 +41,8 @@ pub struct Envelope {
 }
 
 /// For fields that are left out while they say nothing.
-pub fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// The same for the number of an event in its saga.
-pub fn is_none_of_a_saga(number: &u64) -> bool {
-    *number == 0
+pub fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// Header names under which an envelope's fields also travel, so that CloudEvents readers and

@@ -99,7 +99,13 @@ impl Door {
             carry_out(self.dispatcher.clone(), routed, holder.principal, body, route.writes() && changes(route));
         let answer = if route.writes() {
             // To its end, whether or not anybody waits for the answer: what is half made nobody asked for.
-            let made = tokio::spawn(async move { (carried.await, held).0 }.in_current_span());
+            let made = tokio::spawn(
+                async move {
+                    let _held = held;
+                    carried.await
+                }
+                .in_current_span(),
+            );
             made.await
                 .unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("the change broke off: {error}"))))?
         } else {

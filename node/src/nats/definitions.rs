@@ -83,7 +83,6 @@ pub struct Deployed {
 #[derive(Debug)]
 pub struct KvDefinitions {
     bucket: Bucket,
-    bus: Bus,
     /// When the bucket was made that was opened.
     born: Option<Time>,
 }
@@ -93,13 +92,13 @@ impl KvDefinitions {
     pub async fn open(bus: &Bus, replicas: Replicas) -> Result<Self, SetupError> {
         let about = "Skald's definitions, by name and version";
         let bucket = Bucket::open(bus, BUCKET, about, replicas, None).await?;
-        Ok(Self { bucket, bus: bus.clone(), born: bus.ground.born(super::DEFINITIONS) })
+        Ok(Self { bucket, born: bus.ground.born(super::DEFINITIONS) })
     }
 
     /// Whether the bucket is gone, or was made again so short a time before `now` that nodes may still be
     /// putting back what they know.
     pub async fn is_being_refilled(&self, now: Time) -> Result<bool, Unavailable> {
-        let Some(found) = look(&self.bus, super::DEFINITIONS).await? else { return Ok(true) };
+        let Some(found) = look(&self.bucket.bus, super::DEFINITIONS).await? else { return Ok(true) };
         let born = born(&found);
         Ok(self.born.is_some_and(|before| before != born) && now.since(born) < REFILLED_WITHIN)
     }

@@ -155,7 +155,13 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
     let first_sequence = match action {
         Action::Make => Some(beginning(bus, &name).await.map_err(failed)?),
         Action::MakeAgain { above } => Some(Some(above + SEQUENCES_SKIPPED)),
-        _ => None,
+        Action::Fine
+        | Action::Adopt
+        | Action::Replaced
+        | Action::Gone
+        | Action::Another
+        | Action::Shorter
+        | Action::Shortened => None,
     };
     if let Some(first_sequence) = first_sequence {
         make(bus, Config { first_sequence, ..wanted.clone() }).await?;

@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 /// beginning of its body.
 const HEAD_BYTES: usize = 4 * 1024;
 /// Seconds of a tenant's allowance that it may use at once: what goes wrong comes in bursts.
-const BURST_SECONDS: u32 = 60;
+const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(60).unwrap();
+const BURST: Duration = Duration::from_secs(BURST_SECONDS.get() as u64);
 /// Tenants that are remembered before those that were quiet are forgotten.
 const TENANTS_REMEMBERED: usize = 1_024;
 
@@ -52,10 +53,10 @@ pub(super) enum Kept {
 
 type Keyed<C> = RateLimiter<String, DefaultKeyedStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-/// `bytes` at once, and again as many over `time`.
-fn spread(bytes: NonZeroU32, time: Duration) -> Quota {
-    let each = (time / bytes.get()).max(Duration::from_nanos(1));
-    Quota::with_period(each).map_or_else(|| Quota::per_second(bytes), |quota| quota.allow_burst(bytes))
+/// So many letters or bytes at once, and again as many over `time`.
+fn spread(most: NonZeroU32, time: Duration) -> Quota {
+    let each = (time / most.get()).max(Duration::from_nanos(1));
+    Quota::with_period(each).map_or_else(|| Quota::per_second(most), |quota| quota.allow_burst(most))
 }
 
 /// The digest of a letter, however large, by which it is known again where only its head is kept. Not on
@@ -84,10 +85,7 @@ impl Letters {
 
 impl<C: Clock + Clone> Letters<C> {
     fn with_clock(limits: LetterLimits, clock: C) -> Self {
-        let burst = |per_second: NonZeroU32| {
-            Quota::per_second(per_second)
-                .allow_burst(per_second.saturating_mul(NonZeroU32::MIN.saturating_add(BURST_SECONDS - 1)))
-        };
+        let burst = |per_second: NonZeroU32| spread(per_second.saturating_mul(BURST_SECONDS), BURST);
         Self {
             limits,
             letters: RateLimiter::new(burst(limits.per_second), Default::default(), clock.clone()),

@@ -11,12 +11,14 @@ use serde_json::json;
 use supervisor::activities::Activities;
 use supervisor::machine::definition::{Access, Definition, Warning};
 use supervisor::machine::expression;
-use supervisor::ports::{Definitions, Unavailable};
+use supervisor::ports::{Clock, Definitions, Unavailable};
+use supervisor::tree::own::OWN;
 use supervisor::tree::turns::Turns;
 use tracing::{debug, error, info};
 
 use super::AUDIT;
 use crate::nats::{Deployer, KvDefinitions, Pins, StoredDefinition};
+use crate::node::SystemClock;
 
 /// How long the latest version of a name is taken for granted. A start that names no version may
 /// run the former one for this long, and for one look into the store, after a deployment on another
@@ -280,7 +282,7 @@ impl DefinitionLibrary {
 
     /// Why a definition that is not in the store cannot be had: it may be on its way back there.
     async fn missing(&self, name: &str, version: Option<u32>) -> Problem {
-        let now = Time::from_micros(jiff::Timestamp::now().as_microsecond());
+        let now = SystemClock.now();
         match self.store.is_being_refilled(now).await {
             Ok(false) => missing(name, version),
             Ok(true) => unavailable(Unavailable("the store of definitions was lost and is being filled again".into())),
@@ -383,7 +385,7 @@ impl Definitions for DefinitionLibrary {
 
 /// Built-in definitions are nobody's: reading them takes the runtime's own turns.
 fn own_tenant() -> Result<Tenant, Problem> {
-    Tenant::new("skald").map_err(|error| Problem::new(Code::Internal, error.to_string()))
+    Tenant::new(OWN).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 fn panicked() -> Problem {

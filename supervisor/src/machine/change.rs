@@ -217,7 +217,7 @@ pub enum Change {
         /// Its payload; never [`Datum::Input`], so that it stands in the record alone.
         payload: Datum,
         /// Its number among the saga's events, counted from 1; 0 in records of older releases.
-        #[serde(default, skip_serializing_if = "protocol::envelope::is_none_of_a_saga")]
+        #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
         number: u64,
     },
     /// How to undo a state that may act from now on.

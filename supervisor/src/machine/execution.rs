@@ -31,7 +31,7 @@ pub struct Execution {
     #[serde(default)]
     pub(super) last: u64,
     /// The last number given to an event.
-    #[serde(default, skip_serializing_if = "protocol::envelope::is_none_of_a_saga")]
+    #[serde(default, skip_serializing_if = "protocol::envelope::is_zero")]
     pub(super) events: u64,
     #[serde(default)]
     pub(super) scopes: BTreeMap<u64, Scope>,

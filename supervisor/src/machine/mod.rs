@@ -1,6 +1,7 @@
 //! The saga machine: pure. A fact comes in, a record comes out, and effects are handed out only
 //! after the record is in the journal. There is no clock but the one by which a
-//! decision's time is measured, no randomness, no IO and no async here: a fact carries its time, and jitter and ids come from the seed in it.
+//! decision's time is measured, no randomness, no IO and no async here: a fact carries its time, and
+//! jitter and ids come from the seed in it.
 //!
 //! A fact is offered to the [`Driver`]; `decide` settles [`Change`]s, and `fold` folds each into
 //! the [`Execution`] as it is made and names the [`Effect`]s. Replay folds the changes of a stored

@@ -79,7 +79,8 @@ impl Ground {
         }
         let before = self.stream.take();
         // The former owner may have written down more before our frame fenced it.
-        self.anchors.extend(engine.journal.anchor(shard).await.map_err(NotTaken::of)?);
+        let latest = engine.journal.anchor(shard).await.map_err(NotTaken::of)?;
+        self.anchors.extend(latest.filter(|latest| !self.anchors.contains(latest)));
         self.stream = engine.journal.stream(shard).await.map_err(NotTaken::of)?;
         self.compare(engine, shard).await?;
         let (before, now) = (before.map(|stream| stream.born), self.stream.as_ref().map(|stream| stream.born));

@@ -34,6 +34,13 @@ async fn two_sagas_wait() -> Arc<Outside> {
     outside
 }
 
+/// An operator accepts the loss of this code.
+fn accept(outside: &Outside, loss: &str) {
+    let (by, reason) = ("ann".into(), "there is no copy".into());
+    let accepted = Accepted { loss: loss.into(), by, reason, at: Time::from_micros(NOON) };
+    *outside.accepted.lock().unwrap() = Some(accepted);
+}
+
 async fn stopped(outside: &Arc<Outside>, epoch: u64) -> Stopped {
     match World::try_take_over(outside, epoch, Limits::default()).await {
         Err(NotStarted::Stopped(stopped)) => stopped,
@@ -127,9 +134,7 @@ async fn what_a_node_saw_itself_stops_an_older_copy_of_everything() {
     outside.known.store(1_000, std::sync::atomic::Ordering::SeqCst);
     let stopped = stopped(&outside, 2).await;
     assert!(matches!(stopped.loss, Loss::Older { known: 1_000, .. }), "{stopped}");
-    let said = stopped.loss.code(SHARD);
-    let (by, reason, at) = ("ann".into(), "there is no other".into(), Time::from_micros(NOON));
-    *outside.accepted.lock().unwrap() = Some(Accepted { loss: said, by, reason, at });
+    accept(&outside, &stopped.loss.code(SHARD));
     let left = World::try_take_over(&outside, 2, Limits::default()).await;
     let Err(NotStarted::Stopped(left)) = left else { panic!("positions would be given out twice") };
     assert!(left.to_string().contains("nats stream rm J"), "{left}");
@@ -141,9 +146,7 @@ async fn an_accepted_loss_stays_accepted() {
     let outside = two_sagas_wait().await;
     outside.frames.lock().unwrap().clear();
     *outside.born.lock().unwrap() = 0;
-    let loss = stopped(&outside, 2).await.loss.code(SHARD);
-    let (by, reason, at) = ("ann".into(), "there is no copy".into(), Time::from_micros(NOON));
-    *outside.accepted.lock().unwrap() = Some(Accepted { loss, by, reason, at });
+    accept(&outside, &stopped(&outside, 2).await.loss.code(SHARD));
     let world = World::take_over(&outside, 3, Limits::default()).await;
     world.shard.kill();
     world.pass(1).await;
@@ -210,16 +213,10 @@ async fn a_loss_that_an_operator_accepts_leaves_what_snapshots_hold() {
     *outside.born.lock().unwrap() = 0;
     let stopped = stopped(&outside, 2).await;
     let before = outside.anchor.lock().unwrap().unwrap();
-    let accept = |loss: &str| Accepted {
-        loss: loss.into(),
-        by: "ann".into(),
-        reason: "there is no copy".into(),
-        at: Time::from_micros(NOON),
-    };
-    *outside.accepted.lock().unwrap() = Some(accept("000000000000"));
+    accept(&outside, "000000000000");
     let another = World::try_take_over(&outside, 2, Limits::default()).await;
     assert!(matches!(another, Err(NotStarted::Stopped(_))), "another loss was accepted, not this one");
-    *outside.accepted.lock().unwrap() = Some(accept(&stopped.loss.code(SHARD)));
+    accept(&outside, &stopped.loss.code(SHARD));
     let world = World::take_over(&outside, 3, Limits::default()).await;
     assert_eq!(world.show("one").await.status, Status::Waiting);
     let first = *outside.frames.lock().unwrap().first_key_value().unwrap().0;
@@ -240,9 +237,7 @@ async fn an_accepted_loss_says_what_still_stands_in_its_way() {
     let outside = two_sagas_wait().await;
     outside.frames.lock().unwrap().pop_last();
     outside.last.store(0, std::sync::atomic::Ordering::SeqCst);
-    let loss = stopped(&outside, 2).await.loss.code(SHARD);
-    let (by, reason) = ("ann".into(), "there is no copy".into());
-    *outside.accepted.lock().unwrap() = Some(Accepted { loss, by, reason, at: Time::from_micros(NOON) });
+    accept(&outside, &stopped(&outside, 2).await.loss.code(SHARD));
     let stopped = stopped(&outside, 3).await;
     assert!(
         matches!(stopped.loss, Loss::Truncated { .. }) && stopped.to_string().contains("nats stream rm"),

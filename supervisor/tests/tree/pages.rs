@@ -32,13 +32,20 @@ fn soon_forgotten() -> Limits {
     Limits { ended_for: Duration::from_secs(60), ..Limits::default() }
 }
 
-/// Nothing happens in the shard any more, and it notices all the same.
-#[tokio::test(start_paused = true)]
-async fn a_shard_that_rests_notices_that_its_snapshots_are_gone() {
+/// `past` has ended and is in a page.
+async fn one_ended() -> (std::sync::Arc<Outside>, World) {
     let outside = Outside::new(&[PASSING]);
     let world = World::take_over(&outside, 1, Limits::default()).await;
     world.start("past", "passing", json!(7)).await.unwrap();
-    world.pass(60).await;
+    world.pass(30).await;
+    (outside, world)
+}
+
+/// Nothing happens in the shard any more, and it notices all the same.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_rests_notices_that_its_snapshots_are_gone() {
+    let (outside, world) = one_ended().await;
+    world.pass(30).await;
     assert_eq!(world.show("past").await.status, Status::Succeeded);
     outside.values.lock().unwrap().clear();
     world.pass(30).await;
@@ -50,10 +57,7 @@ async fn a_shard_that_rests_notices_that_its_snapshots_are_gone() {
 /// The store of snapshots is deleted, and made again empty, while the shard runs.
 #[tokio::test(start_paused = true)]
 async fn what_ended_is_not_begun_anew_because_its_page_is_lost() {
-    let outside = Outside::new(&[PASSING]);
-    let world = World::take_over(&outside, 1, Limits::default()).await;
-    world.start("past", "passing", json!(7)).await.unwrap();
-    world.pass(30).await;
+    let (outside, world) = one_ended().await;
     outside.values.lock().unwrap().clear();
     let frames = outside.frames.lock().unwrap().len();
     let refused = world.start("past", "passing", json!(7)).await.unwrap_err();

@@ -22,7 +22,7 @@ use super::slot::EndedEntry;
 use crate::machine::definition::Definition;
 use crate::ports::{INDEX_PREFIX, OLD_PAGE_PREFIX, PAGE_PREFIX, Position};
 use filter::Filter;
-pub use read::{Found, entries, find, rows};
+pub use read::{Found, entries, find, rows, unreadable};
 
 /// Tenants that an index names; a page of more may be anybody's.
 const TENANTS_MAX: usize = 16;

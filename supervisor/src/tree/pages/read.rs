@@ -10,7 +10,7 @@ use protocol::{Code, DefinitionRef, Principal, Problem, SagaId, ShardId, Tenant,
 
 use super::moved_name;
 use crate::machine::definition::{Access, Definition};
-use crate::ports::OLD_PAGE_PREFIX;
+use crate::ports::{OLD_PAGE_PREFIX, Unavailable};
 use crate::tree::engine::Engine;
 use crate::tree::slot::EndedEntry;
 
@@ -20,17 +20,19 @@ const PAGES_PER_LIST_MAX: usize = 32;
 /// Pages that a list reads at once.
 const AT_ONCE: usize = 4;
 
+/// The store of ended sagas does not answer.
+pub fn unreadable(error: Unavailable) -> Problem {
+    Problem::new(Code::Unavailable, format!("ended sagas cannot be read: {error}"))
+        .mend("try again")
+        .retry_after_ms(500)
+}
+
 /// What is in the page `name`; `None` when there is no such page.
 pub async fn entries(engine: &Engine, shard: ShardId, name: &str) -> Result<Option<Vec<EndedEntry>>, Problem> {
-    let unavailable = |error| {
-        Problem::new(Code::Unavailable, format!("ended sagas cannot be read: {error}"))
-            .mend("try again")
-            .retry_after_ms(500)
-    };
-    let mut found = engine.snapshots.get(shard, name).await.map_err(unavailable)?;
+    let mut found = engine.snapshots.get(shard, name).await.map_err(unreadable)?;
     if found.is_none() && name.starts_with(OLD_PAGE_PREFIX) {
         // Another owner, former or present, has moved it meanwhile.
-        found = engine.snapshots.get(shard, &moved_name(name)).await.map_err(unavailable)?;
+        found = engine.snapshots.get(shard, &moved_name(name)).await.map_err(unreadable)?;
     }
     let Some(found) = found else { return Ok(None) };
     codec::load(&found.bytes).map(Some).map_err(|error| {

@@ -133,7 +133,8 @@ impl ShardActor {
         if state.meters.broken.load(Relaxed) == 0 {
             return;
         }
-        let lost: HashSet<_> = state.slots.values().filter(|slot| slot.lacks_definition()).map(definition_of).collect();
+        let lacking = state.slots.values().filter(|slot| slot.lacks_definition());
+        let lost: HashSet<_> = lacking.map(|slot| slot.definition.reference().clone()).collect();
         let (engine, me) = (self.engine.clone(), me.clone());
         tokio::spawn(async move {
             for which in lost {
@@ -146,7 +147,7 @@ impl ShardActor {
 
     /// Takes up sagas that stood still for want of this definition, some at each sweep.
     pub(super) fn take_up(&self, me: &Me<Message>, which: &DefinitionRef, state: &mut State) {
-        let of = |slot: &Slot| slot.lacks_definition() && definition_of(slot) == *which;
+        let of = |slot: &Slot| slot.lacks_definition() && slot.definition.reference() == which;
         let sagas: Vec<_> = state.slots.iter().filter(|(_, slot)| of(slot)).map(|(saga, _)| saga.clone()).collect();
         info!(shard = %self.shard, definition = %which, sagas = sagas.len(), "a lost definition is there again");
         for saga in sagas.iter().take(TAKEN_UP_AT_ONCE) {
@@ -258,10 +259,6 @@ impl ShardActor {
 /// Sagas taken up at each sweep: each is read from the store and the journal.
 const TAKEN_UP_AT_ONCE: usize = 1_000;
 const MEND: &str = "put it right, then `skald release` it with retry; or abandon it";
-
-fn definition_of(slot: &Slot) -> DefinitionRef {
-    slot.definition.reference().clone()
-}
 
 /// Where a saga that cannot be rebuilt stands.
 fn stuck(last: Option<&Driver>) -> Seen {

@@ -178,11 +178,7 @@ async fn look(
         Found { entry: Some(entry), .. } => entry,
         Found { entry: None, whole: true } => return Ok(None),
         Found { entry: None, whole: false } => {
-            let there = recovery::is_marked(engine, shard, mark).await.map_err(|error| {
-                Problem::new(Code::Unavailable, format!("ended sagas cannot be read: {error}"))
-                    .mend("try again")
-                    .retry_after_ms(500)
-            })?;
+            let there = recovery::is_marked(engine, shard, mark).await.map_err(pages::unreadable)?;
             return if there { Ok(None) } else { Err(NotKnown::Gone) };
         }
     };

@@ -554,8 +554,7 @@ impl ShardActor {
     }
 
     /// Writes down beside the lease where the journal stands, if it moved. A sweep writes the same meanwhile,
-    /// perhaps of a later mark: whichever is kept is true. A former owner
-    /// hears by it that it is one.
+    /// perhaps of a later mark: whichever is kept is true. A former owner hears by it that it is one.
     fn anchor(&self, me: &Me<Message>, anew: bool, state: &mut State) {
         let moved = |anchor: &Anchor| anew || anchor.position > state.anchored;
         let Some(anchor) = self.stands(state).filter(moved) else { return };
