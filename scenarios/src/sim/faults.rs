@@ -93,6 +93,7 @@ async fn happen(bus: &Arc<Bus>, fault: Fault) {
         }
         Kind::Deleted => lose(bus, Loss::Deleted, long).await,
         Kind::OlderCopy => lose(bus, Loss::Cut, long).await,
+        Kind::SnapshotsGone => bus.server.inner().lose_snapshots(),
         Kind::ClockJump => {
             let ahead = i64::try_from(bus.world.roll(2 * JUMP_MS)).unwrap_or(0) - i64::try_from(JUMP_MS).unwrap_or(0);
             bus.ahead[node].store(ahead * 1_000, Relaxed);

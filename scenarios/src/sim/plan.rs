@@ -84,10 +84,12 @@ pub enum Kind {
     Deleted,
     /// An older copy of a shard's stream stands in its place, until the last one is brought back.
     OlderCopy,
+    /// The snapshots of all shards are deleted, and the pages of ended sagas with them.
+    SnapshotsGone,
 }
 
 /// Every kind of fault.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 14] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::CrashOnAppend,
@@ -101,6 +103,7 @@ pub const KINDS: [Kind; 13] = [
     Kind::Blackout,
     Kind::Deleted,
     Kind::OlderCopy,
+    Kind::SnapshotsGone,
 ];
 
 impl Plan {

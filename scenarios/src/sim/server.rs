@@ -161,6 +161,11 @@ impl Inner {
         }
     }
 
+    /// The store of snapshots is deleted, and an empty one stands in its place.
+    pub fn lose_snapshots(&mut self) {
+        self.values.clear();
+    }
+
     /// Brings a shard's journal back, as it was when it was lost.
     pub fn bring_back(&mut self, shard: ShardId) {
         if let Some(copy) = self.copies.remove(&shard) {

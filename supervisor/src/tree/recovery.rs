@@ -121,6 +121,7 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     let (position, frame) = append_takeover(engine, shard, &header, left).await?;
     let mut recovery = Recovery::read(engine, shard).await?;
     recovery.check(engine, shard, position, &mut ground).await?;
+    recovery.mark_first(engine, shard).await?;
     let digest = Digest::of(&frame);
     recovery.replay(engine, shard, (position, digest), &mut ground).await?;
     ground.confirm(engine, shard).await?;
@@ -365,6 +366,17 @@ impl Recovery {
         };
         if let Some((name, position)) = ahead {
             ground.refuse(shard, Loss::Ahead { name, position })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first mark, before any page: whatever is written later stands behind one, and a store that
+    /// is lost in between is known by its absence.
+    async fn mark_first(&mut self, engine: &Engine, shard: ShardId) -> Result<(), NotTaken> {
+        let (mark, revision) = &mut self.mark;
+        if *revision == 0 {
+            let bytes = codec::store(&*mark).into();
+            *revision = engine.snapshots.put(shard, MARK, bytes, 0).await.map_err(NotTaken::of)?;
         }
         Ok(())
     }

@@ -172,7 +172,7 @@ fn history(key: &str, reply: supervisor::tree::reply::Reply) -> supervisor::tree
 async fn a_saga_whose_snapshot_cannot_be_read_is_parked_and_the_others_go_on() {
     let outside = Outside::new(&[ONE, TWO]);
     let first = two_sagas(&outside).await;
-    first.until("everything is written down", || outside.names("mark").len() == 1).await;
+    first.until("everything is written down", || outside.is_written_down()).await;
     first.shard.kill();
     let was = spoil(&outside, "saga/acme/a");
     for epoch in 2..4 {
@@ -199,7 +199,7 @@ async fn a_saga_whose_snapshot_cannot_be_read_is_parked_and_the_others_go_on() {
 async fn a_saga_of_which_only_the_name_is_left_can_be_abandoned_and_its_key_is_not_free() {
     let outside = Outside::new(&[ONE, TWO]);
     let first = two_sagas(&outside).await;
-    first.until("everything is written down", || outside.names("mark").len() == 1).await;
+    first.until("everything is written down", || outside.is_written_down()).await;
     first.shard.kill();
     spoil(&outside, "saga/acme/a");
     let second = World::take_over(&outside, 2, Limits::default()).await;
@@ -220,7 +220,7 @@ async fn a_saga_of_which_only_the_name_is_left_can_be_abandoned_and_its_key_is_n
 async fn a_saga_whose_records_cannot_be_read_goes_on_where_they_can() {
     let outside = changeable();
     let first = two_sagas(&outside).await;
-    first.until("everything is written down", || outside.names("mark").len() == 1).await;
+    first.until("everything is written down", || outside.is_written_down()).await;
     first.signal("a", "go", json!(1), "s-1").await.unwrap();
     first.shard.kill();
     let were = spoil_records(&outside, "a", 1, false);

@@ -20,6 +20,7 @@ use supervisor::machine::{FactKind, Start};
 use supervisor::ports::*;
 use supervisor::tree::card::Card;
 use supervisor::tree::engine::{Engine, Limits, Seeds, Unobserved};
+use supervisor::tree::recovery::{MARK, Mark};
 use supervisor::tree::reply::{Answer, Reply};
 use supervisor::tree::root::NotStarted;
 use supervisor::tree::shard::{Message, Right, ShardActor};
@@ -125,6 +126,13 @@ impl Outside {
     /// Names in the snapshot store that begin with `prefix`.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         self.values.lock().unwrap().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Whether a sweep has moved the mark.
+    pub fn is_written_down(&self) -> bool {
+        let values = self.values.lock().unwrap();
+        let mark = values.get(MARK).and_then(|(_, bytes)| protocol::codec::load::<Mark>(bytes).ok());
+        mark.is_some_and(|mark| mark.low_water > 0)
     }
 
     /// How many pages of ended sagas were read since this was asked last.

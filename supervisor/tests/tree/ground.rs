@@ -285,3 +285,19 @@ async fn a_shard_whose_snapshots_go_while_it_runs_is_told_and_begins_again() {
     let world = World::take_over(&outside, 2, Limits::default()).await;
     assert_eq!(world.show("one").await.status, Status::Waiting);
 }
+
+/// Pages may be written before anything else of a sweep: they too stand behind a mark.
+#[tokio::test(start_paused = true)]
+async fn the_first_mark_is_written_with_the_first_takeover() {
+    let outside = Outside::new(&[WAITING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    assert_eq!(outside.names(MARK), [MARK]);
+    world.start("one", "waiting", json!({})).await.unwrap();
+    // The store is lost before the first sweep.
+    outside.values.lock().unwrap().clear();
+    let cell = world.shard.cell();
+    world.until("the shard ends", || cell.get_status() == ractor::ActorStatus::Stopped).await;
+    assert!(outside.names(MARK).is_empty(), "a mark stands in a store that lost what was before it");
+    let world = World::take_over(&outside, 2, Limits::default()).await;
+    assert_eq!(world.show("one").await.status, Status::Waiting);
+}
