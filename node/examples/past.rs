@@ -44,6 +44,9 @@ const PER_PAGE: u64 = 1_000;
 /// Takeovers and starts of each kind: the median is told.
 const TAKEOVERS: usize = 5;
 const STARTS: u64 = 300;
+/// What the past may cost: milliseconds of a takeover, and megabytes of memory.
+const LATER_MS: f64 = 300.0;
+const GROWN_MB: f64 = 32.0;
 const WAITING: &str = r#"
 name: waiting
 definition:
@@ -315,5 +318,7 @@ async fn main() -> anyhow::Result<()> {
     println!("| memory of the process, MB | {before:.0} | {after:.0} |");
     println!("| list of {live_rows} waiting, ms | | {live:.1} |");
     println!("| list of {all_rows} ended, ms | | {all:.1} |");
+    anyhow::ensure!(full - empty < LATER_MS, "the takeover takes {:.0} ms longer than with no past", full - empty);
+    anyhow::ensure!(after - before < GROWN_MB, "the past takes {:.0} MB of memory", after - before);
     Ok(())
 }

@@ -85,6 +85,11 @@ impl Crowd {
         Some(Place(Arc::new(Seat { crowd: self.inner.clone(), number, close })))
     }
 
+    /// How many places there are.
+    pub fn most(&self) -> usize {
+        self.inner.most
+    }
+
     /// How many are connected.
     pub fn len(&self) -> usize {
         self.inner.lock().connections.len()

@@ -187,15 +187,14 @@ impl Arbitration {
         };
         let due: Vec<Due> = (1..).zip(acts).map(due).collect();
         // Whose it is, is settled before anything of it is there.
-        let held = match seen.revision {
-            0 => Some(ownership::hold(&*self.store, place, &seen.value.tenant, self.clock.now()).await?),
-            _ => None,
+        let tenant = &seen.value.tenant;
+        let docket = Docket { tenant: tenant.clone(), acts: seen.value.acts + due.len() as u64, due, state };
+        let (space, name) = (place.space(), place.docket());
+        let write = store::write(&*self.store, &space, &name, &docket, seen.revision);
+        let written = match seen.revision {
+            0 => ownership::writing(&*self.store, &*self.clock, place, tenant, write).await?,
+            _ => write.await,
         };
-        let docket = Docket { tenant: seen.value.tenant.clone(), acts: seen.value.acts + due.len() as u64, due, state };
-        let written = store::write(&*self.store, &place.space(), &place.docket(), &docket, seen.revision).await;
-        if let Some(held) = held {
-            held.end(&*self.store, self.clock.now()).await;
-        }
         match written {
             Ok(_) => {}
             Err(stale @ Error::Stale { .. }) => return Ok(Written::Lost(stale)),

@@ -6,7 +6,7 @@
 //! tenants who take a name in the same moment one has it, and the other is refused before it has read or
 //! written anything.
 //!
-//! Whoever writes the first thing under a name [`hold`]s it meanwhile. When nobody holds a name and nothing
+//! Whoever writes the first thing under a name holds it meanwhile ([`writing`]). When nobody holds a name and nothing
 //! stands under it, it is given back: because what was wanted was refused, or because the last thing was
 //! taken away ([`give_back`]).
 //!
@@ -21,6 +21,7 @@ use protocol::command::name;
 use protocol::{Tenant, Time};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
+use supervisor::ports::Clock;
 use tracing::warn;
 
 use super::arbitration::Docket;
@@ -145,7 +146,7 @@ impl Title {
 /// A name that is not given back meanwhile. It is to be [`end`](Held::end)ed whatever came of the work.
 #[must_use]
 #[derive(Debug)]
-pub struct Held {
+struct Held {
     place: Place,
     tenant: Tenant,
     by: String,
@@ -182,8 +183,17 @@ pub async fn whose(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> 
 
 /// Lets `tenant` do to a service what `rule` says, or refuses it. Whoever then writes the first thing under
 /// the name takes it.
-pub async fn admit(store: &dyn RuntimeStore, rule: Rule, place: &Place, tenant: &Tenant) -> Result<Owned, Failure> {
-    let owned = whose(store, place, tenant).await?;
+pub async fn admit(
+    store: &dyn RuntimeStore,
+    rule: Rule,
+    place: &Place,
+    tenant: &Tenant,
+    now: Time,
+) -> Result<Owned, Failure> {
+    let mut owned = whose(store, place, tenant).await?;
+    if owned == Owned::Theirs && lapse(store, place, now).await? {
+        owned = whose(store, place, tenant).await?;
+    }
     if owned == Owned::Free {
         named(place)?;
     }
@@ -210,9 +220,23 @@ pub async fn take(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> R
     entitle(store, place, tenant, |there| there.is_none().then(|| Title::of(tenant))).await
 }
 
-/// Takes the name and keeps it from being given back, so that something may be written under it. Until
-/// that is there nothing tells the name from one that nobody needs.
-pub async fn hold(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant, now: Time) -> Result<Held, Failure> {
+/// Does `work`, which may write the first thing under the name. Until that is there nothing tells the name
+/// from one that nobody needs, so it is `tenant`'s and not given back meanwhile; afterwards it is, where
+/// nothing stands under it.
+pub async fn writing<T>(
+    store: &dyn RuntimeStore,
+    clock: &dyn Clock,
+    place: &Place,
+    tenant: &Tenant,
+    work: impl Future<Output = T> + Send,
+) -> Result<T, Failure> {
+    let held = hold(store, place, tenant, clock.now()).await?;
+    let done = work.await;
+    held.end(store, clock.now()).await;
+    Ok(done)
+}
+
+async fn hold(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant, now: Time) -> Result<Held, Failure> {
     let by = uuid::Uuid::new_v4().simple().to_string();
     let mut full = false;
     entitle(store, place, tenant, |there| {
@@ -231,7 +255,7 @@ pub async fn hold(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant, now:
 
 impl Held {
     /// Lets go of the name, and gives it back where nothing stands under it.
-    pub async fn end(self, store: &dyn RuntimeStore, now: Time) {
+    async fn end(self, store: &dyn RuntimeStore, now: Time) {
         let Self { place, tenant, by } = self;
         if let Err(failure) = settle(store, &place, &tenant, now, Some(&by)).await {
             // It counts as held for a while, and its owner keeps it.
@@ -243,6 +267,20 @@ impl Held {
 /// Gives the name back where it is `tenant`'s, nobody holds it and nothing stands under it.
 pub async fn give_back(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant, now: Time) -> Result<(), Failure> {
     settle(store, place, tenant, now, None).await
+}
+
+/// Gives the name back for an owner whose nodes died before they could. Answers whether it was held that long.
+async fn lapse(store: &dyn RuntimeStore, place: &Place, now: Time) -> Result<bool, Failure> {
+    let Some(Title { tenant, held }) =
+        store::read::<Title>(store, &place.space(), &place.title()).await?.map(|it| it.value)
+    else {
+        return Ok(false);
+    };
+    if held.is_empty() || held.values().any(|since| now.since(*since) < HELD_FOR) {
+        return Ok(false);
+    }
+    settle(store, place, &tenant, now, None).await?;
+    Ok(true)
 }
 
 async fn settle(

@@ -61,7 +61,7 @@ async fn the_table_of_rules() {
         store::write(&store, &Space::Of(tenant("guest")), &place::binding(&place.environment), &bound, 0)
             .await
             .unwrap();
-        match admit(&store, rule, &place, &asks).await {
+        match admit(&store, rule, &place, &asks, at(0)).await {
             Ok(owned) => format!("{owned:?}").to_lowercase(),
             Err(refused) => {
                 assert_eq!(refused.error, NAME_TAKEN, "{refused}");
@@ -90,7 +90,7 @@ Finding: free no no; ours no no; no ours no;
 ";
     assert_eq!(table, expected);
     for rule in RULES.into_iter().filter(|rule| !asks_about_a_service(*rule)) {
-        assert!(admit(&MemoryStore::new(), rule, &place("web"), &tenant("acme")).await.is_err(), "{rule:?}");
+        assert!(admit(&MemoryStore::new(), rule, &place("web"), &tenant("acme"), at(0)).await.is_err(), "{rule:?}");
     }
 }
 
@@ -109,11 +109,11 @@ fn bound(guest: &str) -> Bound {
 async fn the_owner_of_an_environment_ends_what_a_guest_left_there() {
     let (store, place) = (MemoryStore::new(), place("web"));
     take(&store, &place, &tenant("guest")).await.unwrap();
-    assert_eq!(admit(&store, Rule::Evict, &place, &tenant("acme")).await, Ok(Owned::Theirs));
+    assert_eq!(admit(&store, Rule::Evict, &place, &tenant("acme"), at(0)).await, Ok(Owned::Theirs));
     for rule in [Rule::Service, Rule::Take, Rule::Finding] {
-        assert!(admit(&store, rule, &place, &tenant("acme")).await.is_err(), "{rule:?}");
+        assert!(admit(&store, rule, &place, &tenant("acme"), at(0)).await.is_err(), "{rule:?}");
     }
-    assert!(admit(&store, Rule::Evict, &place, &tenant("other")).await.is_err());
+    assert!(admit(&store, Rule::Evict, &place, &tenant("other"), at(0)).await.is_err());
 }
 
 /// Of many who take a name at once, one has it.
@@ -170,7 +170,7 @@ async fn a_guest_does_not_take_all_names() {
 async fn a_name_that_cannot_be_one_is_refused_by_every_rule() {
     let (store, shouted) = (MemoryStore::new(), place("MSVC"));
     for rule in RULES.into_iter().filter(|rule| asks_about_a_service(*rule)) {
-        let refused = admit(&store, rule, &shouted, &tenant("acme")).await.unwrap_err();
+        let refused = admit(&store, rule, &shouted, &tenant("acme"), at(0)).await.unwrap_err();
         assert_eq!(refused.error, "BadArguments", "{rule:?}: {refused}");
     }
     assert!(hold(&store, &shouted, &tenant("acme"), at(0)).await.is_err());
@@ -178,7 +178,7 @@ async fn a_name_that_cannot_be_one_is_refused_by_every_rule() {
     // An earlier release let it come.
     let title = Title::of(&tenant("acme"));
     store::write(&store, &shouted.space(), &shouted.title(), &title, 0).await.unwrap();
-    assert_eq!(admit(&store, Rule::Service, &shouted, &tenant("acme")).await, Ok(Owned::Ours));
+    assert_eq!(admit(&store, Rule::Service, &shouted, &tenant("acme"), at(0)).await, Ok(Owned::Ours));
 }
 
 fn at(seconds: i64) -> Time {
@@ -266,6 +266,21 @@ async fn a_name_is_kept_by_whatever_stands_under_it() {
     let later = Time::from_micros(at(1).as_micros() + i64::try_from(decisions::GOOD_FOR.as_micros()).unwrap());
     give_back(&store, &web, &guest, later).await.unwrap();
     assert_eq!(whose(&store, &web, &guest).await, Ok(Owned::Free));
+}
+
+/// Nobody is locked out for good by a name whose owner's node died before anything stood under it.
+#[tokio::test]
+async fn a_name_of_who_died_while_writing_is_free_for_the_next_who_asks() {
+    let (store, place, acme) = (MemoryStore::new(), place("web"), tenant("acme"));
+    drop(hold(&store, &place, &tenant("guest"), at(0)).await.unwrap());
+    let ends = Time::from_micros(at(0).as_micros() + i64::try_from(HELD_FOR.as_micros()).unwrap());
+    let before = Time::from_micros(ends.as_micros() - 1);
+    assert_eq!(admit(&store, Rule::Take, &place, &acme, before).await.unwrap_err().error, NAME_TAKEN);
+    assert_eq!(admit(&store, Rule::Take, &place, &acme, ends).await, Ok(Owned::Free));
+    // With something under it, it stays whose it is.
+    drop(hold(&store, &place, &tenant("guest"), at(0)).await.unwrap());
+    configurations::publish(&store, &place, &entries()).await.unwrap();
+    assert_eq!(admit(&store, Rule::Take, &place, &acme, ends).await.unwrap_err().error, NAME_TAKEN);
 }
 
 /// Whoever writes just now is not given back from under; who died while writing is, at last.

@@ -47,8 +47,8 @@ pub(super) enum Kept {
     Whole(Bytes),
     /// Its head is kept, its length and the digest of all of it.
     Head { head: Bytes, whole: Bytes },
-    /// It is counted.
-    Counted,
+    /// It is counted. Where it is to be told, nothing was told of its tenant for as long as a burst may last.
+    Counted { told: bool },
 }
 
 type Keyed<C> = RateLimiter<String, DefaultKeyedStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
@@ -74,6 +74,7 @@ pub(super) struct Letters<C: Clock = DefaultClock> {
     letters: Keyed<C>,
     bytes: Keyed<C>,
     kept: Keyed<C>,
+    tellings: Keyed<C>,
     counted: AtomicU64,
 }
 
@@ -90,7 +91,8 @@ impl<C: Clock + Clone> Letters<C> {
             limits,
             letters: RateLimiter::new(burst(limits.per_second), Default::default(), clock.clone()),
             bytes: RateLimiter::new(burst(limits.bytes_per_second), Default::default(), clock.clone()),
-            kept: RateLimiter::new(spread(limits.bytes_kept, limits.kept_for), Default::default(), clock),
+            kept: RateLimiter::new(spread(limits.bytes_kept, limits.kept_for), Default::default(), clock.clone()),
+            tellings: RateLimiter::new(spread(NonZeroU32::MIN, BURST), Default::default(), clock),
             counted: AtomicU64::new(0),
         }
     }
@@ -101,11 +103,12 @@ impl<C: Clock + Clone> Letters<C> {
             self.letters.retain_recent();
             self.bytes.retain_recent();
             self.kept.retain_recent();
+            self.tellings.retain_recent();
         }
         let tenant = tenant.to_owned();
         if self.letters.check_key(&tenant).is_err() {
             self.counted.fetch_add(1, Relaxed);
-            return Kept::Counted;
+            return Kept::Counted { told: self.tellings.check_key(&tenant).is_ok() };
         }
         let size = u32::try_from(whole.len().max(1)).ok().and_then(NonZeroU32::new);
         let has_room = |of: &Keyed<C>, size| matches!(of.check_key_n(&tenant, size), Ok(Ok(())));
@@ -165,8 +168,11 @@ mod tests {
         // A minute's allowance: 60,000 bytes whole, 60 letters in all.
         assert_eq!(count(|kept| matches!(kept, Kept::Whole(_))), 6);
         assert_eq!(count(|kept| matches!(kept, Kept::Head { .. })), 54);
-        assert_eq!((count(|kept| *kept == Kept::Counted), letters.counted()), (40, 40));
+        assert_eq!((count(|kept| matches!(kept, Kept::Counted { .. })), letters.counted()), (40, 40));
+        assert_eq!(count(|kept| *kept == Kept::Counted { told: true }), 1);
         assert!(matches!(letters.admit("acme", of(10_000)), Kept::Whole(_)));
+        let other: Vec<Kept> = (0..100).map(|_| letters.admit("acme", of(1))).collect();
+        assert!(other.contains(&Kept::Counted { told: true }), "what is told of one tenant hides no other");
         clock.advance(Duration::from_secs(10));
         assert!(matches!(letters.admit("evil", of(10_000)), Kept::Whole(_)), "ten seconds later there is room again");
     }

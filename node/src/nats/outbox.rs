@@ -152,14 +152,10 @@ impl Outbox for StreamOutbox {
                 headers.insert(DIGEST, format!("sha256:{}", letters::digest(whole).await));
                 head
             }
-            Kept::Counted => {
-                // The first says it for all of them; the count is among the metrics.
-                if self.letters.counted() == 1 {
-                    tracing::warn!(
-                        tenant,
-                        reason,
-                        "more dead letters than events.dead_per_second: they are only counted"
-                    );
+            Kept::Counted { told } => {
+                if told {
+                    let why = "more dead letters than events.dead_per_second: they are only counted";
+                    tracing::warn!(tenant, reason, why);
                 }
                 return Ok(());
             }

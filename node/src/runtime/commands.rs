@@ -10,7 +10,7 @@ use actors::runtime::deployment::observe::{self, Observe};
 use actors::runtime::deployment::record::Record;
 use actors::runtime::environments::{Environments, Refused, Wanted};
 use actors::runtime::model::{Environment, EnvironmentId, RequestKey, ServiceId};
-use actors::runtime::ownership::{self, Held, Rule};
+use actors::runtime::ownership::{self, Rule};
 use actors::runtime::place::{self, Place};
 use actors::runtime::ports::provisioning::Provisioner;
 use actors::runtime::ports::secrets::SecretVersions;
@@ -89,15 +89,14 @@ impl RuntimeDesk {
         Self::new(store, outbox, clock, remote, self.secrets.clone(), self.provisioner.clone())
     }
 
-    /// Carries out `routed`, whose body was read into `body`. What makes production less of one takes
-    /// somebody else's word, whichever door it came through.
     /// The same desk, where a tenant makes no more than `limit` environments.
     #[must_use]
     pub fn with_environments(self, limit: usize) -> Self {
         Self { environments: self.environments.at_most(limit), ..self }
     }
 
-    /// Carries out `routed`, whose body was read into `body`.
+    /// Carries out `routed`, whose body was read into `body`. What makes production less of one takes
+    /// somebody else's word, whichever door it came through.
     pub async fn handle(&self, routed: &Routed, by: &Principal, body: Value) -> Answer {
         match self.weakens(routed, &body).await? {
             Some(environment) => self.with_a_decision(routed, by, &environment, body).await,
@@ -336,13 +335,24 @@ impl RuntimeDesk {
         let (environment, granted, asker) = self.enter_environment(routed, by, &asked.environment).await?;
         let place = Place { owner: granted.owner.clone(), environment, service };
         let rule = ownership::rule(&routed.command).unwrap_or(Rule::Service);
-        ownership::admit(&*self.store, rule, &place, &routed.tenant).await.map_err(problem)?;
+        self.admit_to(routed, rule, &place).await?;
         Ok((place, granted, asker))
     }
 
-    /// Keeps the name of a service the tenant's while the first thing is written under it.
-    async fn hold(&self, routed: &Routed, place: &Place) -> Result<Held, Problem> {
-        ownership::hold(&*self.store, place, &routed.tenant, self.clock.now()).await.map_err(problem)
+    /// The same, where its place is known.
+    async fn admit_to(&self, routed: &Routed, rule: Rule, place: &Place) -> Result<(), Problem> {
+        let admitted = ownership::admit(&*self.store, rule, place, &routed.tenant, self.clock.now()).await;
+        admitted.map(drop).map_err(problem)
+    }
+
+    /// Does `work`, which may write the first thing under the name of a service.
+    async fn writing<T>(
+        &self,
+        routed: &Routed,
+        place: &Place,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Problem> {
+        ownership::writing(&*self.store, &*self.clock, place, &routed.tenant, work).await.flatten().map_err(problem)
     }
 
     /// Lets the tenant into an environment, or refuses it on record; where the command's rule says so,

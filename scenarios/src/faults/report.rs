@@ -55,6 +55,8 @@ pub struct Report {
     pub lost: usize,
     /// Effects that happened twice.
     pub doubled: usize,
+    /// Events that are in the stream twice.
+    pub repeated: usize,
     /// Sagas that are stuck, each with its reason.
     pub stuck: Vec<String>,
     /// Writes of former owners that were refused.
@@ -105,7 +107,7 @@ impl Report {
             "sagas": self.sagas, "planned": self.planned, "acknowledged": self.acknowledged,
             "records": self.records, "frames": self.frames, "events": self.events, "effects": self.effects,
             "faults": faults.collect::<Vec<_>>(),
-            "lost": self.lost, "doubled": self.doubled, "stuck": self.stuck, "fencedWrites": self.fenced,
+            "lost": self.lost, "doubled": self.doubled, "eventsDoubled": self.repeated, "stuck": self.stuck, "fencedWrites": self.fenced,
             "slowestStartMs": self.slowest.as_millis(),
             "nodesRestarted": rolled(&self.nodes_rolled), "serversRestarted": rolled(&self.servers_rolled),
             "endedByThemselves": self.gave_up, "invariants": self.looked,
@@ -156,9 +158,10 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "lost {} · doubled {} · stuck {} · refused writes of former owners {} · ended by themselves {}",
+            "lost {} · doubled {} · events doubled {} · stuck {} · refused writes of former owners {} · ended by themselves {}",
             self.lost,
             self.doubled,
+            self.repeated,
             self.stuck.len(),
             self.fenced,
             self.gave_up.len()

@@ -103,6 +103,7 @@ pub async fn run(options: &Options, dir: &Path, net: Net) -> anyhow::Result<Repo
         rows: asked.map(row).collect(),
         lost: count(invariant::KEPT),
         doubled: count(invariant::ONE_EFFECT) + count(invariant::ONE_KEY),
+        repeated: count(invariant::ONCE),
         stuck: verdict.stuck.iter().map(|(saga, why)| format!("{saga}: {why}")).collect(),
         fenced: cluster.nodes.fenced(),
         slowest,

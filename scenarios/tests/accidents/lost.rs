@@ -65,9 +65,14 @@ async fn told(client: &Client, what: &str, told: impl Fn(&str) -> bool) -> Strin
 
 /// Accepts a loss as an operator types it; answers the exit code and all that is said.
 async fn accept(cluster: &TestCluster, what: &str) -> (i32, String) {
+    let accept = ["accept-loss", "--reason", "no copy"];
+    typed(cluster, &accept.into_iter().chain(what.split(' ')).collect::<Vec<_>>()).await
+}
+
+/// Carries out a command as an operator types it; answers the exit code and all that is said.
+async fn typed(cluster: &TestCluster, words: &[&str]) -> (i32, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
-    command.args(["accept-loss", "--server", &cluster.server.url(), "--reason", "no copy"]);
-    let said = command.args(what.split(' ')).kill_on_drop(true).output();
+    let said = command.args(words).args(["--server", &cluster.server.url()]).kill_on_drop(true).output();
     let said = tokio::time::timeout(PATIENCE, said).await.unwrap().unwrap();
     let text = [said.stdout, said.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     (said.status.code().unwrap(), text)
@@ -191,6 +196,19 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
     server.delete_stream("KV_skald_runtime").await.unwrap();
     told(&client, "the runtime's store", |lost| lost.starts_with("KV_skald_runtime was deleted")).await;
     assert!(server.get_stream("KV_skald_runtime").await.is_err(), "nobody made it again");
+    let (exit, said) = typed(&cluster, &["doctor"]).await;
+    assert!(exit != 0 && said.contains("KV_skald_runtime was deleted"), "{exit} {said}");
+    // Each loss is an event, but for those that went with the stream of events.
+    let bus = connect(ConnectConfig::new([cluster.server.url()])).await.unwrap();
+    let skald = Tenant::new("skald").unwrap();
+    for stream in ["SKALD_DEAD", "KV_skald_runtime"] {
+        until(PATIENCE, &format!("an event tells of {stream}"), || async {
+            let own = node::nats::EventReader::new(&bus).page(&skald, &ReadEvents::default()).await.unwrap();
+            let lost = own.events.iter().filter(|event| event["eventType"] == "StoreLost");
+            lost.into_iter().any(|event| event.to_string().contains(stream))
+        })
+        .await;
+    }
     // Nor when everybody starts anew. Of the definitions nobody knows any, and the built-in ones come back.
     for node in std::mem::take(&mut cluster.nodes) {
         node.drain().await.unwrap();

@@ -62,7 +62,7 @@ async fn eight_sagas_that_only_compute_are_parked_and_the_other_tenant_does_not_
         eve.start(&start("hog", &format!("hog-{n}"), json!(1))).await.unwrap();
     }
     // A loop of many turns beside them ends.
-    ann.start(&start("loop", "round", json!({ "max": 3_000 }))).await.unwrap();
+    ann.start(&start("loop", "round", json!({ "max": 30_000 }))).await.unwrap();
 
     let health = format!("http://{}/healthz", house.nodes[0].debug().expect("it listens"));
     // One client for all: each reads the machine's certificates.

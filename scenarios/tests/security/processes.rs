@@ -1,25 +1,30 @@
 //! Two tenants have services on one machine, and one of them tries everything (A3). What its programs can
 //! do at all is tried one by one in `actors/tests/compute_confined`; here it comes through the doors.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use actors::runtime::deployment::DEFINITION;
 use node::client::Client;
 use node::node::{Node, Parts};
 use protocol::SagaKey;
-use protocol::command::{List, Start};
+use protocol::command::Start;
 use protocol::runtime::CreateEnvironment;
 use protocol::view::{SagaView, Status};
 use scenarios::cluster::config;
+use scenarios::definitions::TELLING;
 use scenarios::service::Left;
 use scenarios::stage::PATIENCE;
 use serde_json::{Value, json};
 
 use super::House;
+use super::beside::{Bystander, alone};
 
 /// What Ann's service knows and nobody else may.
 const SECRET: &str = "hunter2-of-ann";
+
+/// How long her program writes while others are asked.
+const FLOOD: Duration = Duration::from_secs(5);
 
 /// Says what it finds of others' variables and of a file, and writes without end when it is asked to.
 const EVIL: &str = r#"#!/usr/bin/env python3
@@ -69,7 +74,8 @@ impl Machine {
         config.runtime.operator = operator.to_owned();
         (config.runtime.drain_ms, config.runtime.stop_ms) = (1_000, 500);
         let sources = actors::definitions().iter().filter(|(_, source)| source.contains("deployment.claim"));
-        let definitions = sources.map(|(file, source)| ((*file).to_owned(), (*source).to_owned())).collect();
+        let definitions = sources.copied().chain([("telling.yaml", TELLING)]);
+        let definitions = definitions.map(|(file, source)| (file.to_owned(), source.to_owned())).collect();
         let node = Node::start(config, Parts { definitions, ..Parts::default() }).await.unwrap();
         let artifacts = DirectoryArtifacts::open(dir.join("runtime/published")).unwrap();
         let artifact = format!("sha256:{}", artifacts.add(EVIL.as_bytes()).unwrap());
@@ -102,20 +108,9 @@ async fn asked(url: &str, path: &str) -> Value {
     serde_json::from_slice(&answer).unwrap()
 }
 
-/// How long the slowest but one of a hundred lists takes.
-async fn p99(client: &Client) -> Duration {
-    let mut times = Vec::new();
-    for _ in 0..100 {
-        let begun = Instant::now();
-        client.list(&List::default()).await.unwrap();
-        times.push(begun.elapsed());
-    }
-    times.sort();
-    times[98]
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn one_tenants_programs_are_kept_from_the_other_and_from_the_node() {
+    let _alone = alone().await;
     let root = rustix::process::geteuid().is_root();
     let machine = Machine::build("acme").await;
     let ann = machine.house.client("acme.ann", "acme", "ann").await;
@@ -141,12 +136,11 @@ async fn one_tenants_programs_are_kept_from_the_other_and_from_the_node() {
     assert!(!seen["environs"].as_str().unwrap().contains(SECRET), "Ann's variables");
     assert_ne!(seen["user"], asked(&anns, "/").await["user"]);
 
-    let before = p99(&ann).await;
-    asked(&eves, "/flood").await;
-    let meanwhile = p99(&ann).await;
-    // A machine that has other things to do is slow by itself.
-    let bound = Duration::from_millis(100).max(before * 3);
-    assert!(meanwhile < bound, "Ann waits {meanwhile:?} while Eve writes without end; {before:?} before");
+    let flood = async {
+        asked(&eves, "/flood").await;
+        tokio::time::sleep(FLOOD).await;
+    };
+    Bystander::of("a program that writes without end", &ann).await.notices(flood).await;
     let logs = machine.house.dir.path().join("runtime/environments/eves/logs");
     let taken: u64 = std::fs::read_dir(logs).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(taken < 40 << 20, "her log takes {taken} bytes");

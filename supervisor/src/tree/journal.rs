@@ -84,6 +84,8 @@ pub struct Meters {
     pub(super) waits_since: AtomicI64,
     /// When the earliest timer is due; [`NEVER`].
     pub(super) due: AtomicI64,
+    /// When the shard last took a message of its clock; [`NEVER`] before the first.
+    pub(super) heard: AtomicI64,
 }
 
 impl Default for Meters {
@@ -99,6 +101,7 @@ impl Default for Meters {
             broken: AtomicU64::new(0),
             waits_since: AtomicI64::new(NEVER),
             due: AtomicI64::new(NEVER),
+            heard: AtomicI64::new(NEVER),
         }
     }
 }
@@ -122,6 +125,11 @@ impl Meters {
     /// When the earliest timer is due.
     pub(super) fn set_due(&self, due: Option<Time>) {
         self.due.store(due.map_or(NEVER, Time::as_micros), Relaxed);
+    }
+
+    /// The shard takes its messages.
+    pub(super) fn hear(&self, now: Time) {
+        self.heard.store(now.as_micros(), Relaxed);
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Pulse {
     pub unsent_for: Duration,
     /// How late the earliest timer is that was not fired.
     pub late_by: Duration,
+    /// How long the shard has taken no message, of which its clock sends one each `anchor_every`.
+    pub silent_for: Duration,
     /// What was refused for good and buried since the takeover.
     pub buried: u64,
     /// Sagas that cannot be rebuilt and are parked as stuck.
@@ -48,6 +50,7 @@ impl Pulses {
             unsent: meters.unsent.load(Relaxed),
             unsent_for: since(meters.waits_since.load(Relaxed), now),
             late_by: since(meters.due.load(Relaxed), now),
+            silent_for: since(meters.heard.load(Relaxed), now),
             buried: meters.buried.load(Relaxed),
             broken: meters.broken.load(Relaxed),
         };
@@ -60,8 +63,11 @@ impl Pulses {
 impl Pulse {
     /// What stands still for longer than `after`, in sentences.
     pub fn troubles(&self, after: Duration) -> Vec<String> {
-        let Self { shard, unsent, unsent_for, late_by, buried: _, broken: _ } = *self;
+        let Self { shard, unsent, unsent_for, late_by, silent_for, buried: _, broken: _ } = *self;
         let mut troubles = Vec::new();
+        if silent_for > after {
+            troubles.push(format!("shard {shard} stands still: it took no message for {} s", silent_for.as_secs()));
+        }
         if unsent_for > after {
             troubles.push(format!(
                 "the relay of shard {shard} stands still: {unsent} events and parcels are unsent, the oldest for {} s",
@@ -101,6 +107,10 @@ mod tests {
         meters.wait_since(None);
         meters.set_due(Some(noon));
         assert!(troubles(&pulses, late)[0].starts_with("the timers of shard 3 stand still"));
+        meters.set_due(None);
+        meters.hear(noon);
+        assert!(troubles(&pulses, noon.after(after)).is_empty(), "it has not been silent for long");
+        assert!(troubles(&pulses, late)[0].starts_with("shard 3 stands still"));
         pulses.end(ShardId(3), &Arc::default());
         assert_eq!(pulses.all(late).len(), 1, "that was another life of the shard");
         pulses.end(ShardId(3), &meters);

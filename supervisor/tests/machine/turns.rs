@@ -47,16 +47,16 @@ fn now(number: i64, kind: FactKind) -> Fact {
 
 #[test]
 fn a_long_loop_goes_on_record_by_record_until_its_end() {
-    let mut world = begin(LOOP, Limits::default(), json!({ "max": 3_000 }));
+    let mut world = begin(LOOP, Limits::default(), json!({ "max": 30_000 }));
     assert_eq!((world.status(), world.turns), ("running", 1));
     assert_eq!(world.driver.execution().waiting()[0].kind, "turn");
     world.go_on();
-    assert_eq!((world.status(), world.events.len()), ("succeeded", 3_000));
-    assert_eq!(world.records.len(), 10, "9,002 states, a thousand in each record");
+    assert_eq!((world.status(), world.events.len()), ("succeeded", 30_000));
+    assert_eq!(world.records.len(), 91, "90,002 states, a thousand in each record");
     let mut ids: Vec<_> = world.events.iter().map(|event| event.event_id.clone()).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 3_000, "every event has an id of its own");
+    assert_eq!(ids.len(), 30_000, "every event has an id of its own");
     world.check_replay();
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::common::*;
@@ -84,4 +85,28 @@ async fn a_crowd_that_is_due_at_once_goes_in_portions_and_others_are_answered_be
     let fired: Vec<_> = all.filter(|record| matches!(record.fact.kind, FactKind::TimerFired { .. })).collect();
     let sagas: BTreeSet<_> = fired.iter().map(|record| record.saga.to_string()).collect();
     assert_eq!((fired.len(), sagas.len()), (CROWD, CROWD), "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_that_stand_still_are_named_until_they_go_on() {
+    let outside = Outside::new(&[SLEEPER]);
+    let limits = Limits { due_in_flight: 2, ..Limits::default() };
+    let world = World::take_over(&outside, 1, limits).await;
+    for number in 0..5 {
+        start(&world, saga(&format!("sleeper-{number}")), "sleeper").await;
+    }
+    let troubles = || {
+        let pulses = world.engine.pulses.all(world.engine.now());
+        pulses.iter().flat_map(|pulse| pulse.troubles(world.engine.limits.still_after)).collect::<Vec<_>>()
+    };
+    let second = Time::from_micros(NOON).after(Duration::from_secs(2 * 3_600));
+    tokio::time::sleep(second.since(outside.now())).await;
+    assert!(troubles().is_empty(), "{:?}", troubles());
+    // Nothing becomes durable, so the first two are not taken in and the others wait.
+    outside.journal_held.store(true, SeqCst);
+    tokio::time::sleep(world.engine.limits.still_after + Duration::from_secs(5)).await;
+    let said = troubles();
+    assert!(said.iter().any(|it| it.contains("the timers of shard 0 stand still")), "{said:?}");
+    outside.journal_held.store(false, SeqCst);
+    world.until("they go on", || troubles().is_empty()).await;
 }

@@ -132,11 +132,9 @@ impl Typed for Claim {
             return Err(Failure::named("NotProvisioned", fault.to_string()));
         }
         // Before anything is written under the name, and were it only a version of its configuration.
-        let (store, clock) = (&*self.desk.ports.store, &self.desk.ports.clock);
-        let held = ownership::hold(store, &entered.place, &attempt.saga.tenant, clock.now()).await?;
-        let claimed = self.claim(attempt, &entered, &input).await;
-        held.end(store, clock.now()).await;
-        let record = claimed?;
+        let (store, clock) = (&*self.desk.ports.store, &*self.desk.ports.clock);
+        let claim = self.claim(attempt, &entered, &input);
+        let record = ownership::writing(store, clock, &entered.place, &attempt.saga.tenant, claim).await??;
         if let Some(stops) = record.stops {
             self.stopped(attempt, &entered, stops).await?;
         }

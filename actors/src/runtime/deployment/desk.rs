@@ -74,7 +74,8 @@ impl Desk {
         input: Value,
     ) -> Result<Entered, Failure> {
         let entered = self.enter_environment(attempt, what, environment, service, input).await?;
-        ownership::admit(&*self.ports.store, Rule::Service, &entered.place, &attempt.saga.tenant).await?;
+        let (store, now) = (&*self.ports.store, self.ports.clock.now());
+        ownership::admit(store, Rule::Service, &entered.place, &attempt.saga.tenant, now).await?;
         Ok(entered)
     }
 

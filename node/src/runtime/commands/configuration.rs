@@ -23,10 +23,8 @@ impl RuntimeDesk {
     ) -> Answer {
         let PublishConfiguration { environment, service, entries } = asked;
         let (place, _, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
-        let held = self.hold(routed, &place).await?;
-        let published = configurations::publish(&*self.store, &place, &entries).await;
-        held.end(&*self.store, self.clock.now()).await;
-        let published = published.map_err(problem)?;
+        let publish = configurations::publish(&*self.store, &place, &entries);
+        let published = self.writing(routed, &place, publish).await?;
         let known = configurations::newest(&*self.store, &place).await.map_err(problem)?;
         let (version, digest) = (published.at.version, published.digest.to_string());
         let new = known.is_none_or(|known| known.newest.version < version);

@@ -70,8 +70,7 @@ impl RuntimeDesk {
         if let (Some(rule), Some(service)) = (rule, about.service) {
             let service = ServiceId::new(service).map_err(super::faulty)?;
             let place = Place { owner: granted.owner, environment, service };
-            let admitted = ownership::admit(&*self.store, rule, &place, &routed.tenant).await;
-            admitted.map_err(problem).map_err(forbidden)?;
+            self.admit_to(routed, rule, &place).await.map_err(forbidden)?;
         } else if let Some(secret) = about.secret {
             let secret = SecretBindingId::new(secret).map_err(super::faulty)?;
             secrets::named(&*self.store, &granted.owner, &environment, &secret).await.map_err(problem)?;

@@ -10,7 +10,7 @@ use actors::runtime::arbitration::Asker;
 use actors::runtime::findings;
 pub(super) use actors::runtime::findings::Decision;
 use actors::runtime::model::{DriftFinding, Environment, FindingState};
-use actors::runtime::ownership::{self, Rule};
+use actors::runtime::ownership::Rule;
 use actors::runtime::place::Place;
 use actors::runtime::workers::drift::DriftPolicy;
 use protocol::command::Routed;
@@ -52,7 +52,7 @@ impl RuntimeDesk {
         let finding = findings::named(&all, &asked.finding).map_err(unknown)?.clone();
         let (owner, service) = (granted.owner.clone(), finding.service_id.clone());
         let place = Place { owner, environment, service };
-        ownership::admit(&*self.store, Rule::Finding, &place, &routed.tenant).await.map_err(problem)?;
+        self.admit_to(routed, Rule::Finding, &place).await?;
         told(&self.decided_drift(routed, by, (&granted.owner, &asker), &finding, decision).await?)
     }
 

@@ -48,22 +48,19 @@ impl RuntimeDesk {
         let service = service.map(ServiceId::new).transpose().map_err(faulty)?;
         let (environment, granted, asker) = self.enter_environment(routed, by, &environment).await?;
         let secrets = self.secrets(&asker, &environment);
-        let held = match service.clone() {
+        let every = rotate_every_ms.map(|ms| (ms > 0).then(|| Duration::from_millis(ms)));
+        let bind = secrets.bind(&binding, service.as_ref(), every);
+        let bound = match service.clone() {
             Some(service) => {
                 secrets.current(&binding).await.map_err(problem)?;
                 // A value reaches what goes by the name, so the name must be the same tenant's.
                 let place = Place { owner: granted.owner, environment: environment.clone(), service };
-                ownership::admit(&*self.store, Rule::Take, &place, &routed.tenant).await.map_err(problem)?;
-                Some(self.hold(routed, &place).await?)
+                self.admit_to(routed, Rule::Take, &place).await?;
+                self.writing(routed, &place, bind).await?
             }
-            None => None,
+            None => bind.await.map_err(problem)?,
         };
-        let every = rotate_every_ms.map(|ms| (ms > 0).then(|| Duration::from_millis(ms)));
-        let bound = secrets.bind(&binding, service.as_ref(), every).await;
-        if let Some(held) = held {
-            held.end(&*self.store, self.clock.now()).await;
-        }
-        told(&row(&bound.map_err(problem)?, &[], None))
+        told(&row(&bound, &[], None))
     }
 
     pub(super) async fn unbind_secret(&self, routed: &Routed, by: &Principal, asked: UnbindSecret) -> Answer {

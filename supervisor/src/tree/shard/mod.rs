@@ -490,7 +490,10 @@ impl Behaviour for ShardActor {
             }
             Message::Lost(why) => return Err(why.into()),
             Message::Fenced { by } => return Err(format!("fenced: {by} owns the shard now").into()),
-            Message::Anchor { anew } => self.anchor(me, anew, state),
+            Message::Anchor { anew } => {
+                state.meters.hear(self.engine.now());
+                self.anchor(me, anew, state);
+            }
             Message::Sweep => {
                 self.look_for_definitions(me, state);
                 self.sweep(me, state);

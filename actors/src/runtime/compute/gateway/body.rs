@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
+use super::share::Part;
 use super::table::Lease;
 
 /// The body of a request, which can be sent again as long as nothing of it was read.
@@ -50,19 +51,19 @@ impl Body for Lent {
     }
 }
 
-/// The body of an answer. Its replica counts as busy until the last byte is through, or the client
+/// The body of an answer. Its replica counts as busy and its request as under way until the last byte is through, or the client
 /// went away.
 pub struct Through {
     inner: Incoming,
-    lease: Option<Lease>,
+    held: Option<(Lease, Part)>,
 }
 
 impl Through {
-    /// From the replica of `lease`.
-    pub fn new(inner: Incoming, lease: Lease) -> Self {
+    /// From the replica of the lease.
+    pub fn new(inner: Incoming, held: (Lease, Part)) -> Self {
         // Hyper does not ask a body that is empty.
-        let lease = (!inner.is_end_stream()).then_some(lease);
-        Self { inner, lease }
+        let held = (!inner.is_end_stream()).then_some(held);
+        Self { inner, held }
     }
 }
 
@@ -73,7 +74,7 @@ impl Body for Through {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(None | Some(Err(_))) = polled {
-            self.lease = None;
+            self.held = None;
         }
         polled
     }

@@ -8,6 +8,8 @@
 //!   another replica of the same revision, whatever its method, because nothing of it was sent. One
 //!   whose connection broke before any byte of an answer came goes to another only when its method
 //!   is idempotent (RFC 9110, 9.2.2) and nothing of a body was read. All others get 502.
+//! - **When one environment has too many** ([`share`]): those above its share get 503, and nobody
+//!   else notices.
 //! - **When none is ready**: the request waits, within bounds, and is seen as demand. So a service
 //!   scaled to zero is woken by its first request, and a single replica may be replaced.
 //!
@@ -16,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::listener::{self as doors, Crowd};
@@ -23,11 +26,13 @@ use crate::listener::{self as doors, Crowd};
 mod body;
 pub mod listener;
 mod proxy;
+mod share;
 pub mod table;
 mod target;
 mod weights;
 
 pub use listener::Gateway;
+pub use share::Share;
 pub use table::{Call, Calls, Table};
 
 /// The bounds of a gateway.
@@ -54,6 +59,8 @@ pub struct Settings {
     pub write_time: Duration,
     /// The connections to all gateways of the node together.
     pub crowd: Crowd,
+    /// The requests under way to all gateways of the node together.
+    pub share: Arc<Share>,
     /// Requests per service that wait for a ready replica; one more gets 503.
     pub waiting_max: usize,
     /// How long each of them waits; then 503. Long enough to start most workloads.
@@ -86,6 +93,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let crowd = Crowd::within(CONNECTIONS_MAX, Some(CONNECTIONS_MAX), DESCRIPTORS_SHARE);
         Self {
             listen: BTreeMap::new(),
             calls: None,
@@ -95,7 +103,8 @@ impl Default for Settings {
             answer_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(2),
             write_time: Duration::from_secs(30),
-            crowd: Crowd::within(CONNECTIONS_MAX, Some(CONNECTIONS_MAX), DESCRIPTORS_SHARE),
+            share: Share::new(crowd.most()),
+            crowd,
             waiting_max: 256,
             waiting_time: Duration::from_secs(30),
             tries: 3,

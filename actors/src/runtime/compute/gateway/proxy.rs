@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::Settings;
 use super::body::{Lent, Through};
+use super::share::Part;
 use super::table::{Lease, Table, Unserved};
 use super::target::Target;
 
@@ -62,6 +63,10 @@ impl Proxy {
         let Some(target) = Target::of(request.uri(), request.headers(), &self.environment) else {
             return said(StatusCode::NOT_FOUND, "no service is named, neither by the host nor by the path");
         };
+        let Some(part) = self.settings.share.enter(&self.environment) else {
+            let why = format!("too many requests to {:?} are under way", self.environment);
+            return later(said(StatusCode::SERVICE_UNAVAILABLE, &why));
+        };
         let (mut parts, body) = request.into_parts();
         end_hop(&mut parts.headers);
         forwarded(&mut parts.headers, &target, peer);
@@ -81,7 +86,7 @@ impl Proxy {
             };
             tries += 1;
             match timeout(self.settings.answer_time, self.client.request(request)).await {
-                Ok(Ok(response)) => return passed_on(response, lease, begun),
+                Ok(Ok(response)) => return passed_on(response, (lease, part), begun),
                 Ok(Err(error)) => {
                     debug!(service = target.service, revision = lease.revision, %error, "a replica did not answer");
                     lease.doubt();
@@ -103,16 +108,14 @@ impl Proxy {
     }
 
     fn unserved(&self, unserved: Unserved, service: &str) -> Response<Answer> {
-        let mut response = match unserved {
+        later(match unserved {
             Unserved::Unknown => {
                 let why = format!("nothing is routed to {service:?} in {:?}", self.environment);
                 return said(StatusCode::NOT_FOUND, &why);
             }
             Unserved::TooMany => said(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for a replica"),
             Unserved::TimedOut => said(StatusCode::SERVICE_UNAVAILABLE, "no replica became ready in time"),
-        };
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        response
+        })
     }
 }
 
@@ -127,9 +130,9 @@ fn outgoing(parts: &Parts, target: &Target, to: SocketAddr, body: Lent) -> Optio
     Some(request)
 }
 
-fn passed_on(response: Response<Incoming>, lease: Lease, begun: Instant) -> Response<Answer> {
+fn passed_on(response: Response<Incoming>, (lease, part): (Lease, Part), begun: Instant) -> Response<Answer> {
     lease.count(begun.elapsed(), response.status().is_server_error());
-    let mut response = response.map(|body| Through::new(body, lease).boxed_unsync());
+    let mut response = response.map(|body| Through::new(body, (lease, part)).boxed_unsync());
     end_hop(response.headers_mut());
     response
 }
@@ -162,6 +165,12 @@ fn forwarded(headers: &mut HeaderMap, target: &Target, peer: SocketAddr) {
     put("x-forwarded-host", host);
     put("x-forwarded-proto", Some(HeaderValue::from_static("http")));
     put("x-forwarded-prefix", target.prefix.as_deref().and_then(|prefix| prefix.parse().ok()));
+}
+
+/// The same, to be asked again in a second.
+fn later(mut response: Response<Answer>) -> Response<Answer> {
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// An answer of the gateway itself.
