@@ -165,6 +165,9 @@ pub struct HealthView {
     pub members: Vec<String>,
     /// Shards it owns.
     pub shards: Vec<u16>,
+    /// How many the cluster has; 0 from a node that does not say.
+    #[serde(default)]
+    pub shards_in_all: u16,
     /// What is wrong, in sentences. Empty when all is well.
     pub troubles: Vec<String>,
     /// Of these, what was lost and waits until it is brought back or an operator accepts the loss.

@@ -68,6 +68,7 @@ fn health(node: &str, members: &[&str]) -> Answer {
         replicas: 1,
         members: members.iter().map(|member| (*member).to_owned()).collect(),
         shards: Vec::new(),
+        shards_in_all: 0,
         troubles: Vec::new(),
         lost: Vec::new(),
         warnings: Vec::new(),

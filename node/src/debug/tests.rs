@@ -25,6 +25,7 @@ impl DebugSource for Story {
                 replicas: 1,
                 members: vec!["n1".into()],
                 shards: vec![0],
+                shards_in_all: 1,
                 troubles: self.troubles.clone(),
                 lost: Vec::new(),
                 warnings: Vec::new(),

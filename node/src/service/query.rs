@@ -219,6 +219,7 @@ impl QueryService {
             replicas: self.about.replicas,
             members: self.places.live().iter().map(ToString::to_string).collect(),
             shards: self.places.all_local().iter().map(|(shard, _)| shard.0).collect(),
+            shards_in_all: self.shards,
             troubles,
             lost,
             warnings,

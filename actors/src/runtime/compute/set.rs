@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
 
+use crate::runtime::model::configuration::variable;
 use crate::runtime::model::ids::label;
 
 /// The most replicas one set may have: a typing error must not take the machine down.
@@ -17,9 +18,6 @@ const TEXT_BYTES_MAX: usize = 256 << 10;
 
 /// Extra ports per replica.
 const PORTS_MAX: usize = 16;
-
-/// Variables that begin like this are ours: they say whose a process is.
-pub const RESERVED: &str = "SKALD_";
 
 /// The name of the one file of an artifact that is a plain executable.
 pub const PROGRAM: &str = "program";
@@ -176,10 +174,7 @@ impl Set {
             return bad(format!("the variable {name:?} is a secret and a configuration; call one something else"));
         }
         for name in variables.keys().chain(self.secrets.keys()) {
-            let taken = name == "PORT" || name.starts_with("PORT_") || name.starts_with(RESERVED);
-            if name.is_empty() || name.contains('=') || taken {
-                return bad(format!("the variable {name:?} cannot be set; call it something else"));
-            }
+            variable(name).or_else(|fault| bad(fault.to_string()))?;
         }
         if self.ports.len() > PORTS_MAX {
             return bad(format!("{} extra ports; at most {PORTS_MAX} are possible", self.ports.len()));

@@ -17,6 +17,19 @@ pub const VALUE_MAX_BYTES: usize = 16 * 1024;
 /// All names and values of one version together, in bytes.
 pub const TOTAL_MAX_BYTES: usize = 512 * 1024;
 
+/// Variables that begin like this are ours: they say whose a process is.
+const RESERVED: &str = "SKALD_";
+
+/// What a variable of a program may be called. Ports, and what the compute itself tells a program, have
+/// names of their own.
+pub fn variable(name: &str) -> Result<(), Fault> {
+    let taken = name == "PORT" || name.starts_with("PORT_") || name.starts_with(RESERVED);
+    if name.is_empty() || name.contains(['=', '\0']) || taken {
+        return Err(Fault::new("variable", format!("{name:?} cannot be set"), "call it something else"));
+    }
+    Ok(())
+}
+
 /// One version of one configuration. A version never changes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +69,11 @@ impl RuntimeConfiguration {
         let mut total = 0;
         for (name, value) in &self.entries {
             fault::text("entries", name, NAME_MAX_BYTES)?;
+            variable(name)?;
+            if value.contains('\0') {
+                let mend = "keep such a value in a file of the image";
+                return Err(Fault::new(format!("entries.{name}"), "a variable cannot hold a zero byte", mend));
+            }
             fault::at_most(&format!("entries.{name}"), value.len(), VALUE_MAX_BYTES, "bytes")?;
             total += name.len() + value.len();
         }
@@ -81,5 +99,29 @@ pub(in crate::runtime) fn sha256<T: TryFrom<String, Error = Fault>>(hash: Sha256
     match T::try_from(format!("sha256:{}", hex::encode(hash.finalize()))) {
         Ok(digest) => digest,
         Err(fault) => unreachable!("a hash is written as a digest: {fault}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_no_variable_is_refused_when_it_is_published() {
+        let check = |name: &str, value: &str| {
+            RuntimeConfiguration {
+                at: ConfigurationRef { configuration_id: ConfigurationId::new("web").unwrap(), version: 1 },
+                environment_id: EnvironmentId::new("prod").unwrap(),
+                entries: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+            }
+            .check()
+        };
+        for name in ["COLOUR", "a.b-c", "PORTAL", "ä"] {
+            assert_eq!(check(name, "a=b\n"), Ok(()), "{name}");
+        }
+        for name in ["", "a=b", "=", "a\0", "PORT", "PORT_ADMIN", "SKALD_NODE"] {
+            assert!(check(name, "x").is_err(), "{name:?}");
+        }
+        assert!(check("COLOUR", "a\0").is_err());
     }
 }

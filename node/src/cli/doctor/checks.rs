@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::context::Ctx;
 use crate::cli::{parts, state};
 use crate::client::{Client, EVENT_STREAM, Error};
-use crate::nats::{DEAD, DEFAULT_SHARDS};
+use crate::nats::DEAD;
 use crate::secret;
 
 use super::Finding;
@@ -54,7 +54,7 @@ pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
         found(node_clock(&client, &answer.node).await);
     }
     durability(&health, found);
-    let shards = ctx.config().map_or(DEFAULT_SHARDS, |config| config.shards);
+    let shards = health.values().map(|node| node.shards_in_all).max().unwrap_or(0);
     match client.query(&Query::Owners).await {
         Ok(owners) => found(owned(&owners, shards)),
         Err(error) => found(Finding::fail("shards", error.to_string(), "see the nodes above")),
@@ -282,7 +282,8 @@ fn sync(said: &str) -> Finding {
 }
 
 /// Every shard has exactly one owner.
-fn owned(answers: &[Answer], configured: u16) -> Finding {
+/// `in_all`: how many there are, as nodes say.
+fn owned(answers: &[Answer], in_all: u16) -> Finding {
     let mut owners: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for answer in answers {
         if let Body::Owners(shards) = &answer.body {
@@ -291,7 +292,7 @@ fn owned(answers: &[Answer], configured: u16) -> Finding {
             }
         }
     }
-    let count = owners.keys().next_back().map_or(configured, |last| configured.max(last + 1));
+    let count = owners.keys().next_back().map_or(in_all, |last| in_all.max(last + 1));
     let free: Vec<_> = (0..count).filter(|shard| !owners.contains_key(shard)).map(|shard| shard.to_string()).collect();
     let twice: Vec<_> = owners
         .iter()
