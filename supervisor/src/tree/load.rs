@@ -38,7 +38,10 @@ pub async fn chain(
     let mut at = position;
     while at > 0 {
         let bytes = engine.journal.get(shard, at).await.map_err(|error| unavailable(&error.to_string()))?;
-        let Some(bytes) = bytes else { break };
+        let Some(bytes) = bytes else {
+            was_cut(engine, shard, at).await?;
+            break;
+        };
         let mut own = match own(&bytes, saga) {
             Ok(own) => own,
             // What is before a burial does not count.
@@ -61,6 +64,16 @@ pub async fn chain(
     }
     found.reverse();
     Ok(found)
+}
+
+/// Fails unless frame `at` is older than what the journal keeps: one that is missing otherwise was lost with
+/// its stream, and may be brought back.
+async fn was_cut(engine: &Engine, shard: ShardId, at: Position) -> Result<(), Problem> {
+    let stream = engine.journal.stream(shard).await.map_err(|error| unavailable(&error.to_string()))?;
+    match stream {
+        Some(stream) if stream.first > at => Ok(()),
+        Some(_) | None => Err(unavailable(&format!("frame {at} is not there"))),
+    }
 }
 
 /// The records of `saga` in a frame, which holds many sagas'; only its own are worth decoding whole.

@@ -228,6 +228,7 @@ impl Journal for Outside {
     async fn renew(&self, _: ShardId, beyond: Position) -> Result<(), Unavailable> {
         *self.born.lock().unwrap() += 1;
         self.last.store(beyond as usize, SeqCst);
+        self.first.store(beyond as usize + 1, SeqCst);
         Ok(())
     }
 }

@@ -418,6 +418,23 @@ async fn a_saga_older_than_its_journal_is_shown_and_its_parent_is_told() {
     assert_eq!(told("large").unwrap().error.as_deref(), Some("States.DataLimitExceeded"), "its output is gone");
 }
 
+/// Frames that are missing may be brought back: nobody is told what would not be true then.
+#[tokio::test(start_paused = true)]
+async fn what_went_with_the_journal_is_not_taken_for_what_is_too_old() {
+    let outside = Outside::new(&[PASSING]);
+    let world = World::take_over(&outside, 1, Limits::default()).await;
+    world.start("large", "passing", json!("x".repeat(10_000))).await.unwrap();
+    world.pass(30).await;
+    let describe = || {
+        let by = Principal::new("ada").unwrap();
+        world.ask(|reply| Message::Describe(saga("large"), by, reply))
+    };
+    let lost = std::mem::take(&mut *outside.frames.lock().unwrap());
+    assert_eq!(describe().await.unwrap_err().code, Code::Unavailable);
+    *outside.frames.lock().unwrap() = lost;
+    assert_eq!(describe().await.unwrap()["outcome"]["output"], json!("x".repeat(10_000)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn last_words_are_said_again_without_the_beginning_of_the_journal() {
     let outside = Outside::new(&[WAITING]);
