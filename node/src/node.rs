@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::debug::{self, DebugSource, Scope};
+use crate::debug::{self, Access, DebugSource, Scope};
 use crate::http;
 use crate::nats::{
     self, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
@@ -464,18 +464,20 @@ fn services(
         }),
     ];
     if config.debug.enabled {
-        let (bind, token) = (config.debug.bind, config.debug.token.clone());
+        let (bind, token, strangers) = (config.debug.bind, config.debug.token.clone(), config.strangers());
         let (limits, connections) = (config.http_limits(), config.debug_connections());
         services.push(Service::new("debug", move |card| {
             let connections = connections.clone();
             let (source, token, address) = (source.clone(), token.clone(), address.clone());
+            let strangers = strangers.clone();
             // A restart listens where it listened before.
             let bind = address.get().copied().unwrap_or(bind);
             async move {
                 // The listener stops with this service: whichever way it ends, `_alive` is dropped.
                 let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
                 let stop = async move { drop(ended.await) };
-                let (at, served) = debug::serve(bind, token, limits, connections, source, stop).await?;
+                let access = Access::new(bind, token.as_ref())?.limited(limits).without(strangers);
+                let (at, served) = debug::serve(bind, access, connections, source, stop).await?;
                 // The same address at every restart.
                 let _ = address.set(at);
                 card.doing(format!("http://{at}"));

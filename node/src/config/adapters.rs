@@ -56,6 +56,11 @@ pub(super) fn range(text: &str) -> Option<RangeInclusive<u32>> {
 }
 
 impl Config {
+    /// The users that programs of services run as; `None` where none run here.
+    pub fn strangers(&self) -> Option<RangeInclusive<u32>> {
+        self.runtime.dir.as_ref().and_then(|_| range(&self.runtime.users))
+    }
+
     /// How processes are kept; `None` where none are.
     pub fn process_settings(&self) -> Option<process::Settings> {
         let mut settings = process::Settings::new(self.runtime.dir.as_ref()?);

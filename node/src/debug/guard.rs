@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use sha2::{Digest as _, Sha256};
+use tracing::warn;
 
+use super::neighbour;
 use crate::secret::Secret;
 
 /// How much a request may ask of the endpoint.
@@ -63,6 +66,8 @@ pub struct Access {
     pub(super) limits: HttpLimits,
     /// Digest of the token: comparing digests takes the same time wherever two tokens differ.
     token: Option<[u8; 32]>,
+    /// Users of the machine that get no answer.
+    strangers: Option<RangeInclusive<u32>>,
 }
 
 impl Access {
@@ -80,6 +85,7 @@ impl Access {
             loopback,
             limits: HttpLimits::default(),
             token: token.map(|token| Sha256::digest(token.reveal().as_bytes()).into()),
+            strangers: None,
         })
     }
 
@@ -89,8 +95,14 @@ impl Access {
         Self { limits, ..self }
     }
 
-    /// Whether a request may be answered; otherwise the status and what to do.
-    pub fn allows(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    /// The same rule where processes of these users get no answer without the token.
+    #[must_use]
+    pub fn without(self, strangers: Option<RangeInclusive<u32>>) -> Self {
+        Self { strangers, ..self }
+    }
+
+    /// Whether a request that comes from `peer` may be answered; otherwise the status and what to do.
+    pub fn allows(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<(), (StatusCode, &'static str)> {
         if crosses_sites(headers) {
             return Err((StatusCode::FORBIDDEN, "pages of other sites get no answer: open this address itself\n"));
         }
@@ -100,11 +112,27 @@ impl Access {
                 "this endpoint answers under the names localhost, 127.0.0.1 and [::1] only\n",
             ));
         }
-        let Some(expected) = self.token else { return Ok(()) };
+        let Some(expected) = self.token else { return self.knows(peer) };
         let given = text(headers, header::AUTHORIZATION);
         match given.and_then(|value| value.strip_prefix("Bearer ")) {
             Some(token) if <[u8; 32]>::from(Sha256::digest(token.as_bytes())) == expected => Ok(()),
             _ => Err((StatusCode::UNAUTHORIZED, "send the node's debug.token as `Authorization: Bearer …`\n")),
+        }
+    }
+}
+
+impl Access {
+    fn knows(&self, peer: Option<SocketAddr>) -> Result<(), (StatusCode, &'static str)> {
+        let Some(strangers) = &self.strangers else { return Ok(()) };
+        let stranger = peer.is_none_or(|peer| {
+            neighbour::is_one_of(strangers, peer).unwrap_or_else(|error| {
+                warn!(%peer, %error, "nobody can say who asks the debug endpoint");
+                true
+            })
+        });
+        match stranger {
+            false => Ok(()),
+            true => Err((StatusCode::FORBIDDEN, "programs of services get no answer: ask as a user of the machine\n")),
         }
     }
 }

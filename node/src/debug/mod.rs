@@ -1,10 +1,12 @@
 //! The debug endpoint, and how views read as text.
 //!
 //! It shows and never changes anything: there is deliberately no route but `GET`. On loopback it is
-//! open to whoever is on the machine, so it checks the `Host` and `Origin` headers, because a web page
+//! open to whoever is on the machine, but for the programs of services, which run as users of their own
+//! ([`neighbour`]). It checks the `Host` and `Origin` headers, because a web page
 //! elsewhere can make a browser ask loopback, under its own name or under ours. Off loopback every answer needs a token.
 
 mod guard;
+mod neighbour;
 mod page;
 mod paint;
 mod routes;
@@ -24,8 +26,6 @@ use protocol::query::{Answer, Query};
 use protocol::view::{History, SagaView};
 use protocol::{Problem, SagaId};
 use tokio::task::JoinHandle;
-
-use crate::secret::Secret;
 
 pub use guard::{Access, HttpLimits};
 pub use paint::Paint;
@@ -61,16 +61,14 @@ pub trait DebugSource: Send + Sync + 'static {
 }
 
 /// Serves the endpoint until `stop` is done, then finishes what it is answering. Returns the address
-/// it listens on. Refuses to listen off loopback without a token.
+/// it listens on. `access` is the rule for a listener on `bind`.
 pub async fn serve(
     bind: SocketAddr,
-    token: Option<Secret>,
-    limits: HttpLimits,
+    access: Access,
     connections: (Crowd, Bounds),
     source: Arc<dyn DebugSource>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<(SocketAddr, JoinHandle<()>)> {
-    let access = Access::new(bind, token.as_ref())?.limited(limits);
     let listener = tokio::net::TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let router = router(source, access);

@@ -1,9 +1,10 @@
 //! The routes. Each asks the source once and shows the answer as JSON or text.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Query as Parameters, Request, State};
+use axum::extract::{ConnectInfo, Path, Query as Parameters, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
@@ -84,7 +85,8 @@ async fn bounded(access: Access, request: Request, next: Next) -> Response {
 }
 
 async fn admitted(access: &Access, request: Request, next: Next) -> Response {
-    match access.allows(request.headers()) {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    match access.allows(request.headers(), peer) {
         Ok(()) => next.run(request).await,
         Err((StatusCode::UNAUTHORIZED, _)) if matches!(request.uri().path(), "/" | "/healthz" | "/readyz") => {
             // Probes carry no token; they learn the status and nothing else.

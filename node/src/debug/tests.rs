@@ -276,7 +276,7 @@ async fn it_is_served_on_a_socket_and_stops() {
     let source = Arc::new(Story { troubles: Vec::new() });
     let bind = "127.0.0.1:0".parse().unwrap();
     let (address, served) =
-        serve(bind, None, HttpLimits::default(), Config::default().debug_connections(), source, async {
+        serve(bind, Access::new(bind, None).unwrap(), Config::default().debug_connections(), source, async {
             drop(stopped.await);
         })
         .await

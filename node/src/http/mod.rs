@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use actors::listener::{self, Bounds, Crowd};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tower::Service as _;
@@ -50,7 +51,8 @@ pub(crate) async fn serve_router(
     (crowd, bounds): (Crowd, Bounds),
     stop: impl Future<Output = ()>,
 ) {
-    let answer = move |request: hyper::Request<hyper::body::Incoming>, _: SocketAddr| {
+    let answer = move |mut request: hyper::Request<hyper::body::Incoming>, peer: SocketAddr| {
+        request.extensions_mut().insert(ConnectInfo(peer));
         let answered = router.clone().call(request.map(Body::new));
         async move { answered.await.unwrap_or_else(|never| match never {}) }
     };

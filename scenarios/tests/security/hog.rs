@@ -41,6 +41,8 @@ definition:
 
 /// Hogs that are started; one of them is cancelled.
 const HOGS: usize = 8;
+/// Turns of a loop beside them.
+const TURNS: usize = if cfg!(debug_assertions) { 3_000 } else { 30_000 };
 /// The node is restarted in the middle of it.
 const RESTARTED_AFTER: Duration = Duration::from_secs(12);
 /// Longest for all of them to be parked: five seconds of expressions each, one at a time, on a machine
@@ -62,7 +64,7 @@ async fn eight_sagas_that_only_compute_are_parked_and_the_other_tenant_does_not_
         eve.start(&start("hog", &format!("hog-{n}"), json!(1))).await.unwrap();
     }
     // A loop of many turns beside them ends.
-    ann.start(&start("loop", "round", json!({ "max": 30_000 }))).await.unwrap();
+    ann.start(&start("loop", "round", json!({ "max": TURNS }))).await.unwrap();
 
     let health = format!("http://{}/healthz", house.nodes[0].debug().expect("it listens"));
     // One client for all: each reads the machine's certificates.

@@ -28,7 +28,7 @@ const FLOOD: Duration = Duration::from_secs(5);
 
 /// Says what it finds of others' variables and of a file, and writes without end when it is asked to.
 const EVIL: &str = r#"#!/usr/bin/env python3
-import http.server, json, os, threading
+import http.server, json, os, threading, urllib.error, urllib.request
 def read(path):
     try:
         return open(path, errors="replace").read()
@@ -37,6 +37,11 @@ def read(path):
 def everything():
     pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
     return "".join(read("/proc/%s/environ" % pid) for pid in pids)
+def fetched(url):
+    try:
+        return urllib.request.urlopen("http://" + url).status
+    except urllib.error.HTTPError as error:
+        return error.code
 def flood():
     while True:
         os.write(1, b"x" * 4095 + b"\n")
@@ -46,6 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for _ in range(4):
                 threading.Thread(target=flood, daemon=True).start()
         said = {"user": os.getuid(), "environs": everything(), "file": read(self.path)}
+        if self.path.startswith("/fetch/"):
+            said["fetched"] = fetched(self.path[len("/fetch/"):])
         body = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -59,7 +66,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 /// A secured house whose node keeps processes.
 struct Machine {
     house: House,
-    _node: Node,
+    node: Node,
     artifact: String,
     _left: Left,
 }
@@ -79,7 +86,7 @@ impl Machine {
         let node = Node::start(config, Parts { definitions, ..Parts::default() }).await.unwrap();
         let artifacts = DirectoryArtifacts::open(dir.join("runtime/published")).unwrap();
         let artifact = format!("sha256:{}", artifacts.add(EVIL.as_bytes()).unwrap());
-        Self { house, _node: node, artifact, _left: Left(dir) }
+        Self { house, node, artifact, _left: Left(dir) }
     }
 
     /// Deploys into an environment of the tenant's own, with `more`, and says how it ended.
@@ -136,6 +143,10 @@ async fn one_tenants_programs_are_kept_from_the_other_and_from_the_node() {
     assert!(!seen["environs"].as_str().unwrap().contains(SECRET), "Ann's variables");
     assert_ne!(seen["user"], asked(&anns, "/").await["user"]);
 
+    // What others do stands on the debug endpoint, which is open to the people of the machine.
+    let tree = format!("{}/tree", machine.node.debug().expect("it listens"));
+    assert_eq!(reqwest::get(format!("http://{tree}")).await.unwrap().status(), 200);
+    assert_eq!(asked(&eves, &format!("/fetch/{tree}")).await["fetched"], 403);
     let flood = async {
         asked(&eves, "/flood").await;
         tokio::time::sleep(FLOOD).await;
