@@ -84,7 +84,8 @@ async fn up_starts_a_server_again_that_has_room() {
     mount.grow();
     let left = dir.path().join("left");
     let mut up = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
-    up.arg("up").arg("--data").arg(store.join("up")).env("SKALD_STATE", &left).kill_on_drop(true);
+    up.arg("up").arg("--data").arg(store.join("up")).kill_on_drop(true);
+    up.env("SKALD_STATE", &left).env("STORY_LEDGER", dir.path().join("ledger"));
     let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until(PATIENCE, "it runs", || async { left.exists() }).await;
     let left: serde_json::Value = serde_json::from_slice(&std::fs::read(&left).unwrap()).unwrap();
