@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use node::client::{Client, Error};
 use protocol::Time;
 use protocol::view::History;
@@ -13,6 +14,8 @@ use crate::stage::saga_key;
 
 /// How long a history may be away until it counts as lost: longer than a takeover.
 const LOST: Duration = Duration::from_secs(10);
+/// Histories asked for at once: a run of half an hour has some hundred thousand.
+const AT_ONCE: usize = 16;
 
 /// Whether the clocks of nodes were right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +64,9 @@ pub async fn violations(
         wrong.push(format!("{which:?} has more than one idempotency key: {keys:?}"));
     }
     let (done, attempts) = (by_saga(&done), by_saga(&attempts));
-    for saga in planned {
+    let mut asked =
+        futures::stream::iter(planned).map(|saga| async move { (saga, history(client, saga).await) }).buffered(AT_ONCE);
+    while let Some((saga, history)) = asked.next().await {
         let name = format!("{TENANT}/{}", saga.key);
         let nothing = Vec::new();
         let mut told: Vec<_> = done.get(name.as_str()).unwrap_or(&nothing).iter().copied().map(Effect::told).collect();
@@ -76,7 +81,7 @@ pub async fn violations(
         if planned.is_some_and(|planned| told != *planned) {
             wrong.push(format!("{name} did {told:?} instead of {:?}", saga.told));
         }
-        let history = match history(client, saga).await {
+        let history = match history {
             Ok(history) => history,
             Err(why) => {
                 wrong.push(format!("{name}: {why}"));
