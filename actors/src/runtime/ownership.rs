@@ -6,8 +6,8 @@
 //! tenants who take a name in the same moment one has it, and the other is refused before it has read or
 //! written anything.
 //!
-//! Whoever writes the first thing under a name holds it meanwhile ([`writing`]). When nobody holds a name and nothing
-//! stands under it, it is given back: because what was wanted was refused, or because the last thing was
+//! Whoever writes the first thing under a name holds it meanwhile ([`writing`]). When nobody holds a name
+//! and nothing stands under it, it is given back: because what was wanted was refused, or because the last thing was
 //! taken away ([`give_back`]).
 //!
 //! [`rule`] says of each command what it touches; [`admit`] is the only place that compares tenants for

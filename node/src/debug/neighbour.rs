@@ -39,10 +39,10 @@ mod tests {
         assert!(is_one_of(&(own..=own), peer).unwrap());
         assert!(!is_one_of(&(own + 1..=own + 9), peer).unwrap());
         // Nobody is connected from there.
-        assert!(is_one_of(&(own + 1..=own + 9), listener_less()).unwrap());
+        assert!(is_one_of(&(own + 1..=own + 9), nobody()).unwrap());
     }
 
-    fn listener_less() -> SocketAddr {
+    fn nobody() -> SocketAddr {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap()
     }

@@ -58,7 +58,7 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     /// How much it lets in.
     pub limits: Limits,
-    room: Arc<Room>,
+    room: Room,
 }
 
 impl Door {

@@ -1,9 +1,9 @@
 //! Room for so many things at once, of which no tenant takes all: requests, commands, and commands
 //! that wait for an outcome. Who finds it full is told which setting says so, and when to come again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use actors::listener::{Place, Places};
 use protocol::{Code, Problem};
 
 /// How much room there is for what, and what to say when it is full.
@@ -27,68 +27,36 @@ pub struct Size {
 #[derive(Debug)]
 pub struct Room {
     size: Size,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    by: HashMap<String, usize>,
-}
-
-/// A place in the room, free again when dropped.
-#[derive(Debug)]
-pub struct Place {
-    room: Arc<Room>,
-    tenant: String,
+    places: Arc<Places>,
 }
 
 impl Room {
     /// An empty room.
-    pub fn new(size: Size) -> Arc<Self> {
-        Arc::new(Self { size, taken: Mutex::default() })
+    pub fn new(size: Size) -> Self {
+        Self { size, places: Arc::default() }
     }
 
     /// Takes a place for `tenant`.
-    pub fn enter(self: &Arc<Self>, tenant: &str) -> Result<Place, Problem> {
-        let mut taken = self.taken();
-        let own = taken.by.get(tenant).copied().unwrap_or(0);
+    pub fn enter(&self, tenant: &str) -> Result<Place, Problem> {
         let Size { what, all, each, settings, mend, again_ms } = self.size;
         let full = |who: &str, most: usize, setting: &str| {
             let message = format!("{who} may have {most} {what} at once ({setting}), and has them");
             Err(Problem::new(Code::Busy, message).mend(mend).retry_after_ms(again_ms))
         };
-        if own >= each {
-            return full(&format!("tenant {tenant} on this node"), each, settings[1]);
-        }
-        if taken.all >= all {
-            return full("this node", all, settings[0]);
-        }
-        taken.all += 1;
-        taken.by.insert(tenant.to_owned(), own + 1);
-        Ok(Place { room: self.clone(), tenant: tenant.to_owned() })
+        self.places.enter(tenant, |own, taken| {
+            if own >= each {
+                return full(&format!("tenant {tenant} on this node"), each, settings[1]);
+            }
+            if taken >= all {
+                return full("this node", all, settings[0]);
+            }
+            Ok(())
+        })
     }
 
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
-        self.taken().all == 0
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.room.taken();
-        taken.all -= 1;
-        if let Some(own) = taken.by.get_mut(&self.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                taken.by.remove(&self.tenant);
-            }
-        }
+        self.places.is_empty()
     }
 }
 
@@ -111,6 +79,6 @@ mod tests {
         drop(first);
         let fourth = room.enter("acme").unwrap();
         drop((second, third, fourth));
-        assert!(room.is_empty() && room.taken().by.is_empty());
+        assert!(room.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::listener::Place;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
@@ -20,7 +21,7 @@ use tracing::{Instrument, debug, warn};
 use super::AUDIT;
 use super::dispatch::{Dispatcher, PARCEL, waits};
 use super::fitting::answer_fits;
-use super::room::{Place, Room, Size};
+use super::room::{Room, Size};
 use crate::nats::Bus;
 use crate::telemetry::{Metrics, set_parent};
 
@@ -55,8 +56,8 @@ pub struct ServiceLimits {
 /// The door of the command service.
 pub struct Door {
     limits: ServiceLimits,
-    room: Arc<Room>,
-    waiting: Arc<Room>,
+    room: Room,
+    waiting: Room,
     closing: Notify,
 }
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
-use super::share::Part;
 use super::table::Lease;
+use crate::listener::Place;
 
 /// The body of a request, which can be sent again as long as nothing of it was read.
 #[derive(Clone)]
@@ -51,16 +51,16 @@ impl Body for Lent {
     }
 }
 
-/// The body of an answer. Its replica counts as busy and its request as under way until the last byte is through, or the client
-/// went away.
+/// The body of an answer. Its replica counts as busy and its request as under way until the last byte is
+/// through, or the client went away.
 pub struct Through {
     inner: Incoming,
-    held: Option<(Lease, Part)>,
+    held: Option<(Lease, Place)>,
 }
 
 impl Through {
     /// From the replica of the lease.
-    pub fn new(inner: Incoming, held: (Lease, Part)) -> Self {
+    pub fn new(inner: Incoming, held: (Lease, Place)) -> Self {
         // Hyper does not ask a body that is empty.
         let held = (!inner.is_end_stream()).then_some(held);
         Self { inner, held }

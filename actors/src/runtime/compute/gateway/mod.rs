@@ -18,7 +18,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::listener::{self as doors, Crowd};
@@ -60,7 +59,7 @@ pub struct Settings {
     /// The connections to all gateways of the node together.
     pub crowd: Crowd,
     /// The requests under way to all gateways of the node together.
-    pub share: Arc<Share>,
+    pub share: Share,
     /// Requests per service that wait for a ready replica; one more gets 503.
     pub waiting_max: usize,
     /// How long each of them waits; then 503. Long enough to start most workloads.

@@ -17,9 +17,9 @@ use tracing::debug;
 
 use super::Settings;
 use super::body::{Lent, Through};
-use super::share::Part;
 use super::table::{Lease, Table, Unserved};
 use super::target::Target;
+use crate::listener::Place;
 
 /// The body of an answer.
 pub type Answer = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -130,7 +130,7 @@ fn outgoing(parts: &Parts, target: &Target, to: SocketAddr, body: Lent) -> Optio
     Some(request)
 }
 
-fn passed_on(response: Response<Incoming>, (lease, part): (Lease, Part), begun: Instant) -> Response<Answer> {
+fn passed_on(response: Response<Incoming>, (lease, part): (Lease, Place), begun: Instant) -> Response<Answer> {
     lease.count(begun.elapsed(), response.status().is_server_error());
     let mut response = response.map(|body| Through::new(body, (lease, part)).boxed_unsync());
     end_hop(response.headers_mut());
