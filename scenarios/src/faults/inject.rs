@@ -15,9 +15,9 @@ use crate::dice::Dice;
 /// How far a stepped clock is off, in seconds.
 const STEP: i64 = 20;
 /// How long a stepped clock stays so.
-const STEPPED: Duration = Duration::from_secs(3);
+const STEPPED: Duration = Duration::from_secs(2);
 /// How long the network is bad.
-const BAD: Duration = Duration::from_secs(8);
+const BAD: Duration = Duration::from_secs(5);
 /// How long the disk stays full.
 const FULL: Duration = Duration::from_secs(5);
 
@@ -85,7 +85,7 @@ impl Cluster {
             Kind::FreezeNode => {
                 self.nodes.freeze(node, true)?;
                 done.faults.push(self.fault(kind, Some(node)));
-                tokio::time::sleep(pause(dice, 3_000, 8_000)).await;
+                tokio::time::sleep(pause(dice, 2_000, 6_000)).await;
                 self.nodes.freeze(node, false)?;
             }
             Kind::CutNode => {
@@ -94,9 +94,10 @@ impl Cluster {
                     self.net.deafen(&server, &Nodes::host(node))?;
                 }
                 done.faults.push(self.fault(kind, Some(node)));
-                tokio::time::sleep(pause(dice, 3_000, 10_000)).await;
+                tokio::time::sleep(pause(dice, 2_000, 7_000)).await;
             }
             Kind::CutServer => {
+                self.note_leaders().await;
                 for other in (0..self.servers.len()).filter(|other| *other != server).map(Servers::host) {
                     self.net.deafen(&Servers::host(server), &other)?;
                     self.net.deafen(&other, &Servers::host(server))?;
@@ -112,7 +113,7 @@ impl Cluster {
                     self.net.deafen(&to, &from)?;
                 }
                 done.faults.push(self.fault(kind, Some(node)));
-                tokio::time::sleep(pause(dice, 3_000, 10_000)).await;
+                tokio::time::sleep(pause(dice, 2_000, 7_000)).await;
             }
             Kind::Lossy => {
                 for host in [Nodes::host(node), Servers::host(server)] {
@@ -185,7 +186,15 @@ impl Cluster {
         Fault { kind, at, victim }
     }
 
+    /// Which server's loss will hold up what: the time to first progress is told by it.
+    async fn note_leaders(&self) {
+        let leaders = self.servers.leaders().await;
+        let leaders: Vec<_> = leaders.iter().map(|(what, server)| format!("{what} {server}")).collect();
+        self.timeline.note(&format!("leaders: {}", leaders.join(", ")));
+    }
+
     async fn kill_server(&mut self, kind: Kind, server: usize, dice: &mut Dice, done: &mut Done) -> anyhow::Result<()> {
+        self.note_leaders().await;
         self.servers.kill(&[server]).await?;
         self.timeline.note(&format!("killed s{server}"));
         done.faults.push(self.fault(kind, None));

@@ -49,6 +49,8 @@ pub struct Report {
     pub events: usize,
     /// Lines in the ledger: attempts and effects.
     pub effects: usize,
+    /// Faults, where every restart of a roll and every step of a clock counts.
+    pub one_by_one: usize,
     /// Kinds of faults.
     pub rows: Vec<Row>,
     /// Acknowledged commands that are not in the journal.
@@ -106,7 +108,7 @@ impl Report {
             "seed": self.seed, "servers": self.servers, "seconds": self.seconds,
             "sagas": self.sagas, "planned": self.planned, "acknowledged": self.acknowledged,
             "records": self.records, "frames": self.frames, "events": self.events, "effects": self.effects,
-            "faults": faults.collect::<Vec<_>>(),
+            "faults": faults.collect::<Vec<_>>(), "faultsOneByOne": self.one_by_one,
             "lost": self.lost, "doubled": self.doubled, "eventsDoubled": self.repeated, "stuck": self.stuck, "fencedWrites": self.fenced,
             "slowestStartMs": self.slowest.as_millis(),
             "nodesRestarted": rolled(&self.nodes_rolled), "serversRestarted": rolled(&self.servers_rolled),
@@ -132,6 +134,8 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f, "{table}")?;
+        let made: usize = self.rows.iter().map(|row| row.made).sum();
+        writeln!(f, "{made} faults; {} with each restart of a roll and each step of a clock\n", self.one_by_one)?;
         for (kind, why) in self.rows.iter().filter_map(|row| Some((row.kind, row.lacks.as_ref()?))) {
             writeln!(f, "{kind} was not tried: {why}")?;
         }

@@ -27,7 +27,7 @@ use crate::load::{Clocks, Keeping, Load, Span, plan_any};
 const STILL_MAX: Duration = Duration::from_secs(10);
 /// Between two faults, in milliseconds: from one that hits a cluster which still heals to one that
 /// hits a cluster at rest.
-const BETWEEN_MS: (u64, u64) = (300, 4_000);
+const BETWEEN_MS: (u64, u64) = (100, 2_000);
 
 /// What happened, before it is judged.
 #[derive(Default)]
@@ -100,6 +100,7 @@ pub async fn run(options: &Options, dir: &Path, net: Net) -> anyhow::Result<Repo
         frames: left.frames.len(),
         events: left.history.events.len(),
         effects: left.history.ledger.len(),
+        one_by_one: story.faults.len(),
         rows: asked.map(row).collect(),
         lost: count(invariant::KEPT),
         doubled: count(invariant::ONE_EFFECT) + count(invariant::ONE_KEY),

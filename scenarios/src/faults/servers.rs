@@ -1,5 +1,6 @@
 //! The nats-servers of a run, each on a host of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use super::net::{Net, address};
 use super::tools::run;
 use crate::dice::Dice;
 
+/// The cluster's metadata, among the streams.
+const META: &str = "metadata";
 /// Where clients connect, where servers meet and where each says how it does.
 const PORTS: (u16, u16, u16) = (4222, 6222, 8222);
 /// How long a server may take until it is healthy: it reads its store and finds a leader.
@@ -229,23 +232,31 @@ impl Servers {
         Ok(())
     }
 
-    /// The server that leads the journal's stream, or, on another `toss`, the cluster's metadata.
-    pub async fn leader(&self, toss: u64) -> Option<usize> {
+    /// Who leads each stream, and the cluster's metadata as [`META`].
+    pub async fn leaders(&self) -> BTreeMap<String, String> {
         for number in 0..self.servers.len() {
             let url = format!("{}/jsz?streams=true", Self::monitor(number));
             let Ok(answer) = self.http.get(url).send().await else { continue };
             let Ok(said) = answer.json::<Value>().await else { continue };
-            let streams = said["account_details"].as_array().into_iter().flatten();
-            let mut streams = streams.flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
-            let journal = streams.find(|stream| stream["name"] == "SKALD_JOURNAL");
-            let meta = said["meta_cluster"]["leader"].as_str();
-            let journal = journal.and_then(|stream| stream["cluster"]["leader"].as_str());
-            let name = if toss == 0 { meta.or(journal) } else { journal.or(meta) };
-            let leader = name.and_then(|name| name.strip_prefix('s')?.parse().ok());
-            if leader.is_some() {
-                return leader;
+            let accounts = said["account_details"].as_array().into_iter().flatten();
+            let streams = accounts.flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+            let led = streams.map(|stream| (&stream["name"], &stream["cluster"]["leader"]));
+            let meta = Value::from(META);
+            let led = led.chain([(&meta, &said["meta_cluster"]["leader"])]);
+            let leaders: BTreeMap<_, _> =
+                led.filter_map(|(what, who)| Some((what.as_str()?.to_owned(), who.as_str()?.to_owned()))).collect();
+            if !leaders.is_empty() {
+                return leaders;
             }
         }
-        None
+        BTreeMap::new()
+    }
+
+    /// The server that leads the journal's stream, or, on another `toss`, the cluster's metadata.
+    pub async fn leader(&self, toss: u64) -> Option<usize> {
+        let leaders = self.leaders().await;
+        let (meta, journal) = (leaders.get(META), leaders.get("SKALD_JOURNAL"));
+        let name = if toss == 0 { meta.or(journal) } else { journal.or(meta) };
+        name?.strip_prefix('s')?.parse().ok()
     }
 }

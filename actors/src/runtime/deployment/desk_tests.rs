@@ -82,7 +82,7 @@ async fn a_refused_deployment_leaves_nothing() {
         ("api", json!({ "secrets": { "none": 0 } }), "SecretMissing"),
         ("api", json!({ "configurationAt": { "configurationId": "web", "version": 1 } }), "ConfigurationMissing"),
         ("api", json!({ "command": ["../run"] }), "BadSet"),
-        ("api", json!({ "configuration": { "PORT": "1" } }), "BadSet"),
+        ("api", json!({ "configuration": { "PORT": "1" } }), "BadArguments"),
         ("api", json!({ "ports": ["Admin"] }), "BadSet"),
         ("api", json!({ "replicas": 6 }), "QuotaExceeded"),
         ("api", json!({ "kind": "restore" }), "NothingRuns"),
