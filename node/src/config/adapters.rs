@@ -204,6 +204,7 @@ impl Config {
                 bytes_kept: self.events.dead_bytes_per_tenant,
                 kept_for: hours(self.events.dead_kept_hours),
                 whole_bytes: self.events.dead_letter_bytes,
+                large_at_once: self.events.dead_large_at_once,
                 per_reason: self.events.dead_per_reason.into(),
                 stream_bytes: match self.events.dead_bytes {
                     0 => -1,

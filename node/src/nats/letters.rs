@@ -1,16 +1,19 @@
 //! How much of a tenant's dead letters is kept: a flood of what cannot be understood must not fill the
 //! disk, nor keep a node so busy with writing it down that the server drops its connection.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use actors::listener::{Place, Places};
 use bytes::Bytes;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 /// How many bytes of a letter are kept when it is not kept whole: its subject, its headers and the
 /// beginning of its body.
@@ -18,6 +21,8 @@ const HEAD_BYTES: usize = 4 * 1024;
 /// Seconds of a tenant's allowance that it may use at once: what goes wrong comes in bursts.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const BURST: Duration = Duration::from_secs(BURST_SECONDS.get() as u64);
+/// Places for large letters, for each that one tenant may have.
+const LARGE_TENANTS: usize = 4;
 /// Tenants that are remembered before those that were quiet are forgotten.
 const TENANTS_REMEMBERED: usize = 1_024;
 
@@ -34,6 +39,9 @@ pub struct LetterLimits {
     pub kept_for: Duration,
     /// The largest letter that is kept whole, in bytes.
     pub whole_bytes: usize,
+    /// Letters that are not kept whole which a node has in its memory at once for each tenant, until their
+    /// digest is taken and their head is kept; for all tenants four times as many. More are only counted.
+    pub large_at_once: NonZeroUsize,
     /// Letters of one reason in the stream; the oldest go first.
     pub per_reason: i64,
     /// Bytes of all letters in the stream, -1 for no limit; the oldest go first.
@@ -41,12 +49,12 @@ pub struct LetterLimits {
 }
 
 /// What becomes of a letter.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(super) enum Kept {
     /// It is kept as it came.
     Whole(Bytes),
-    /// Its head is kept, its length and the digest of all of it.
-    Head { head: Bytes, whole: Bytes },
+    /// Its head is kept, its length and the digest of all of it. It has a place until then.
+    Head { head: Bytes, whole: Bytes, place: Place },
     /// It is counted. Where it is to be told, nothing was told of its tenant for as long as a burst may last.
     Counted { told: bool },
 }
@@ -59,14 +67,6 @@ fn spread(most: NonZeroU32, time: Duration) -> Quota {
     Quota::with_period(each).map_or_else(|| Quota::per_second(most), |quota| quota.allow_burst(most))
 }
 
-/// The digest of a letter, however large, by which it is known again where only its head is kept. Not on
-/// a thread that carries messages: seven megabytes hold it up for as long as a command takes.
-pub(super) async fn digest(whole: Bytes) -> String {
-    let digest = tokio::task::spawn_blocking(move || hex::encode(Sha256::digest(&whole)));
-    // It does not panic; a node that stops has nobody to tell.
-    digest.await.unwrap_or_default()
-}
-
 /// What each tenant still may.
 #[derive(Debug)]
 pub(super) struct Letters<C: Clock = DefaultClock> {
@@ -76,6 +76,8 @@ pub(super) struct Letters<C: Clock = DefaultClock> {
     kept: Keyed<C>,
     tellings: Keyed<C>,
     counted: AtomicU64,
+    large: Arc<Places>,
+    digesting: Semaphore,
 }
 
 impl Letters {
@@ -94,6 +96,8 @@ impl<C: Clock + Clone> Letters<C> {
             kept: RateLimiter::new(spread(limits.bytes_kept, limits.kept_for), Default::default(), clock.clone()),
             tellings: RateLimiter::new(spread(NonZeroU32::MIN, BURST), Default::default(), clock),
             counted: AtomicU64::new(0),
+            large: Arc::default(),
+            digesting: Semaphore::new(1),
         }
     }
 
@@ -107,8 +111,7 @@ impl<C: Clock + Clone> Letters<C> {
         }
         let tenant = tenant.to_owned();
         if self.letters.check_key(&tenant).is_err() {
-            self.counted.fetch_add(1, Relaxed);
-            return Kept::Counted { told: self.tellings.check_key(&tenant).is_ok() };
+            return self.count(&tenant);
         }
         let size = u32::try_from(whole.len().max(1)).ok().and_then(NonZeroU32::new);
         let has_room = |of: &Keyed<C>, size| matches!(of.check_key_n(&tenant, size), Ok(Ok(())));
@@ -117,7 +120,30 @@ impl<C: Clock + Clone> Letters<C> {
         {
             return Kept::Whole(whole);
         }
-        Kept::Head { head: whole.slice(..whole.len().min(HEAD_BYTES)), whole }
+        let each = self.limits.large_at_once.get();
+        let free = |own, all| if own < each && all < each.saturating_mul(LARGE_TENANTS) { Ok(()) } else { Err(()) };
+        match self.large.enter(&tenant, free) {
+            // A copy: a part of the whole would keep all of it in memory.
+            Ok(place) => {
+                Kept::Head { head: Bytes::copy_from_slice(&whole[..whole.len().min(HEAD_BYTES)]), whole, place }
+            }
+            Err(()) => self.count(&tenant),
+        }
+    }
+
+    fn count(&self, tenant: &String) -> Kept {
+        self.counted.fetch_add(1, Relaxed);
+        Kept::Counted { told: self.tellings.check_key(tenant).is_ok() }
+    }
+
+    /// The digest of a letter, however large, by which it is known again where only its head is kept. One at
+    /// a time and not on a thread that carries messages: a flood of large ones must not take the processors.
+    pub(super) async fn digest(&self, whole: Bytes) -> String {
+        // Nobody closes it.
+        let _turn = self.digesting.acquire().await;
+        let digest = tokio::task::spawn_blocking(move || hex::encode(Sha256::digest(&whole)));
+        // It does not panic; a node that stops has nobody to tell.
+        digest.await.unwrap_or_default()
     }
 
     /// How many letters were not kept since the node began.
@@ -140,6 +166,7 @@ mod tests {
             bytes_kept: number(100_000),
             kept_for: Duration::from_secs(3_600),
             whole_bytes: 20_000,
+            large_at_once: NonZeroUsize::new(100).unwrap(),
             per_reason: 10,
             stream_bytes: 1_000_000,
         };
@@ -153,9 +180,9 @@ mod tests {
     #[test]
     fn a_large_letter_keeps_its_head_and_its_digest() {
         let letters = letters(&FakeRelativeClock::default());
-        assert_eq!(letters.admit("acme", of(20_000)), Kept::Whole(of(20_000)));
+        assert!(matches!(letters.admit("acme", of(20_000)), Kept::Whole(whole) if whole == of(20_000)));
         let kept = letters.admit("acme", of(20_001));
-        assert_eq!(kept, Kept::Head { head: of(HEAD_BYTES), whole: of(20_001) });
+        assert!(matches!(kept, Kept::Head { head, whole, .. } if head == of(HEAD_BYTES) && whole == of(20_001)));
         assert!(matches!(letters.admit("acme", Bytes::new()), Kept::Whole(_)));
     }
 
@@ -169,13 +196,42 @@ mod tests {
         assert_eq!(count(|kept| matches!(kept, Kept::Whole(_))), 6);
         assert_eq!(count(|kept| matches!(kept, Kept::Head { .. })), 54);
         assert_eq!((count(|kept| matches!(kept, Kept::Counted { .. })), letters.counted()), (40, 40));
-        assert_eq!(count(|kept| *kept == Kept::Counted { told: true }), 1);
+        assert_eq!(count(|kept| matches!(kept, Kept::Counted { told: true })), 1);
         assert!(matches!(letters.admit("acme", of(10_000)), Kept::Whole(_)));
         let other: Vec<Kept> = (0..100).map(|_| letters.admit("acme", of(1))).collect();
-        assert!(other.contains(&Kept::Counted { told: true }), "what is told of one tenant hides no other");
+        let told = other.iter().any(|kept| matches!(kept, Kept::Counted { told: true }));
+        assert!(told, "what is told of one tenant hides no other");
         clock.advance(Duration::from_secs(10));
         assert!(matches!(letters.admit("evil", of(10_000)), Kept::Whole(_)), "ten seconds later there is room again");
     }
+
+    #[test]
+    fn large_letters_do_not_fill_the_memory() {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let limits = LetterLimits {
+            per_second: number(1_000),
+            bytes_per_second: number(1),
+            bytes_kept: number(1),
+            kept_for: Duration::from_secs(3_600),
+            whole_bytes: 1,
+            large_at_once: NonZeroUsize::new(2).unwrap(),
+            per_reason: 10,
+            stream_bytes: -1,
+        };
+        let letters = Letters::with_clock(limits, FakeRelativeClock::default());
+        let large = |tenant: &str| match letters.admit(tenant, of(7_000)) {
+            Kept::Head { place, .. } => Some(place),
+            Kept::Whole(_) | Kept::Counted { .. } => None,
+        };
+        let (first, second) = (large("evil").unwrap(), large("evil").unwrap());
+        assert!(large("evil").is_none() && letters.counted() == 1);
+        let others: Vec<_> = ["a", "b", "c"].into_iter().flat_map(|tenant| [large(tenant), large(tenant)]).collect();
+        assert!(others.iter().all(Option::is_some) && large("d").is_none(), "eight in all");
+        drop(first);
+        assert!(large("d").is_some(), "whoever has none finds the place");
+        drop((second, others));
+    }
+
     #[test]
     fn a_steady_stream_of_letters_fills_no_more_than_a_tenant_may_have() {
         let clock = FakeRelativeClock::default();

@@ -1,6 +1,6 @@
 //! Where events go, and what could not be understood: the streams `SKALD_EVENTS` and `SKALD_DEAD`.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -14,7 +14,7 @@ use protocol::{Envelope, subjects};
 use supervisor::ports::{Outbox, Unavailable};
 
 use super::connect::Bus;
-use super::letters::{self, Kept, LetterLimits, Letters};
+use super::letters::{Kept, LetterLimits, Letters};
 use super::names::{encode, one_line};
 use super::publish::publish;
 use super::streams::{Replicas, SetupError, ensure, stream};
@@ -75,6 +75,7 @@ impl Default for OutboxConfig {
                 bytes_kept: const { NonZeroU32::new(67_108_864).unwrap() },
                 kept_for: DEAD_KEPT,
                 whole_bytes: 1_048_576,
+                large_at_once: const { NonZeroUsize::new(4).unwrap() },
                 per_reason: 1_000,
                 stream_bytes: -1,
             },
@@ -88,7 +89,7 @@ impl Default for OutboxConfig {
 pub struct StreamOutbox {
     pub(super) bus: Bus,
     pub(super) window: Duration,
-    letters: Letters,
+    pub(super) letters: Letters,
 }
 
 impl StreamOutbox {
@@ -145,16 +146,18 @@ impl Outbox for StreamOutbox {
         let mut headers = HeaderMap::new();
         headers.insert(REASON, one_line(&identity(reason, NAMED_MAX_BYTES)));
         headers.insert(WHY, one_line(&shortened(why, WHY_MAX_BYTES)));
-        let body = match self.letters.admit(tenant, whole) {
-            Kept::Whole(whole) => whole,
-            Kept::Head { head, whole } => {
+        // The caller may hold the whole letter until it is kept, and so does its place.
+        let (body, _place) = match self.letters.admit(tenant, whole) {
+            Kept::Whole(whole) => (whole, None),
+            Kept::Head { head, whole, place } => {
                 headers.insert(BYTES, whole.len().to_string());
-                headers.insert(DIGEST, format!("sha256:{}", letters::digest(whole).await));
-                head
+                headers.insert(DIGEST, format!("sha256:{}", self.letters.digest(whole).await));
+                (head, Some(place))
             }
             Kept::Counted { told } => {
                 if told {
-                    let why = "more dead letters than events.dead_per_second: they are only counted";
+                    let why = "more dead letters than events.dead_per_second, or more large ones at once than \
+                               events.dead_large_at_once: they are only counted";
                     tracing::warn!(tenant, reason, why);
                 }
                 return Ok(());

@@ -15,7 +15,6 @@ use protocol::{Envelope, EventId, ShardId, Time, subjects};
 use supervisor::ports::{EVENT_REFUSED, Events, Held, Place, SendError, Unavailable};
 
 use super::connect::chain;
-use super::letters;
 use super::names::one_line;
 use super::outbox::{BYTES, DIGEST, EVENTS, REASON, StreamOutbox, WHY, WHY_MAX_BYTES, written};
 use super::publish::{Fault, publish};
@@ -95,7 +94,7 @@ impl Events for StreamOutbox {
             }
         }
         headers.insert(BYTES, whole.len().to_string());
-        headers.insert(DIGEST, format!("sha256:{}", letters::digest(whole.clone()).await));
+        headers.insert(DIGEST, format!("sha256:{}", self.letters.digest(whole.clone()).await));
         let text = String::from_utf8_lossy(&whole);
         let head = Bytes::copy_from_slice(beginning(&text, HEAD_BYTES.min(room)).as_bytes());
         self.sent(subject, headers, head).await.map(drop)

@@ -136,25 +136,29 @@ impl CommandService {
                     requests.stop().await?;
                     // What had arrived is still worked on; the tree ends this service.
                     while let Some(request) = requests.next().await {
-                        self.clone().let_in(request).await;
+                        self.clone().let_in(request);
                     }
                     std::future::pending().await
                 }
             };
             let Some(request) = request else { return Ok(()) };
-            self.clone().let_in(request).await;
+            self.clone().let_in(request);
         }
     }
 
-    async fn let_in(self: Arc<Self>, request: Request) {
-        match self.door.room.enter(asker(&request.message)) {
-            Ok(held) => drop(tokio::spawn(async move { self.take(request, held).await })),
-            Err(problem) => {
-                // One that was only published has nobody to hear it: it becomes a dead letter.
-                self.bury_if_needed(&request.message, &problem).await;
-                self.answer(&request, Format::Json, Err(problem)).await;
+    fn let_in(self: Arc<Self>, request: Request) {
+        let held = self.door.room.enter(asker(&request.message));
+        // Also who is refused holds up nobody: what is kept of refusals has its own bounds.
+        tokio::spawn(async move {
+            match held {
+                Ok(held) => self.take(request, held).await,
+                Err(problem) => {
+                    // One that was only published has nobody to hear it: it becomes a dead letter.
+                    self.bury_if_needed(&request.message, &problem).await;
+                    self.answer(&request, Format::Json, Err(problem)).await;
+                }
             }
-        }
+        });
     }
 
     /// Answers one command. `held` is its place among those that are worked on.

@@ -98,6 +98,7 @@ impl Cluster {
             }
             Kind::CutServer => {
                 self.note_leaders().await;
+                self.timeline.note(&format!("cut off s{server}"));
                 for other in (0..self.servers.len()).filter(|other| *other != server).map(Servers::host) {
                     self.net.deafen(&Servers::host(server), &other)?;
                     self.net.deafen(&other, &Servers::host(server))?;
