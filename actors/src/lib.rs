@@ -2,6 +2,7 @@
 
 pub mod listener;
 pub mod marketplace;
+pub mod permits;
 pub mod runtime;
 
 /// The definitions that come with the product, as file names and sources.

@@ -12,7 +12,6 @@
 mod crowd;
 mod descriptors;
 mod held;
-mod places;
 
 use std::convert::Infallible;
 use std::io;
@@ -33,7 +32,6 @@ use held::Held;
 
 pub use crowd::Crowd;
 pub use descriptors::{descriptors, raise_descriptors};
-pub use places::{Place, Places};
 
 /// The pause after the system refused a socket: it is out of descriptors, and that does not pass in
 /// an instant.

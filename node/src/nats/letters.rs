@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use actors::listener::{Place, Places};
+use actors::permits::{Permit, Permits};
 use bytes::Bytes;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
@@ -54,7 +54,7 @@ pub(super) enum Kept {
     /// It is kept as it came.
     Whole(Bytes),
     /// Its head is kept, its length and the digest of all of it. It has a place until then.
-    Head { head: Bytes, whole: Bytes, place: Place },
+    Head { head: Bytes, whole: Bytes, permit: Permit },
     /// It is counted. Where it is to be told, nothing was told of its tenant for as long as a burst may last.
     Counted { told: bool },
 }
@@ -76,7 +76,7 @@ pub(super) struct Letters<C: Clock = DefaultClock> {
     kept: Keyed<C>,
     tellings: Keyed<C>,
     counted: AtomicU64,
-    large: Arc<Places>,
+    large: Arc<Permits>,
     digesting: Semaphore,
 }
 
@@ -122,10 +122,10 @@ impl<C: Clock + Clone> Letters<C> {
         }
         let each = self.limits.large_at_once.get();
         let free = |own, all| if own < each && all < each.saturating_mul(LARGE_TENANTS) { Ok(()) } else { Err(()) };
-        match self.large.enter(&tenant, free) {
+        match self.large.acquire(&tenant, free) {
             // A copy: a part of the whole would keep all of it in memory.
-            Ok(place) => {
-                Kept::Head { head: Bytes::copy_from_slice(&whole[..whole.len().min(HEAD_BYTES)]), whole, place }
+            Ok(permit) => {
+                Kept::Head { head: Bytes::copy_from_slice(&whole[..whole.len().min(HEAD_BYTES)]), whole, permit }
             }
             Err(()) => self.count(&tenant),
         }
@@ -220,7 +220,7 @@ mod tests {
         };
         let letters = Letters::with_clock(limits, FakeRelativeClock::default());
         let large = |tenant: &str| match letters.admit(tenant, of(7_000)) {
-            Kept::Head { place, .. } => Some(place),
+            Kept::Head { permit, .. } => Some(permit),
             Kept::Whole(_) | Kept::Counted { .. } => None,
         };
         let (first, second) = (large("evil").unwrap(), large("evil").unwrap());

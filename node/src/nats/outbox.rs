@@ -147,12 +147,12 @@ impl Outbox for StreamOutbox {
         headers.insert(REASON, one_line(&identity(reason, NAMED_MAX_BYTES)));
         headers.insert(WHY, one_line(&shortened(why, WHY_MAX_BYTES)));
         // The caller may hold the whole letter until it is kept, and so does its place.
-        let (body, _place) = match self.letters.admit(tenant, whole) {
+        let (body, _permit) = match self.letters.admit(tenant, whole) {
             Kept::Whole(whole) => (whole, None),
-            Kept::Head { head, whole, place } => {
+            Kept::Head { head, whole, permit } => {
                 headers.insert(BYTES, whole.len().to_string());
                 headers.insert(DIGEST, format!("sha256:{}", self.letters.digest(whole).await));
-                (head, Some(place))
+                (head, Some(permit))
             }
             Kept::Counted { told } => {
                 if told {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use actors::listener::{Place, Places};
+use actors::permits::{Permit, Permits};
 use protocol::{Code, Problem};
 
 /// How much room there is for what, and what to say when it is full.
@@ -27,23 +27,23 @@ pub struct Size {
 #[derive(Debug)]
 pub struct Room {
     size: Size,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
 impl Room {
     /// An empty room.
     pub fn new(size: Size) -> Self {
-        Self { size, places: Arc::default() }
+        Self { size, permits: Arc::default() }
     }
 
     /// Takes a place for `tenant`.
-    pub fn enter(&self, tenant: &str) -> Result<Place, Problem> {
+    pub fn enter(&self, tenant: &str) -> Result<Permit, Problem> {
         let Size { what, all, each, settings, mend, again_ms } = self.size;
         let full = |who: &str, most: usize, setting: &str| {
             let message = format!("{who} may have {most} {what} at once ({setting}), and has them");
             Err(Problem::new(Code::Busy, message).mend(mend).retry_after_ms(again_ms))
         };
-        self.places.enter(tenant, |own, taken| {
+        self.permits.acquire(tenant, |own, taken| {
             if own >= each {
                 return full(&format!("tenant {tenant} on this node"), each, settings[1]);
             }
@@ -56,7 +56,7 @@ impl Room {
 
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.permits.is_empty()
     }
 }
 

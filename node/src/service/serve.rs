@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::listener::Place;
+use actors::permits::Permit;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
@@ -162,7 +162,7 @@ impl CommandService {
     }
 
     /// Answers one command. `held` is its place among those that are worked on.
-    async fn take(&self, request: Request, held: Place) {
+    async fn take(&self, request: Request, held: Permit) {
         let began = std::time::Instant::now();
         let mut routed = self.read(&request.message);
         let mut held = (Some(held), None);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::table::Lease;
-use crate::listener::Place;
+use crate::permits::Permit;
 
 /// The body of a request, which can be sent again as long as nothing of it was read.
 #[derive(Clone)]
@@ -55,12 +55,12 @@ impl Body for Lent {
 /// through, or the client went away.
 pub struct Through {
     inner: Incoming,
-    held: Option<(Lease, Place)>,
+    held: Option<(Lease, Permit)>,
 }
 
 impl Through {
     /// From the replica of the lease.
-    pub fn new(inner: Incoming, held: (Lease, Place)) -> Self {
+    pub fn new(inner: Incoming, held: (Lease, Permit)) -> Self {
         // Hyper does not ask a body that is empty.
         let held = (!inner.is_end_stream()).then_some(held);
         Self { inner, held }

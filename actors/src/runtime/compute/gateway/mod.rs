@@ -8,7 +8,7 @@
 //!   another replica of the same revision, whatever its method, because nothing of it was sent. One
 //!   whose connection broke before any byte of an answer came goes to another only when its method
 //!   is idempotent (RFC 9110, 9.2.2) and nothing of a body was read. All others get 502.
-//! - **When one environment has too many** ([`share`]): those above its share get 503, and nobody
+//! - **When one environment has too many** ([`under_way`]): those above its share get 503, and nobody
 //!   else notices.
 //! - **When none is ready**: the request waits, within bounds, and is seen as demand. So a service
 //!   scaled to zero is woken by its first request, and a single replica may be replaced.
@@ -25,14 +25,14 @@ use crate::listener::{self as doors, Crowd};
 mod body;
 pub mod listener;
 mod proxy;
-mod share;
 pub mod table;
 mod target;
+mod under_way;
 mod weights;
 
 pub use listener::Gateway;
-pub use share::Share;
 pub use table::{Call, Calls, Table};
+pub use under_way::UnderWay;
 
 /// The bounds of a gateway.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub struct Settings {
     /// The connections to all gateways of the node together.
     pub crowd: Crowd,
     /// The requests under way to all gateways of the node together.
-    pub share: Share,
+    pub under_way: UnderWay,
     /// Requests per service that wait for a ready replica; one more gets 503.
     pub waiting_max: usize,
     /// How long each of them waits; then 503. Long enough to start most workloads.
@@ -102,7 +102,7 @@ impl Default for Settings {
             answer_time: Duration::from_secs(60),
             connect_time: Duration::from_secs(2),
             write_time: Duration::from_secs(30),
-            share: Share::new(crowd.most()),
+            under_way: UnderWay::new(crowd.most()),
             crowd,
             waiting_max: 256,
             waiting_time: Duration::from_secs(30),

@@ -19,7 +19,7 @@ use super::Settings;
 use super::body::{Lent, Through};
 use super::table::{Lease, Table, Unserved};
 use super::target::Target;
-use crate::listener::Place;
+use crate::permits::Permit;
 
 /// The body of an answer.
 pub type Answer = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -63,7 +63,7 @@ impl Proxy {
         let Some(target) = Target::of(request.uri(), request.headers(), &self.environment) else {
             return said(StatusCode::NOT_FOUND, "no service is named, neither by the host nor by the path");
         };
-        let Some(part) = self.settings.share.enter(&self.environment) else {
+        let Some(part) = self.settings.under_way.enter(&self.environment) else {
             let why = format!("too many requests to {:?} are under way", self.environment);
             return later(said(StatusCode::SERVICE_UNAVAILABLE, &why));
         };
@@ -130,7 +130,7 @@ fn outgoing(parts: &Parts, target: &Target, to: SocketAddr, body: Lent) -> Optio
     Some(request)
 }
 
-fn passed_on(response: Response<Incoming>, (lease, part): (Lease, Place), begun: Instant) -> Response<Answer> {
+fn passed_on(response: Response<Incoming>, (lease, part): (Lease, Permit), begun: Instant) -> Response<Answer> {
     lease.count(begun.elapsed(), response.status().is_server_error());
     let mut response = response.map(|body| Through::new(body, (lease, part)).boxed_unsync());
     end_hop(response.headers_mut());

@@ -6,25 +6,25 @@
 
 use std::sync::Arc;
 
-use crate::listener::{Place, Places};
+use crate::permits::{Permit, Permits};
 
 /// The requests under way of all gateways of a node.
 #[derive(Clone, Debug)]
-pub struct Share {
+pub struct UnderWay {
     most: usize,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
-impl Share {
-    /// Places for `most` requests.
+impl UnderWay {
+    /// Permits for `most` requests.
     pub fn new(most: usize) -> Self {
-        Self { most, places: Arc::default() }
+        Self { most, permits: Arc::default() }
     }
 
-    /// A place for a request to a service of `environment`, if it has fewer than are left.
-    pub fn enter(&self, environment: &str) -> Option<Place> {
+    /// A permit for a request to a service of `environment`, if it has fewer than are left.
+    pub fn enter(&self, environment: &str) -> Option<Permit> {
         let fewer = |own, all| (own < self.most.saturating_sub(all)).then_some(()).ok_or(());
-        self.places.enter(environment, fewer).ok()
+        self.permits.acquire(environment, fewer).ok()
     }
 }
 
@@ -32,24 +32,24 @@ impl Share {
 mod tests {
     use super::*;
 
-    fn all(share: &Share, environment: &str) -> Vec<Place> {
-        std::iter::from_fn(|| share.enter(environment)).collect()
+    fn all(under_way: &UnderWay, environment: &str) -> Vec<Permit> {
+        std::iter::from_fn(|| under_way.enter(environment)).collect()
     }
 
     #[test]
     fn however_many_take_all_they_can_get_there_is_room_for_one_more() {
-        let share = Share::new(1_024);
-        let first = all(&share, "a");
+        let under_way = UnderWay::new(1_024);
+        let first = all(&under_way, "a");
         assert_eq!(first.len(), 512);
-        let rest: Vec<Vec<Place>> = ["b", "c", "d", "e"].into_iter().map(|it| all(&share, it)).collect();
+        let rest: Vec<Vec<Permit>> = ["b", "c", "d", "e"].into_iter().map(|it| all(&under_way, it)).collect();
         assert!(rest.iter().all(|parts| !parts.is_empty()), "{rest:?}");
-        assert!(!all(&share, "quiet").is_empty());
+        assert!(!all(&under_way, "quiet").is_empty());
         drop((first, rest));
-        assert_eq!(all(&share, "a").len(), 512, "places are given back");
+        assert_eq!(all(&under_way, "a").len(), 512, "permits are given back");
     }
 
     #[test]
     fn alone_an_environment_with_one_place_has_it() {
-        assert_eq!(all(&Share::new(1), "a").len(), 1);
+        assert_eq!(all(&UnderWay::new(1), "a").len(), 1);
     }
 }
