@@ -464,19 +464,19 @@ fn services(
         }),
     ];
     if config.debug.enabled {
-        let (bind, token, strangers) = (config.debug.bind, config.debug.token.clone(), config.strangers());
+        let (bind, token, users) = (config.debug.bind, config.debug.token.clone(), config.service_users());
         let (limits, connections) = (config.http_limits(), config.debug_connections());
         services.push(Service::new("debug", move |card| {
             let connections = connections.clone();
             let (source, token, address) = (source.clone(), token.clone(), address.clone());
-            let strangers = strangers.clone();
+            let users = users.clone();
             // A restart listens where it listened before.
             let bind = address.get().copied().unwrap_or(bind);
             async move {
                 // The listener stops with this service: whichever way it ends, `_alive` is dropped.
                 let (_alive, ended) = tokio::sync::oneshot::channel::<()>();
                 let stop = async move { drop(ended.await) };
-                let access = Access::new(bind, token.as_ref())?.limited(limits).without(strangers);
+                let access = Access::new(bind, token.as_ref())?.limited(limits).refusing(users);
                 let (at, served) = debug::serve(bind, access, connections, source, stop).await?;
                 // The same address at every restart.
                 let _ = address.set(at);

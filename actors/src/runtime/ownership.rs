@@ -182,7 +182,7 @@ pub async fn whose(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant) -> 
 }
 
 /// Lets `tenant` do to a service what `rule` says, or refuses it. Whoever then writes the first thing under
-/// the name takes it.
+/// the name takes it. Another's name under which nothing stands, and which dead nodes held, is given back first.
 pub async fn admit(
     store: &dyn RuntimeStore,
     rule: Rule,
@@ -269,17 +269,13 @@ pub async fn give_back(store: &dyn RuntimeStore, place: &Place, tenant: &Tenant,
     settle(store, place, tenant, now, None).await
 }
 
-/// Gives the name back for an owner whose nodes died before they could. Answers whether it was held that long.
+/// Gives the name back if all who held it ended without a word: their nodes died. Whatever stands under the
+/// name keeps it. Answers whether it is worth looking again.
 async fn lapse(store: &dyn RuntimeStore, place: &Place, now: Time) -> Result<bool, Failure> {
-    let Some(Title { tenant, held }) =
-        store::read::<Title>(store, &place.space(), &place.title()).await?.map(|it| it.value)
-    else {
-        return Ok(false);
-    };
-    if held.is_empty() || held.values().any(|since| now.since(*since) < HELD_FOR) {
-        return Ok(false);
-    }
-    settle(store, place, &tenant, now, None).await?;
+    let title = store::read::<Title>(store, &place.space(), &place.title()).await?.map(|it| it.value);
+    let lapsed = |title: &Title| !title.held.is_empty() && title.at(now).held.is_empty();
+    let Some(title) = title.filter(lapsed) else { return Ok(false) };
+    settle(store, place, &title.tenant, now, None).await?;
     Ok(true)
 }
 

@@ -57,8 +57,9 @@ pub(super) fn range(text: &str) -> Option<RangeInclusive<u32>> {
 
 impl Config {
     /// The users that programs of services run as; `None` where none run here.
-    pub fn strangers(&self) -> Option<RangeInclusive<u32>> {
-        self.runtime.dir.as_ref().and_then(|_| range(&self.runtime.users))
+    pub fn service_users(&self) -> Option<RangeInclusive<u32>> {
+        self.runtime.dir.as_ref()?;
+        range(&self.runtime.users)
     }
 
     /// How processes are kept; `None` where none are.
@@ -204,7 +205,7 @@ impl Config {
                 bytes_kept: self.events.dead_bytes_per_tenant,
                 kept_for: hours(self.events.dead_kept_hours),
                 whole_bytes: self.events.dead_letter_bytes,
-                large_at_once: self.events.dead_large_at_once,
+                heads_at_once: self.events.dead_heads_at_once,
                 per_reason: self.events.dead_per_reason.into(),
                 stream_bytes: match self.events.dead_bytes {
                     0 => -1,

@@ -179,10 +179,10 @@ settings! {
         dead_bytes_per_tenant: NonZeroU32 = const { NonZeroU32::new(67_108_864).unwrap() },
         /// The largest dead letter that is kept whole, in bytes: the largest command fits.
         dead_letter_bytes: usize = 1_048_576,
-        /// Dead letters that are not kept whole which a node has in its memory at once for each tenant, until
-        /// their heads are kept: each may be as large as a message. For all tenants together it is four
-        /// times as many. More are only counted.
-        dead_large_at_once: NonZeroUsize = const { NonZeroUsize::new(4).unwrap() },
+        /// Dead letters of one tenant of which only the head is kept, and which a node holds in memory at once
+        /// until it is. Each may be as large as a message. All tenants together may have four times as many.
+        /// A letter beyond either limit is only counted.
+        dead_heads_at_once: NonZeroUsize = const { NonZeroUsize::new(4).unwrap() },
         /// Dead letters of one tenant and reason; beyond it the oldest go.
         dead_per_reason: u32 = 1_000,
         /// Bytes of all dead letters together; beyond it the oldest go. 0 is no limit: a server sets aside

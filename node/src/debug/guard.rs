@@ -66,8 +66,8 @@ pub struct Access {
     pub(super) limits: HttpLimits,
     /// Digest of the token: comparing digests takes the same time wherever two tokens differ.
     token: Option<[u8; 32]>,
-    /// Users of the machine that get no answer.
-    strangers: Option<RangeInclusive<u32>>,
+    /// Users of this machine that get no answer without the token.
+    refused_users: Option<RangeInclusive<u32>>,
 }
 
 impl Access {
@@ -85,7 +85,7 @@ impl Access {
             loopback,
             limits: HttpLimits::default(),
             token: token.map(|token| Sha256::digest(token.reveal().as_bytes()).into()),
-            strangers: None,
+            refused_users: None,
         })
     }
 
@@ -97,8 +97,8 @@ impl Access {
 
     /// The same rule where processes of these users get no answer without the token.
     #[must_use]
-    pub fn without(self, strangers: Option<RangeInclusive<u32>>) -> Self {
-        Self { strangers, ..self }
+    pub fn refusing(self, users: Option<RangeInclusive<u32>>) -> Self {
+        Self { refused_users: users, ..self }
     }
 
     /// Whether a request that comes from `peer` may be answered; otherwise the status and what to do.
@@ -112,28 +112,28 @@ impl Access {
                 "this endpoint answers under the names localhost, 127.0.0.1 and [::1] only\n",
             ));
         }
-        let Some(expected) = self.token else { return self.knows(peer) };
+        let Some(expected) = self.token else {
+            return match self.refuses(peer) {
+                true => {
+                    Err((StatusCode::FORBIDDEN, "programs of services get no answer: ask as a user of the machine\n"))
+                }
+                false => Ok(()),
+            };
+        };
         let given = text(headers, header::AUTHORIZATION);
         match given.and_then(|value| value.strip_prefix("Bearer ")) {
             Some(token) if <[u8; 32]>::from(Sha256::digest(token.as_bytes())) == expected => Ok(()),
             _ => Err((StatusCode::UNAUTHORIZED, "send the node's debug.token as `Authorization: Bearer …`\n")),
         }
     }
-}
 
-impl Access {
-    fn knows(&self, peer: Option<SocketAddr>) -> Result<(), (StatusCode, &'static str)> {
-        let Some(strangers) = &self.strangers else { return Ok(()) };
-        let stranger = peer.is_none_or(|peer| {
-            neighbour::is_one_of(strangers, peer).unwrap_or_else(|error| {
-                warn!(%peer, %error, "nobody can say who asks the debug endpoint");
-                true
-            })
-        });
-        match stranger {
-            false => Ok(()),
-            true => Err((StatusCode::FORBIDDEN, "programs of services get no answer: ask as a user of the machine\n")),
-        }
+    fn refuses(&self, peer: Option<SocketAddr>) -> bool {
+        let Some(users) = &self.refused_users else { return false };
+        let Some(peer) = peer else { return true };
+        neighbour::is_one_of(users, peer).unwrap_or_else(|error| {
+            warn!(%peer, %error, "cannot look up the user behind a connection to the debug endpoint, refused");
+            true
+        })
     }
 }
 

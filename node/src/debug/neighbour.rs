@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use procfs::ProcError;
 use procfs::net::{TcpNetEntry, tcp, tcp6};
 
-/// Whether the connection from `peer`, a process on this machine, is of one of `users`. Whom the system
-/// does not name could be one.
+/// Whether the process behind `peer` runs as one of `users`. A connection that the system does not list counts
+/// as one.
 pub(super) fn is_one_of(users: &RangeInclusive<u32>, peer: SocketAddr) -> io::Result<bool> {
     let tables = [tcp(), tcp6()].into_iter().map(|table| match table {
         // Without IPv6 it is not there.

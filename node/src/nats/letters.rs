@@ -21,8 +21,8 @@ const HEAD_BYTES: usize = 4 * 1024;
 /// Seconds of a tenant's allowance that it may use at once: what goes wrong comes in bursts.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const BURST: Duration = Duration::from_secs(BURST_SECONDS.get() as u64);
-/// Places for large letters, for each that one tenant may have.
-const LARGE_TENANTS: usize = 4;
+/// All tenants together may have so many times what one may have in memory.
+const ALL_TENANTS: usize = 4;
 /// Tenants that are remembered before those that were quiet are forgotten.
 const TENANTS_REMEMBERED: usize = 1_024;
 
@@ -39,9 +39,9 @@ pub struct LetterLimits {
     pub kept_for: Duration,
     /// The largest letter that is kept whole, in bytes.
     pub whole_bytes: usize,
-    /// Letters that are not kept whole which a node has in its memory at once for each tenant, until their
-    /// digest is taken and their head is kept; for all tenants four times as many. More are only counted.
-    pub large_at_once: NonZeroUsize,
+    /// Letters of one tenant of which only the head is kept, and which a node holds in memory at once until it
+    /// is. All tenants together may have four times as many. More are only counted.
+    pub heads_at_once: NonZeroUsize,
     /// Letters of one reason in the stream; the oldest go first.
     pub per_reason: i64,
     /// Bytes of all letters in the stream, -1 for no limit; the oldest go first.
@@ -53,10 +53,11 @@ pub struct LetterLimits {
 pub(super) enum Kept {
     /// It is kept as it came.
     Whole(Bytes),
-    /// Its head is kept, its length and the digest of all of it. It has a place until then.
+    /// Its head is kept, its length and the digest of all of it.
     Head { head: Bytes, whole: Bytes, permit: Permit },
-    /// It is counted. Where it is to be told, nothing was told of its tenant for as long as a burst may last.
-    Counted { told: bool },
+    /// It is only counted. `warn_of` is the setting that was exceeded; `None` if this tenant was warned of
+    /// within the time of a burst.
+    Counted { warn_of: Option<&'static str> },
 }
 
 type Keyed<C> = RateLimiter<String, DefaultKeyedStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
@@ -74,9 +75,9 @@ pub(super) struct Letters<C: Clock = DefaultClock> {
     letters: Keyed<C>,
     bytes: Keyed<C>,
     kept: Keyed<C>,
-    tellings: Keyed<C>,
+    warnings: Keyed<C>,
     counted: AtomicU64,
-    large: Arc<Permits>,
+    heads: Arc<Permits>,
     digesting: Semaphore,
 }
 
@@ -94,9 +95,9 @@ impl<C: Clock + Clone> Letters<C> {
             letters: RateLimiter::new(burst(limits.per_second), Default::default(), clock.clone()),
             bytes: RateLimiter::new(burst(limits.bytes_per_second), Default::default(), clock.clone()),
             kept: RateLimiter::new(spread(limits.bytes_kept, limits.kept_for), Default::default(), clock.clone()),
-            tellings: RateLimiter::new(spread(NonZeroU32::MIN, BURST), Default::default(), clock),
+            warnings: RateLimiter::new(spread(NonZeroU32::MIN, BURST), Default::default(), clock),
             counted: AtomicU64::new(0),
-            large: Arc::default(),
+            heads: Arc::default(),
             digesting: Semaphore::new(1),
         }
     }
@@ -107,11 +108,11 @@ impl<C: Clock + Clone> Letters<C> {
             self.letters.retain_recent();
             self.bytes.retain_recent();
             self.kept.retain_recent();
-            self.tellings.retain_recent();
+            self.warnings.retain_recent();
         }
         let tenant = tenant.to_owned();
         if self.letters.check_key(&tenant).is_err() {
-            return self.count(&tenant);
+            return self.count(&tenant, "events.dead_per_second");
         }
         let size = u32::try_from(whole.len().max(1)).ok().and_then(NonZeroU32::new);
         let has_room = |of: &Keyed<C>, size| matches!(of.check_key_n(&tenant, size), Ok(Ok(())));
@@ -120,20 +121,20 @@ impl<C: Clock + Clone> Letters<C> {
         {
             return Kept::Whole(whole);
         }
-        let each = self.limits.large_at_once.get();
-        let free = |own, all| if own < each && all < each.saturating_mul(LARGE_TENANTS) { Ok(()) } else { Err(()) };
-        match self.large.acquire(&tenant, free) {
+        let each = self.limits.heads_at_once.get();
+        let free = |own, all| if own < each && all < each.saturating_mul(ALL_TENANTS) { Ok(()) } else { Err(()) };
+        match self.heads.acquire(&tenant, free) {
             // A copy: a part of the whole would keep all of it in memory.
             Ok(permit) => {
                 Kept::Head { head: Bytes::copy_from_slice(&whole[..whole.len().min(HEAD_BYTES)]), whole, permit }
             }
-            Err(()) => self.count(&tenant),
+            Err(()) => self.count(&tenant, "events.dead_heads_at_once"),
         }
     }
 
-    fn count(&self, tenant: &String) -> Kept {
+    fn count(&self, tenant: &String, setting: &'static str) -> Kept {
         self.counted.fetch_add(1, Relaxed);
-        Kept::Counted { told: self.tellings.check_key(tenant).is_ok() }
+        Kept::Counted { warn_of: self.warnings.check_key(tenant).is_ok().then_some(setting) }
     }
 
     /// The digest of a letter, however large, by which it is known again where only its head is kept. One at
@@ -166,7 +167,7 @@ mod tests {
             bytes_kept: number(100_000),
             kept_for: Duration::from_secs(3_600),
             whole_bytes: 20_000,
-            large_at_once: NonZeroUsize::new(100).unwrap(),
+            heads_at_once: NonZeroUsize::new(100).unwrap(),
             per_reason: 10,
             stream_bytes: 1_000_000,
         };
@@ -196,17 +197,17 @@ mod tests {
         assert_eq!(count(|kept| matches!(kept, Kept::Whole(_))), 6);
         assert_eq!(count(|kept| matches!(kept, Kept::Head { .. })), 54);
         assert_eq!((count(|kept| matches!(kept, Kept::Counted { .. })), letters.counted()), (40, 40));
-        assert_eq!(count(|kept| matches!(kept, Kept::Counted { told: true })), 1);
+        assert_eq!(count(|kept| matches!(kept, Kept::Counted { warn_of: Some(_) })), 1);
         assert!(matches!(letters.admit("acme", of(10_000)), Kept::Whole(_)));
         let other: Vec<Kept> = (0..100).map(|_| letters.admit("acme", of(1))).collect();
-        let told = other.iter().any(|kept| matches!(kept, Kept::Counted { told: true }));
-        assert!(told, "what is told of one tenant hides no other");
+        let warned = other.iter().any(|kept| matches!(kept, Kept::Counted { warn_of: Some(_) }));
+        assert!(warned, "a warning of one tenant hides no other");
         clock.advance(Duration::from_secs(10));
         assert!(matches!(letters.admit("evil", of(10_000)), Kept::Whole(_)), "ten seconds later there is room again");
     }
 
     #[test]
-    fn large_letters_do_not_fill_the_memory() {
+    fn letters_that_wait_for_their_digest_do_not_fill_the_memory() {
         let number = |n| NonZeroU32::new(n).unwrap();
         let limits = LetterLimits {
             per_second: number(1_000),
@@ -214,7 +215,7 @@ mod tests {
             bytes_kept: number(1),
             kept_for: Duration::from_secs(3_600),
             whole_bytes: 1,
-            large_at_once: NonZeroUsize::new(2).unwrap(),
+            heads_at_once: NonZeroUsize::new(2).unwrap(),
             per_reason: 10,
             stream_bytes: -1,
         };

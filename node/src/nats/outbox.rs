@@ -75,7 +75,7 @@ impl Default for OutboxConfig {
                 bytes_kept: const { NonZeroU32::new(67_108_864).unwrap() },
                 kept_for: DEAD_KEPT,
                 whole_bytes: 1_048_576,
-                large_at_once: const { NonZeroUsize::new(4).unwrap() },
+                heads_at_once: const { NonZeroUsize::new(4).unwrap() },
                 per_reason: 1_000,
                 stream_bytes: -1,
             },
@@ -146,7 +146,7 @@ impl Outbox for StreamOutbox {
         let mut headers = HeaderMap::new();
         headers.insert(REASON, one_line(&identity(reason, NAMED_MAX_BYTES)));
         headers.insert(WHY, one_line(&shortened(why, WHY_MAX_BYTES)));
-        // The caller may hold the whole letter until it is kept, and so does its place.
+        // Held until the head is stored: the caller may keep the whole letter in memory that long.
         let (body, _permit) = match self.letters.admit(tenant, whole) {
             Kept::Whole(whole) => (whole, None),
             Kept::Head { head, whole, permit } => {
@@ -154,11 +154,9 @@ impl Outbox for StreamOutbox {
                 headers.insert(DIGEST, format!("sha256:{}", self.letters.digest(whole).await));
                 (head, Some(permit))
             }
-            Kept::Counted { told } => {
-                if told {
-                    let why = "more dead letters than events.dead_per_second, or more large ones at once than \
-                               events.dead_large_at_once: they are only counted";
-                    tracing::warn!(tenant, reason, why);
+            Kept::Counted { warn_of } => {
+                if let Some(setting) = warn_of {
+                    tracing::warn!(tenant, reason, setting, "dead letters beyond this limit are only counted");
                 }
                 return Ok(());
             }

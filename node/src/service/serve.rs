@@ -148,7 +148,8 @@ impl CommandService {
 
     fn let_in(self: Arc<Self>, request: Request) {
         let held = self.door.room.enter(asker(&request.message));
-        // Also who is refused holds up nobody: what is kept of refusals has its own bounds.
+        // Refusals are answered in tasks too, so that they hold up nobody. Each ends within the time of one
+        // request to the bus; what they keep is bounded by the limits of dead letters.
         tokio::spawn(async move {
             match held {
                 Ok(held) => self.take(request, held).await,

@@ -187,7 +187,7 @@ impl Cluster {
         Fault { kind, at, victim }
     }
 
-    /// Which server's loss will hold up what: the time to first progress is told by it.
+    /// Notes which server leads what: the time to first progress depends on whether the victim led.
     async fn note_leaders(&self) {
         let leaders = self.servers.leaders().await;
         let leaders: Vec<_> = leaders.iter().map(|(what, server)| format!("{what} {server}")).collect();

@@ -50,7 +50,7 @@ pub struct Report {
     /// Lines in the ledger: attempts and effects.
     pub effects: usize,
     /// Faults, where every restart of a roll and every step of a clock counts.
-    pub one_by_one: usize,
+    pub single_faults: usize,
     /// Kinds of faults.
     pub rows: Vec<Row>,
     /// Acknowledged commands that are not in the journal.
@@ -58,7 +58,7 @@ pub struct Report {
     /// Effects that happened twice.
     pub doubled: usize,
     /// Events that are in the stream twice.
-    pub repeated: usize,
+    pub events_doubled: usize,
     /// Sagas that are stuck, each with its reason.
     pub stuck: Vec<String>,
     /// Writes of former owners that were refused.
@@ -108,8 +108,8 @@ impl Report {
             "seed": self.seed, "servers": self.servers, "seconds": self.seconds,
             "sagas": self.sagas, "planned": self.planned, "acknowledged": self.acknowledged,
             "records": self.records, "frames": self.frames, "events": self.events, "effects": self.effects,
-            "faults": faults.collect::<Vec<_>>(), "faultsOneByOne": self.one_by_one,
-            "lost": self.lost, "doubled": self.doubled, "eventsDoubled": self.repeated, "stuck": self.stuck, "fencedWrites": self.fenced,
+            "faults": faults.collect::<Vec<_>>(), "singleFaults": self.single_faults,
+            "lost": self.lost, "doubled": self.doubled, "eventsDoubled": self.events_doubled, "stuck": self.stuck, "fencedWrites": self.fenced,
             "slowestStartMs": self.slowest.as_millis(),
             "nodesRestarted": rolled(&self.nodes_rolled), "serversRestarted": rolled(&self.servers_rolled),
             "endedByThemselves": self.gave_up, "invariants": self.looked,
@@ -135,7 +135,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "{table}")?;
         let made: usize = self.rows.iter().map(|row| row.made).sum();
-        writeln!(f, "{made} faults; {} with each restart of a roll and each step of a clock\n", self.one_by_one)?;
+        writeln!(f, "{made} faults; {} with each restart of a roll and each step of a clock\n", self.single_faults)?;
         for (kind, why) in self.rows.iter().filter_map(|row| Some((row.kind, row.lacks.as_ref()?))) {
             writeln!(f, "{kind} was not tried: {why}")?;
         }
@@ -165,7 +165,7 @@ impl fmt::Display for Report {
             "lost {} · doubled {} · events doubled {} · stuck {} · refused writes of former owners {} · ended by themselves {}",
             self.lost,
             self.doubled,
-            self.repeated,
+            self.events_doubled,
             self.stuck.len(),
             self.fenced,
             self.gave_up.len()

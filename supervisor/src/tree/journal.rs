@@ -84,7 +84,7 @@ pub struct Meters {
     pub(super) waits_since: AtomicI64,
     /// When the earliest timer is due; [`NEVER`].
     pub(super) due: AtomicI64,
-    /// When the shard last took a message of its clock; [`NEVER`] before the first.
+    /// When the shard last handled a message of its clock, or took over; [`NEVER`] before that.
     pub(super) heard: AtomicI64,
 }
 

@@ -39,7 +39,7 @@ pub async fn chain(
     while at > 0 {
         let bytes = engine.journal.get(shard, at).await.map_err(|error| unavailable(&error.to_string()))?;
         let Some(bytes) = bytes else {
-            was_cut(engine, shard, at).await?;
+            expect_cut(engine, shard, at).await?;
             break;
         };
         let mut own = match own(&bytes, saga) {
@@ -66,13 +66,14 @@ pub async fn chain(
     Ok(found)
 }
 
-/// Fails unless frame `at` is older than what the journal keeps: one that is missing otherwise was lost with
+/// Fails unless the journal was cut after frame `at`. A frame that is missing for another reason was lost with
 /// its stream, and may be brought back.
-async fn was_cut(engine: &Engine, shard: ShardId, at: Position) -> Result<(), Problem> {
+async fn expect_cut(engine: &Engine, shard: ShardId, at: Position) -> Result<(), Problem> {
     let stream = engine.journal.stream(shard).await.map_err(|error| unavailable(&error.to_string()))?;
     match stream {
         Some(stream) if stream.first > at => Ok(()),
-        Some(_) | None => Err(unavailable(&format!("frame {at} is not there"))),
+        Some(_) | None => Err(Problem::new(Code::Unavailable, format!("frame {at} of shard {shard} is missing"))
+            .mend("`skald doctor` says what was lost: bring the stream back, or accept the loss")),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Pulse {
     pub unsent_for: Duration,
     /// How late the earliest timer is that was not fired.
     pub late_by: Duration,
-    /// How long the shard has taken no message, of which its clock sends one each `anchor_every`.
+    /// How long ago the shard last handled a message of its clock, which sends one every `anchor_every`.
     pub silent_for: Duration,
     /// What was refused for good and buried since the takeover.
     pub buried: u64,
@@ -66,7 +66,8 @@ impl Pulse {
         let Self { shard, unsent, unsent_for, late_by, silent_for, buried: _, broken: _ } = *self;
         let mut troubles = Vec::new();
         if silent_for > after {
-            troubles.push(format!("shard {shard} stands still: it took no message for {} s", silent_for.as_secs()));
+            troubles
+                .push(format!("shard {shard} stands still: it has handled no message for {} s", silent_for.as_secs()));
         }
         if unsent_for > after {
             troubles.push(format!(

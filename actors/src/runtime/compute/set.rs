@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
 
-use crate::runtime::model::configuration::variable;
+use crate::runtime::model::configuration::check_variable;
 use crate::runtime::model::ids::label;
 
 /// The most replicas one set may have: a typing error must not take the machine down.
@@ -163,18 +163,20 @@ impl Set {
             return bad(format!("the command {:?} is no path in the artifact", self.command));
         }
         let variables = &self.configuration.variables.0;
-        let texts = self.args.iter().chain(variables.keys()).chain(variables.values()).chain([&self.command]);
-        if texts.clone().any(|text| text.contains('\0')) {
-            return bad("a zero byte can stand in no argument and no variable".into());
+        let words = self.args.iter().chain([&self.command]);
+        if words.clone().any(|word| word.contains('\0')) {
+            return bad("a zero byte can stand in no argument".into());
         }
+        let texts = words.chain(variables.keys()).chain(variables.values());
         if texts.map(String::len).sum::<usize>() > TEXT_BYTES_MAX {
             return bad(format!("arguments and variables are longer than {TEXT_BYTES_MAX} bytes"));
         }
         if let Some(name) = self.secrets.keys().find(|name| variables.contains_key(*name)) {
             return bad(format!("the variable {name:?} is a secret and a configuration; call one something else"));
         }
-        for name in variables.keys().chain(self.secrets.keys()) {
-            variable(name).or_else(|fault| bad(fault.to_string()))?;
+        let secret = String::new();
+        for (name, value) in variables.iter().chain(self.secrets.keys().map(|name| (name, &secret))) {
+            check_variable(name, value).or_else(|fault| bad(fault.to_string()))?;
         }
         if self.ports.len() > PORTS_MAX {
             return bad(format!("{} extra ports; at most {PORTS_MAX} are possible", self.ports.len()));

@@ -20,14 +20,20 @@ pub const TOTAL_MAX_BYTES: usize = 512 * 1024;
 /// Variables that begin like this are ours: they say whose a process is.
 const RESERVED: &str = "SKALD_";
 
-/// What a variable of a program may be called. Ports, and what the compute itself tells a program, have
-/// names of their own.
-pub fn variable(name: &str) -> Result<(), Fault> {
-    let taken = name == "PORT" || name.starts_with("PORT_") || name.starts_with(RESERVED);
-    if name.is_empty() || name.contains(['=', '\0']) || taken {
-        return Err(Fault::new("variable", format!("{name:?} cannot be set"), "call it something else"));
-    }
-    Ok(())
+/// Whether a program may be given a variable of this name and value.
+pub fn check_variable(name: &str, value: &str) -> Result<(), Fault> {
+    let why = if name.is_empty() {
+        "the name is empty"
+    } else if name.contains(['=', '\0']) {
+        "a name holds no `=` and no zero byte"
+    } else if name == "PORT" || name.starts_with("PORT_") || name.starts_with(RESERVED) {
+        "this name is set by the runtime itself"
+    } else if value.contains('\0') {
+        "a value holds no zero byte"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new("variable", format!("{name:?}: {why}"), "choose another name, or keep the value in a file"))
 }
 
 /// One version of one configuration. A version never changes.
@@ -60,7 +66,7 @@ pub struct RuntimeConfiguration {
 }
 
 impl RuntimeConfiguration {
-    /// Holds the sizes to their bounds.
+    /// Refuses what can be no variable of a program, and what is too large.
     pub fn check(&self) -> Result<(), Fault> {
         if self.at.version == 0 {
             return Err(Fault::new("version", "it is 0", "versions are counted from 1"));
@@ -69,11 +75,7 @@ impl RuntimeConfiguration {
         let mut total = 0;
         for (name, value) in &self.entries {
             fault::text("entries", name, NAME_MAX_BYTES)?;
-            variable(name)?;
-            if value.contains('\0') {
-                let mend = "keep such a value in a file of the image";
-                return Err(Fault::new(format!("entries.{name}"), "a variable cannot hold a zero byte", mend));
-            }
+            check_variable(name, value)?;
             fault::at_most(&format!("entries.{name}"), value.len(), VALUE_MAX_BYTES, "bytes")?;
             total += name.len() + value.len();
         }

@@ -281,8 +281,7 @@ fn sync(said: &str) -> Finding {
     }
 }
 
-/// Every shard has exactly one owner.
-/// `in_all`: how many there are, as nodes say.
+/// Every shard has exactly one owner. `in_all`: how many there are, as nodes say; 0: none says.
 fn owned(answers: &[Answer], in_all: u16) -> Finding {
     let mut owners: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for answer in answers {
@@ -293,6 +292,10 @@ fn owned(answers: &[Answer], in_all: u16) -> Finding {
         }
     }
     let count = owners.keys().next_back().map_or(in_all, |last| in_all.max(last + 1));
+    if count == 0 {
+        let mend = "run this release on every node; until then look at skald tree --owners";
+        return Finding::warn("shards", "no node says how many there are, and none is owned", mend);
+    }
     let free: Vec<_> = (0..count).filter(|shard| !owners.contains_key(shard)).map(|shard| shard.to_string()).collect();
     let twice: Vec<_> = owners
         .iter()

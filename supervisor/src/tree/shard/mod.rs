@@ -353,6 +353,7 @@ impl Behaviour for ShardActor {
             anchored: recovered.position,
         };
         self.settle_in(me, recovered, &mut state).await?;
+        state.meters.hear(self.engine.now());
         self.engine.pulses.begin(self.shard, state.meters.clone());
         me.card().doing(format!("owned under epoch {}", self.epoch.0));
         Ok(state)

@@ -63,9 +63,8 @@ impl Proxy {
         let Some(target) = Target::of(request.uri(), request.headers(), &self.environment) else {
             return said(StatusCode::NOT_FOUND, "no service is named, neither by the host nor by the path");
         };
-        let Some(part) = self.settings.under_way.enter(&self.environment) else {
-            let why = format!("too many requests to {:?} are under way", self.environment);
-            return later(said(StatusCode::SERVICE_UNAVAILABLE, &why));
+        let Some(permit) = self.settings.under_way.enter(&self.environment) else {
+            return busy(&format!("too many requests to {:?} are under way", self.environment));
         };
         let (mut parts, body) = request.into_parts();
         end_hop(&mut parts.headers);
@@ -86,7 +85,7 @@ impl Proxy {
             };
             tries += 1;
             match timeout(self.settings.answer_time, self.client.request(request)).await {
-                Ok(Ok(response)) => return passed_on(response, (lease, part), begun),
+                Ok(Ok(response)) => return passed_on(response, lease, permit, begun),
                 Ok(Err(error)) => {
                     debug!(service = target.service, revision = lease.revision, %error, "a replica did not answer");
                     lease.doubt();
@@ -108,14 +107,13 @@ impl Proxy {
     }
 
     fn unserved(&self, unserved: Unserved, service: &str) -> Response<Answer> {
-        later(match unserved {
+        match unserved {
             Unserved::Unknown => {
-                let why = format!("nothing is routed to {service:?} in {:?}", self.environment);
-                return said(StatusCode::NOT_FOUND, &why);
+                said(StatusCode::NOT_FOUND, &format!("nothing is routed to {service:?} in {:?}", self.environment))
             }
-            Unserved::TooMany => said(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for a replica"),
-            Unserved::TimedOut => said(StatusCode::SERVICE_UNAVAILABLE, "no replica became ready in time"),
-        })
+            Unserved::TooMany => busy("too many requests wait for a replica"),
+            Unserved::TimedOut => busy("no replica became ready in time"),
+        }
     }
 }
 
@@ -130,9 +128,9 @@ fn outgoing(parts: &Parts, target: &Target, to: SocketAddr, body: Lent) -> Optio
     Some(request)
 }
 
-fn passed_on(response: Response<Incoming>, (lease, part): (Lease, Permit), begun: Instant) -> Response<Answer> {
+fn passed_on(response: Response<Incoming>, lease: Lease, permit: Permit, begun: Instant) -> Response<Answer> {
     lease.count(begun.elapsed(), response.status().is_server_error());
-    let mut response = response.map(|body| Through::new(body, (lease, part)).boxed_unsync());
+    let mut response = response.map(|body| Through::new(body, (lease, permit)).boxed_unsync());
     end_hop(response.headers_mut());
     response
 }
@@ -167,8 +165,9 @@ fn forwarded(headers: &mut HeaderMap, target: &Target, peer: SocketAddr) {
     put("x-forwarded-prefix", target.prefix.as_deref().and_then(|prefix| prefix.parse().ok()));
 }
 
-/// The same, to be asked again in a second.
-fn later(mut response: Response<Answer>) -> Response<Answer> {
+/// Too much for now; the client may ask again in a second.
+fn busy(why: &str) -> Response<Answer> {
+    let mut response = said(StatusCode::SERVICE_UNAVAILABLE, why);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
