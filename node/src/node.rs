@@ -17,7 +17,7 @@ use futures::FutureExt;
 use protocol::command::{Deploy, Of, Routed, name};
 use protocol::query::{Answer, Body, Query};
 use protocol::view::{History, SagaView};
-use protocol::{Code, NodeId, Problem, SagaId, Time};
+use protocol::{Code, NodeId, Problem, SagaId, Time, subjects};
 use serde::de::DeserializeOwned;
 use supervisor::activities::Activities;
 use supervisor::activity::Activity;
@@ -38,8 +38,8 @@ use crate::config::Config;
 use crate::debug::{self, Access, DebugSource, Scope};
 use crate::http;
 use crate::nats::{
-    self, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime, KvSnapshots,
-    KvWorkerMemory, StreamOutbox, connect, sync_mode,
+    self, Auth, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime,
+    KvSnapshots, KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
 use crate::runtime::keeper::FarKeeper;
 use crate::runtime::{Local as OnDisk, OwnSagas, RuntimeDesk, RuntimeHost, worker_ports};
@@ -200,6 +200,13 @@ impl Node {
             warnings: warnings(&config).await?,
             since: clock.now(),
         };
+        // On a connection of its own: what anybody sends may be much and large, and the journal's answers
+        // would come behind it.
+        let commands_bus = connect(config.connect_config()).await?;
+        // Where everybody has a name the server keeps tenants apart; where nobody has, there is nobody to.
+        let doors = if config.connect_config().auth == Auth::None { 0 } else { subjects::DOORS };
+        let doors = (0..doors).map(|_| connect(config.connect_config()));
+        let doors = futures::future::try_join_all(doors).await?;
         let queries = Arc::new(QueryService {
             node: id.clone(),
             shards: shape.shards,
@@ -207,6 +214,8 @@ impl Node {
             root: OnceLock::new(),
             workers: workers.clone(),
             bus: bus.clone(),
+            commands: doors.iter().chain([&commands_bus]).cloned().collect(),
+            letters: streams.clone(),
             engine: engine.clone(),
             message_bytes: frame_max_bytes,
             troubles,
@@ -253,10 +262,9 @@ impl Node {
         );
         let http_address = Arc::new(OnceLock::new());
         let door = serves_http(&config, dispatcher.clone(), clock.clone(), http_address.clone());
-        // On a connection of its own: what anybody sends may be much and large, and the journal's answers
-        // would come behind it.
         let commands = Arc::new(CommandService {
-            bus: connect(config.connect_config()).await?,
+            bus: commands_bus,
+            doors,
             dispatcher: dispatcher.clone(),
             outbox: outbox.clone(),
             clock,

@@ -78,7 +78,7 @@ pub enum Body {
     /// To `Workers`.
     Workers(Vec<WorkerView>),
     /// To `Health`.
-    Health(HealthView),
+    Health(Box<HealthView>),
     /// There is no such thing here.
     Nothing,
 }
@@ -176,6 +176,9 @@ pub struct HealthView {
     /// What is worth a look and no trouble, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What happened since the node began to what it stands on, and is over; in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub happened: Vec<String>,
     /// When the node started.
     pub since: Time,
 }

@@ -5,6 +5,16 @@ use crate::{NodeId, Principal, ShardId, Tenant};
 
 /// All commands: `skald.cmd.<tenant>.<principal>.<noun>.<verb>`.
 pub const COMMANDS: &str = "skald.cmd.*.*.*.*";
+/// By how many doors commands come where the server keeps tenants apart. Part of the server's configuration:
+/// a node that listens at fewer would not hear some tenants.
+pub const DOORS: u32 = 16;
+/// Commands at all doors: `skald.door.<door>.<tenant>.<principal>.<noun>.<verb>`.
+pub const ALL_DOORS: &str = "skald.door.*.*.*.*.*";
+/// What the server makes of a command, for its configuration: it counts the door from the tenant.
+pub const TO_DOORS: (&str, &str) = (
+    "skald.cmd.*.*.*.*",
+    "skald.door.{{partition(16,1)}}.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}",
+);
 /// All events of all tenants.
 pub const EVENTS: &str = "skald.evt.>";
 /// All journal subjects.
@@ -42,6 +52,26 @@ pub fn command(tenant: &Tenant, principal: &Principal, command: &str) -> String 
 /// Every command about `noun` that `principal` gives for `tenant`.
 pub fn commands_about(tenant: &Tenant, principal: &Principal, noun: &str) -> String {
     command(tenant, principal, &format!("{noun}.*"))
+}
+
+/// The commands that come by one door.
+pub fn door(number: u32) -> String {
+    format!("skald.door.{number}.*.*.*.*")
+}
+
+/// What the server makes of the subject of commands of `tenant`, as [`TO_DOORS`] says.
+pub fn at_door(tenant: &Tenant, command: &str) -> String {
+    // FNV-1a, as nats-server counts partitions.
+    let hash =
+        tenant.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let rest = command.strip_prefix("skald.cmd.").unwrap_or(command);
+    format!("skald.door.{}.{rest}", hash % DOORS)
+}
+
+/// The subject that a command was given by, when `subject` is that of a door.
+pub fn behind_door(subject: &str) -> Option<String> {
+    let (door, rest) = subject.strip_prefix("skald.door.")?.split_once('.')?;
+    door.bytes().all(|b| b.is_ascii_digit()).then(|| format!("skald.cmd.{rest}"))
 }
 
 /// Takes a command's subject apart; `None` when it is not one.
@@ -114,6 +144,21 @@ pub fn dead(tenant: &str, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_comes_by_its_tenants_door() {
+        // As nats-server 2.15.1 counted them with the mapping of `TO_DOORS`.
+        for (tenant, number) in [("acme", 15), ("evil", 7), ("default", 14), ("guest", 3)] {
+            let command = format!("skald.cmd.{tenant}.ann.saga.start");
+            let at = at_door(&Tenant::new(tenant).unwrap(), &command);
+            assert_eq!(at, format!("skald.door.{number}.{tenant}.ann.saga.start"));
+            assert_eq!(behind_door(&at), Some(command));
+        }
+        for other in ["skald.cmd.acme.ann.saga.start", "skald.door.x.acme", "skald.door.1"] {
+            assert_eq!(behind_door(other), None, "{other}");
+        }
+        assert!(TO_DOORS.1.contains(&format!("partition({DOORS},1)")));
+    }
 
     #[test]
     fn a_command_subject_is_read_back() {

@@ -12,8 +12,9 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
+use super::model::configuration::check_variable;
 use super::model::ids::label;
-use super::model::secret::Requested;
+use super::model::secret::{Requested, variable};
 use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
 use super::place;
 use super::ports::secrets::{Secret, SecretName, SecretVersions, usable};
@@ -79,6 +80,7 @@ impl Secrets {
         now: Time,
     ) -> Result<Put, Failure> {
         let at = reference(&self.environment, binding)?;
+        check_variable(&variable(binding), "").map_err(faulty)?;
         named(&*self.store, &self.owner, &self.environment, binding).await?;
         let known = self.values.describe(&at).await?;
         if known.as_ref().is_none_or(|known| known.labels.current.is_none()) {

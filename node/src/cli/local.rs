@@ -2,6 +2,7 @@
 //! is as real as it gets. Nodes are stopped before the servers they speak through, and a node whose
 //! parent dies ends by itself.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -54,11 +55,13 @@ pub(super) struct Member {
 pub(super) struct Local {
     pub(super) members: Vec<Member>,
     pub(super) catalog: PathBuf,
+    /// What was lost since it last ran and waits for a word, in sentences. Until then not all of it serves.
+    pub(super) lost: Vec<String>,
     servers: Servers,
 }
 
 impl Local {
-    /// Starts servers and nodes, and returns when every node serves.
+    /// Starts servers and nodes, and returns when every node serves, or says what it lost.
     pub(super) async fn start(plan: &Plan, say: &(dyn Fn(&str) + Send + Sync)) -> Result<Self, Fault> {
         let make = |dir: &Path| {
             std::fs::create_dir_all(dir)
@@ -67,7 +70,7 @@ impl Local {
         let catalog = plan.data.join("catalog");
         make(&catalog)?;
         let servers = Servers::start(&plan.data.join("server"), plan.servers, say).await?;
-        let mut local = Self { members: Vec::new(), catalog, servers };
+        let mut local = Self { members: Vec::new(), catalog, lost: Vec::new(), servers };
         match local.join(plan, say).await {
             Ok(()) => Ok(local),
             Err(fault) => {
@@ -98,7 +101,8 @@ impl Local {
             say(&format!("waiting for node {}", member.state.node));
             member.joined().await?;
         }
-        self.all_serve(say).await
+        self.lost = self.all_serve(say).await?;
+        Ok(())
     }
 
     fn spawn(&self, plan: &Plan, node: &NodeId, dir: &Path) -> Result<Member, Fault> {
@@ -143,8 +147,9 @@ impl Local {
         Ok(Member { state: NodeState { node: node.clone(), pid, debug: None }, log, child })
     }
 
-    /// Waits until every node says that it is ready.
-    async fn all_serve(&self, say: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Fault> {
+    /// Waits until every node says that it is ready. One that lost something says so, and will not be ready
+    /// until somebody decides: that is answered.
+    async fn all_serve(&self, say: &(dyn Fn(&str) + Send + Sync)) -> Result<Vec<String>, Fault> {
         let client = self.client("default").await?;
         // Nodes that have just joined do not all know each other yet.
         let ours = self.members.iter().map(|member| member.state.node.clone()).collect();
@@ -157,7 +162,15 @@ impl Local {
                 .map(|answer| &answer.node)
                 .collect();
             if self.members.iter().all(|member| ready.contains(&&member.state.node)) {
-                return Ok(());
+                return Ok(Vec::new());
+            }
+            let lost = answers.iter().filter_map(|answer| match &answer.body {
+                Body::Health(health) => Some(&health.lost),
+                Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
+            });
+            let lost: BTreeSet<String> = lost.flatten().cloned().collect();
+            if answers.len() == self.members.len() && !lost.is_empty() {
+                return Ok(lost.into_iter().collect());
             }
             if Instant::now() > until {
                 let logs = self.members.iter().find(|member| !ready.contains(&&member.state.node));

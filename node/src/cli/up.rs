@@ -65,6 +65,9 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
         ctx.out.say(format_args!("other commands will not find this cluster by themselves: {error}"));
     }
     announce(&local, ctx);
+    for lost in &local.lost {
+        ctx.out.say(format_args!("{} {lost}", ctx.out.paint.bad("lost:")));
+    }
     let ended = watch(&mut local, ctx).await;
     state::forget(std::process::id());
     ctx.out.say("stopping; once more Ctrl-C ends everything at once");

@@ -60,7 +60,7 @@ fn json<T: Serialize>(value: &T) -> Option<Vec<u8>> {
 }
 
 fn health(node: &str, members: &[&str]) -> Answer {
-    let body = Body::Health(HealthView {
+    let body = Body::Health(Box::new(HealthView {
         ready: true,
         version: "0.1.0".into(),
         server: "2.12".into(),
@@ -69,11 +69,12 @@ fn health(node: &str, members: &[&str]) -> Answer {
         members: members.iter().map(|member| (*member).to_owned()).collect(),
         shards: Vec::new(),
         shards_in_all: 0,
+        happened: Vec::new(),
         troubles: Vec::new(),
         lost: Vec::new(),
         warnings: Vec::new(),
         since: Time::from_micros(0),
-    });
+    }));
     Answer::new(NodeId::new(node).unwrap(), body)
 }
 

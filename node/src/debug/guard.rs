@@ -66,6 +66,8 @@ pub struct Access {
     pub(super) limits: HttpLimits,
     /// Digest of the token: comparing digests takes the same time wherever two tokens differ.
     token: Option<[u8; 32]>,
+    /// Where the listener is.
+    at: SocketAddr,
     /// Users of this machine that get no answer without the token.
     refused_users: Option<RangeInclusive<u32>>,
 }
@@ -85,8 +87,15 @@ impl Access {
             loopback,
             limits: HttpLimits::default(),
             token: token.map(|token| Sha256::digest(token.reveal().as_bytes()).into()),
+            at: bind,
             refused_users: None,
         })
+    }
+
+    /// The same rule for a listener that took a free port.
+    #[must_use]
+    pub fn listening(self, at: SocketAddr) -> Self {
+        Self { at, ..self }
     }
 
     /// The same rule with other limits.
@@ -130,7 +139,7 @@ impl Access {
     fn refuses(&self, peer: Option<SocketAddr>) -> bool {
         let Some(users) = &self.refused_users else { return false };
         let Some(peer) = peer else { return true };
-        neighbour::is_one_of(users, peer).unwrap_or_else(|error| {
+        neighbour::is_one_of(users, peer, self.at).unwrap_or_else(|error| {
             warn!(%peer, %error, "cannot look up the user behind a connection to the debug endpoint, refused");
             true
         })

@@ -71,7 +71,7 @@ pub async fn serve(
 ) -> io::Result<(SocketAddr, JoinHandle<()>)> {
     let listener = tokio::net::TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
-    let router = router(source, access);
+    let router = router(source, access.listening(address));
     let served = tokio::spawn(crate::http::serve_router(listener, router, connections, stop));
     Ok((address, served))
 }

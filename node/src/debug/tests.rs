@@ -17,7 +17,7 @@ impl DebugSource for Story {
     async fn query(&self, scope: Scope, query: Query) -> Vec<Answer> {
         let body = match query {
             Query::Tree => Body::Actor(Box::new(sample::tree())),
-            Query::Health => Body::Health(HealthView {
+            Query::Health => Body::Health(Box::new(HealthView {
                 ready: true,
                 version: "0.1.0".into(),
                 server: "2.11".into(),
@@ -29,8 +29,9 @@ impl DebugSource for Story {
                 troubles: self.troubles.clone(),
                 lost: Vec::new(),
                 warnings: Vec::new(),
+                happened: Vec::new(),
                 since: Time::from_micros(0),
-            }),
+            })),
             Query::Owners => Body::Owners(Vec::new()),
             Query::Sagas { .. } => Body::Sagas(Vec::new()),
             Query::Workers { .. } => Body::Workers(Vec::new()),

@@ -197,7 +197,7 @@ pub fn render_health(answers: &[Answer], paint: Paint) -> String {
         ] {
             let _ = writeln!(text, "  {}  {value}", paint.dim(&format!("{name:<8}")));
         }
-        for warning in &health.warnings {
+        for warning in health.happened.iter().chain(&health.warnings) {
             let _ = writeln!(text, "  {}", paint.warn(warning));
         }
         for trouble in &health.troubles {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 
+use protocol::Time;
+use supervisor::ports::Clock as _;
 use tokio::sync::{Semaphore, watch};
 
 use super::denied::Denied;
@@ -14,6 +16,7 @@ use super::ground::Ground;
 use super::hello;
 use super::login::{self, About, Auth, INBOX, Tls};
 use super::scan;
+use crate::node::SystemClock;
 use crate::permissions::OBSERVER_INBOX;
 use crate::secret;
 use crate::server::{OLDEST_SERVER, Version};
@@ -133,8 +136,8 @@ pub struct Bus {
     /// How long one request to JetStream may take.
     pub request_within: Duration,
     denied: Arc<Denied>,
-    /// Changes whenever the connection is lost.
-    lost: watch::Receiver<()>,
+    /// How often the connection was lost, and when last.
+    lost: watch::Receiver<(u64, Option<Time>)>,
     inbox: String,
     /// The least that any server of the cluster carried in one message when this connection was made.
     least_payload: usize,
@@ -160,6 +163,11 @@ impl Bus {
             // The client is gone, and says so to whoever asks it.
             std::future::pending().await
         }
+    }
+
+    /// How often the connection was lost, and when last.
+    pub fn losses(&self) -> (u64, Option<Time>) {
+        *self.lost.borrow()
     }
 
     /// What the server said when it refused a message to `subject` after `since`.
@@ -201,7 +209,7 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     let begun = Instant::now();
     let urls = secret::shown(&config.urls);
     let denied = Arc::new(Denied::default());
-    let (losses, lost) = watch::channel(());
+    let (losses, lost) = watch::channel((0, None));
     let client = loop {
         let options = options(&config, &denied, &losses).await?;
         match options.connect(config.urls.as_slice()).await {
@@ -278,7 +286,7 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
 async fn options(
     config: &ConnectConfig,
     denied: &Arc<Denied>,
-    losses: &watch::Sender<()>,
+    losses: &watch::Sender<(u64, Option<Time>)>,
 ) -> Result<ConnectOptions, ConnectError> {
     let inbox = config.inbox_prefix.as_deref();
     let options = login::options(&config.auth, &config.tls, inbox).await.map_err(ConnectError::Settings)?;
@@ -290,7 +298,7 @@ async fn options(
                 Event::Connected => tracing::info!("NATS connection is up"),
                 Event::Disconnected => {
                     tracing::warn!("NATS connection is lost, reconnecting");
-                    losses.send_replace(());
+                    losses.send_modify(|(count, last)| (*count, *last) = (*count + 1, Some(SystemClock.now())));
                 }
                 Event::ServerError(ServerError::Other(said)) => {
                     denied.note(&said);

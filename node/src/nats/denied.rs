@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use protocol::subjects;
 use tokio::sync::Notify;
 
 /// How many refused subjects are remembered; a connection speaks of few kinds.
@@ -35,10 +36,13 @@ impl Denied {
             kind if kind.contains("permissions violation for subscription") => Act::Subscribe,
             _ => return,
         };
+        // The server speaks of what it made of a command, whoever gave it of the command.
+        let given = subjects::behind_door(subject).unwrap_or_else(|| subject.to_owned());
+        let said = said.replace(subject, &given);
         let mut all = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (act, subject.to_owned());
+        let key = (act, given);
         if all.len() < DENIED_MAX || all.contains_key(&key) {
-            all.insert(key, (Instant::now(), said.to_owned()));
+            all.insert(key, (Instant::now(), said));
         }
         drop(all);
         self.more.notify_waiters();
@@ -85,8 +89,11 @@ mod tests {
         let before = Instant::now();
         denied.note("Permissions Violation for Publish to \"skald.journal.3\"");
         denied.note("Permissions Violation for Subscription to \"_INBOX.x.*\" using queue \"q\"");
+        denied.note("Permissions Violation for Publish to \"skald.door.7.evil.eve.saga.start\"");
         denied.note("Maximum Connections Exceeded");
         assert!(denied.publish("skald.journal.3", before).is_some());
+        let said = denied.publish("skald.cmd.evil.eve.saga.start", before).unwrap();
+        assert!(said.contains("skald.cmd.evil.eve.saga.start"), "it is told in the asker's words: {said}");
         assert!(denied.publish("skald.journal.3", Instant::now()).is_none(), "only what came since counts");
         assert!(denied.publish("_INBOX.x.*", before).is_none(), "it was no message");
         assert!(denied.request("other", "_INBOX", before).await.contains("_INBOX.x.*"));

@@ -147,11 +147,19 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
     let failed =
         |error: Unavailable| SetupError::Failed { what: format!("what is kept of {name}"), why: error.to_string() };
     let mut watched = bus.ground.stands().get(&name).map(|stand| stand.watched).unwrap_or_default();
+    let mut found = found.map(seen);
     if watched.left.is_none() {
         watched = Watched::as_written(read(bus, &name).await.map_err(failed)?);
+        // Another node may have made it between the look and what it wrote down of it.
+        if found.is_none() && watched.left.is_some() {
+            found = look(bus, &name).await.map_err(failed)?.as_ref().map(seen);
+        }
     }
     let (worth, meaning) = about(&name);
-    let action = watched.look(worth, found.map(seen));
+    let mut action = watched.look(worth, found);
+    if action == Action::Make && is_journal(&name) && has_history(bus, wanted).await.map_err(failed)? {
+        action = Action::Gone;
+    }
     let first_sequence = match action {
         Action::Make => Some(beginning(bus, &name).await.map_err(failed)?),
         Action::MakeAgain { above } => Some(Some(above + SEQUENCES_SKIPPED)),
@@ -216,6 +224,17 @@ fn said(action: Action, name: &str, meaning: &str) -> (Option<String>, Option<St
 
 fn is_journal(name: &str) -> bool {
     name.starts_with("SKALD_JOURNAL")
+}
+
+/// Whether nodes have run on these servers before: then a part of the journal that nothing is known of was
+/// lost with all that knew of it, and did not never exist. Every part is made before the first node writes.
+async fn has_history(bus: &Bus, wanted: &Config) -> Result<bool, Unavailable> {
+    for name in super::layout::journals(wanted).iter().map(String::as_str).chain([outbox::EVENTS]) {
+        if look(bus, name).await?.is_some_and(|found| found.state.last_sequence > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn accept(name: &str) -> String {

@@ -82,6 +82,16 @@ pub fn default_streams(replicas: Replicas, shards: u16) -> u16 {
     }
 }
 
+/// Streams that are looked at to tell a new cluster from one that lost a part of its journal.
+const LOOKED_AT: u16 = 4;
+
+/// The first streams of the journal of which `one` is a part.
+pub(super) fn journals(one: &async_nats::jetstream::stream::Config) -> Vec<String> {
+    let streams = one.metadata.get(STREAMS).and_then(|streams| streams.parse().ok()).unwrap_or(1);
+    let shape = Shape { shards: streams, streams };
+    (0..streams.min(LOOKED_AT)).map(|n| shape.stream(ShardId(n))).collect()
+}
+
 /// What never changes in the life of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Shape {

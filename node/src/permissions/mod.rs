@@ -99,6 +99,10 @@ pub fn permissions(who: &Who) -> Permissions {
             for principal in principals {
                 publish.extend(roles.iter().flat_map(|role| commands(tenant, principal, *role)));
             }
+            // The server asks about what it makes of a command. By another tenant's door nobody comes.
+            for at in 0..publish.len() {
+                publish.push(subjects::at_door(tenant, &publish[at]));
+            }
             // Whoever speaks as one of them hears the answers in that one's inbox.
             let inbox = |principal| format!("{}.>", subjects::inbox(tenant, principal));
             let mut subscribe: Vec<String> = principals.iter().map(inbox).collect();
@@ -160,6 +164,7 @@ fn node(inbox: String) -> Permissions {
     // Events make workers run.
     let hears = [
         subjects::COMMANDS,
+        subjects::ALL_DOORS,
         subjects::EVENTS,
         subjects::CLUSTER_QUERY,
         subjects::NODE_QUERIES,

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use protocol::subjects;
+
 use super::{Permissions, Who, permissions};
 use crate::server::MAX_PAYLOAD_BYTES;
 
@@ -43,7 +45,12 @@ pub fn server_config(listen: &Listen, users: &[User], system: &str) -> String {
         text.push('\n');
     };
     line(format_args!("server_name: \"skald\"\nlisten: {}", quoted(&listen.at.to_string())));
-    line(format_args!("# Looked at by nodes, to know when the server writes through to the disk."));
+    line(format_args!(
+        "# Looked at by nodes, to know when the server writes through to the disk. It asks for no password: whoever"
+    ));
+    line(format_args!(
+        "# may connect to it reads who is connected, and which subjects they listen to, but no message."
+    ));
     line(format_args!("http: \"127.0.0.1:8222\"\nmax_payload: {MAX_PAYLOAD_BYTES}"));
     line(format_args!("max_pending: {}", MAX_PAYLOAD_BYTES * 16));
     let store = listen.store.to_string_lossy();
@@ -62,7 +69,12 @@ pub fn server_config(listen: &Listen, users: &[User], system: &str) -> String {
 
 /// The accounts with their users: one for all of Skald, with JetStream, and the server's own.
 pub fn user_block(users: &[User], system: &str) -> String {
-    let mut text = String::from("accounts {\n  SKALD {\n    jetstream: enabled\n    users: [\n");
+    let mut text = String::from("accounts {\n  SKALD {\n    jetstream: enabled\n");
+    let (from, to) = subjects::TO_DOORS;
+    text.push_str(
+        "    # What one tenant sends stands in no other tenant's way: commands come to nodes by several doors.\n",
+    );
+    let _ = writeln!(text, "    mappings: {{ {}: {} }}\n    users: [", quoted(from), quoted(to));
     for User { who, public } in users {
         let Permissions { publish, subscribe, answers } = permissions(who);
         let _ = writeln!(text, "      # {}", title(who));

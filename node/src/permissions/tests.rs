@@ -30,6 +30,11 @@ fn each_role_is_a_short_list() {
     let told = |who: &Who| {
         let Permissions { publish, subscribe, answers } = permissions(who);
         let answers = if answers { "\nanswers what it hears" } else { "" };
+        // Commands, and the same at their tenant's door.
+        let (doors, publish): (Vec<_>, Vec<_>) = publish.into_iter().partition(|it| it.starts_with("skald.door."));
+        let commands: Vec<_> = publish.iter().filter(|it| it.starts_with("skald.cmd.")).cloned().collect();
+        let behind: Vec<_> = doors.iter().filter_map(|it| subjects::behind_door(it)).collect();
+        assert_eq!(commands, behind);
         format!("publish {}\nsubscribe {}{answers}", publish.join(" "), subscribe.join(" "))
     };
     assert_eq!(
@@ -67,6 +72,12 @@ fn every_command_belongs_to_a_role_and_to_its_principals_only() {
         }
         assert!(!any(&all.publish, &format!("skald.cmd.acme.eve.{command}")), "{command}");
         assert!(!any(&all.publish, &format!("skald.cmd.evil.ann.{command}")), "{command}");
+        assert!(any(&all.publish, &format!("skald.door.15.acme.ann.{command}")), "{command}");
+        for other in
+            ["skald.door.15.acme.eve", "skald.door.15.evil.ann", "skald.door.7.evil.ann", "skald.door.7.acme.ann"]
+        {
+            assert!(!any(&all.publish, &format!("{other}.{command}")), "{other} {command}");
+        }
         assert_eq!(any(&user.publish, &format!("skald.cmd.acme.ann.{command}")), Role::of(command) == Role::User);
     }
 }
@@ -108,6 +119,7 @@ fn nobody_but_a_node_comes_near_what_is_inside() {
             "skald.journal.0",
             "skald.keeper",
             "skald.cmd.acme.ann.saga.start",
+            "skald.door.15.acme.ann.saga.start",
             "_INBOX.acme.bob.x",
             "_INBOX_skald.x",
             "$SYS.X",

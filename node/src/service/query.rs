@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::gather;
 use crate::node::SystemClock;
 
-use crate::nats::Bus;
+use crate::nats::{Bus, StreamOutbox};
 use crate::telemetry::Troubles;
 
 /// How long the other nodes may take to answer.
@@ -58,6 +58,10 @@ pub struct QueryService {
     pub workers: Arc<Local>,
     /// The bus.
     pub bus: Bus,
+    /// The connections by which commands come.
+    pub commands: Vec<Bus>,
+    /// Dead letters.
+    pub letters: Arc<StreamOutbox>,
     /// The engine, for how its shards move.
     pub engine: Arc<Engine>,
     /// What this node counts on that one message takes.
@@ -89,7 +93,7 @@ impl QueryService {
                 Body::Sagas(rows)
             }
             Query::Workers { tenant, list } => Body::Workers(self.workers.list(tenant, list)),
-            Query::Health => Body::Health(self.health()),
+            Query::Health => Body::Health(Box::new(self.health())),
         };
         Answer { at: Some(SystemClock.now()), missing, ..Answer::new(self.node.clone(), body) }
     }
@@ -207,7 +211,6 @@ impl QueryService {
                  them, `skald show` says why"
             ));
         }
-        warnings.extend(self.bus.ground.past());
         if sync.starts_with("unknown") {
             warnings.push(format!("when the server writes through to the disk is {sync}"));
         }
@@ -223,8 +226,30 @@ impl QueryService {
             troubles,
             lost,
             warnings,
+            happened: self.happened(),
             since: self.about.since,
         }
+    }
+
+    /// What happened and is over, in sentences.
+    fn happened(&self) -> Vec<String> {
+        let mut happened = self.bus.ground.past();
+        let counted = self.letters.letters_counted();
+        if counted > 0 {
+            happened.push(format!(
+                "{counted} dead letters were only counted: they were beyond events.dead_per_second or \
+                 events.dead_heads_at_once"
+            ));
+        }
+        let losses = self.commands.iter().map(Bus::losses);
+        let (losses, last) = losses.fold((0, None), |all, one| (all.0 + one.0, all.1.max(one.1)));
+        if let Some(last) = last {
+            happened.push(format!(
+                "connections that bring commands were lost {losses} times, last at {last}: those on their way \
+                 were not taken; a server that ends it because too much comes in says so as a slow consumer"
+            ));
+        }
+        happened
     }
 
     /// How the shards of this node move.

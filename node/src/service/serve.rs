@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::permits::Permit;
-use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
-use async_nats::{HeaderMap, Message};
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, ServiceExt};
+use async_nats::{HeaderMap, Message, Subscriber};
 use futures::StreamExt;
+use futures::stream::{SelectAll, select};
 use protocol::codec::{CONTENT_TYPE, Format};
 use protocol::command::name;
 use protocol::command::{Refused, Routed};
@@ -35,6 +36,8 @@ const MESSAGE_ID_MAX_BYTES: usize = 1_024;
 /// The longest refusal in a header, in bytes; the body has all of it.
 const REFUSAL_MAX_BYTES: usize = 400;
 
+/// Nodes hear each command once, together.
+const QUEUE: &str = "skald";
 /// How often a closing door looks whether the commands behind it are done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -104,6 +107,9 @@ impl Door {
 pub struct CommandService {
     /// The bus.
     pub bus: Bus,
+    /// One for each door, where the server keeps tenants apart: what one of them sends waits in no queue of
+    /// another's, and a connection that the server ends because of it is not the others'.
+    pub doors: Vec<Bus>,
     /// Carries them out.
     pub dispatcher: Arc<Dispatcher>,
     /// Keeps what cannot be understood.
@@ -124,48 +130,70 @@ impl CommandService {
             .client
             .service_builder()
             .description("durable sagas and control loops: skald.cmd.<tenant>.<principal>.<noun>.<verb>")
-            .queue_group("skald")
+            .queue_group(QUEUE)
             .start("skald", env!("CARGO_PKG_VERSION"))
             .await?;
-        let endpoint = service.endpoint_builder().name("commands").queue_group("skald");
+        let endpoint = service.endpoint_builder().name("commands").queue_group(QUEUE);
         let mut requests = endpoint.add(subjects::COMMANDS).await?;
+        let mut doors = self.doors().await?;
         loop {
-            let request = tokio::select! {
-                request = requests.next() => request,
+            let message = tokio::select! {
+                request = requests.next() => request.map(|request| request.message),
+                Some(message) = doors.next() => Some(message),
                 () = self.door.closing.notified() => {
                     requests.stop().await?;
+                    for door in doors.iter_mut() {
+                        door.drain().await?;
+                    }
                     // What had arrived is still worked on; the tree ends this service.
-                    while let Some(request) = requests.next().await {
-                        self.clone().let_in(request);
+                    let mut left = select(requests.by_ref().map(|request| request.message), doors.by_ref());
+                    while let Some(message) = left.next().await {
+                        self.clone().let_in(message);
                     }
                     std::future::pending().await
                 }
             };
-            let Some(request) = request else { return Ok(()) };
-            self.clone().let_in(request);
+            let Some(message) = message else { return Ok(()) };
+            self.clone().let_in(message);
         }
     }
 
-    fn let_in(self: Arc<Self>, request: Request) {
-        let held = self.door.room.enter(asker(&request.message));
+    /// Listens at the doors. Without connections of their own all of them lead to the bus: the server's
+    /// configuration may have changed.
+    async fn doors(&self) -> Result<SelectAll<Subscriber>, async_nats::Error> {
+        let mut doors = SelectAll::new();
+        for (number, bus) in (0..).zip(&self.doors) {
+            doors.push(bus.client.queue_subscribe(subjects::door(number), QUEUE.into()).await?);
+        }
+        if doors.is_empty() {
+            doors.push(self.bus.client.queue_subscribe(subjects::ALL_DOORS, QUEUE.into()).await?);
+        }
+        Ok(doors)
+    }
+
+    fn let_in(self: Arc<Self>, mut message: Message) {
+        if let Some(given) = subjects::behind_door(&message.subject) {
+            message.subject = given.into();
+        }
+        let held = self.door.room.enter(asker(&message));
         // Refusals are answered in tasks too, so that they hold up nobody. Each ends within the time of one
         // request to the bus; what they keep is bounded by the limits of dead letters.
         tokio::spawn(async move {
             match held {
-                Ok(held) => self.take(request, held).await,
+                Ok(held) => self.take(message, held).await,
                 Err(problem) => {
                     // One that was only published has nobody to hear it: it becomes a dead letter.
-                    self.bury_if_needed(&request.message, &problem).await;
-                    self.answer(&request, Format::Json, Err(problem)).await;
+                    self.bury_if_needed(&message, &problem).await;
+                    self.answer(&message, Format::Json, Err(problem)).await;
                 }
             }
         });
     }
 
     /// Answers one command. `held` is its place among those that are worked on.
-    async fn take(&self, request: Request, held: Permit) {
+    async fn take(&self, message: Message, held: Permit) {
         let began = std::time::Instant::now();
-        let mut routed = self.read(&request.message);
+        let mut routed = self.read(&message);
         let mut held = (Some(held), None);
         if let Ok(asked) = &routed
             && waits(asked)
@@ -176,7 +204,7 @@ impl CommandService {
                 Err(full) => routed = Err(full),
             }
         }
-        let format = Format::of(header(&request.message, CONTENT_TYPE)).unwrap_or_default();
+        let format = Format::of(header(&message, CONTENT_TYPE)).unwrap_or_default();
         let (name, answer) = match routed {
             Ok(routed) => {
                 let span = tracing::debug_span!("command", name = routed.command, tenant = %routed.tenant);
@@ -195,16 +223,16 @@ impl CommandService {
         };
         if let Err(problem) = &answer {
             if problem.code == Code::Forbidden {
-                let subject = request.message.subject.as_str();
+                let subject = message.subject.as_str();
                 warn!(target: AUDIT, subject, why = problem.message, "command forbidden");
             } else {
                 debug!(command = name, ?problem, "command refused");
             }
-            self.bury_if_needed(&request.message, problem).await;
+            self.bury_if_needed(&message, problem).await;
         }
         let code = answer.as_ref().map_or_else(|problem| problem.code.number().to_string(), |_| "ok".into());
         self.metrics.command(&name, &code, began.elapsed());
-        self.answer(&request, format, answer).await;
+        self.answer(&message, format, answer).await;
         drop(held);
     }
 
@@ -277,16 +305,14 @@ impl CommandService {
         }
     }
 
-    async fn answer(&self, request: &Request, format: Format, answer: Result<Value, Problem>) {
+    async fn answer(&self, message: &Message, format: Format, answer: Result<Value, Problem>) {
         let (mut headers, mut body) = written(format, answer);
         if let Err(problem) = answer_fits(body.len(), self.bus.max_payload()) {
             (headers, body) = written(format, Err(problem));
         }
-        if request.message.reply.as_ref().is_some_and(|reply| !self.may_answer(&request.message, reply)) {
-            return;
-        }
-        // Whoever asked may be gone; a plain publish has nobody to answer.
-        let _ = request.respond_with_headers(Ok(body.into()), headers).await;
+        let Some(reply) = message.reply.clone().filter(|reply| self.may_answer(message, reply)) else { return };
+        // Whoever asked may be gone.
+        let _ = self.bus.client.publish_with_headers(reply, headers, body.into()).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{One, bus, one, three, until};
 use bytes::Bytes;
 use futures::TryStreamExt;
-use node::nats::{Bus, JetStreamJournal, JournalConfig, Replicas, SetupError};
+use node::nats::{Bus, JetStreamJournal, JournalConfig, Replicas, SetupError, watch};
 use protocol::ShardId;
 use supervisor::ports::{AppendError, Journal, Position};
 
@@ -145,6 +145,20 @@ async fn large_frames_come_back_and_too_large_ones_are_refused() {
     let larger = Bytes::from(vec![7; 9 * 1024 * 1024]);
     let refused = journal.append(SHARD, larger, at, "l-2").await.unwrap_err();
     assert!(matches!(refused, AppendError::Refused(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn nodes_that_make_a_new_cluster_together_miss_nothing() {
+    for _ in 0..4 {
+        let One { server, .. } = &one().await;
+        let buses = futures::future::join_all((0..8).map(|_| bus([server.url()]))).await;
+        let mut told: Vec<_> = buses.iter().map(|bus| watch(bus, Vec::new())).collect();
+        let config = JournalConfig { shards: Some(8), streams: Some(8), ..JournalConfig::default() };
+        futures::future::join_all(buses.iter().map(|bus| open(bus, &config))).await;
+        for told in &mut told {
+            assert!(told.try_recv().is_err(), "what another node made in this moment counts as lost");
+        }
+    }
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl Cluster {
             let health: Vec<_> = answers
                 .into_iter()
                 .filter_map(|answer| match answer.body {
-                    Body::Health(health) => Some(health),
+                    Body::Health(health) => Some(*health),
                     Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
                 })
                 .collect();

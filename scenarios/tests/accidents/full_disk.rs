@@ -58,7 +58,7 @@ impl Drop for Mount<'_> {
 async fn health(client: &Client) -> Option<HealthView> {
     let answers = client.query(&Query::Health).await.unwrap_or_default();
     answers.into_iter().find_map(|answer| match answer.body {
-        Body::Health(health) => Some(health),
+        Body::Health(health) => Some(*health),
         Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
     })
 }

@@ -2,6 +2,8 @@
 //! none does. Each loss is told, nothing goes on where that would be a lie, and what can be made again
 //! is.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -36,7 +38,7 @@ async fn cluster(nodes: usize) -> (TestCluster, Client, jetstream::Context) {
 async fn health(client: &Client) -> Vec<HealthView> {
     let answers = client.query(&Query::Health).await.unwrap_or_default();
     let health = answers.into_iter().filter_map(|answer| match answer.body {
-        Body::Health(health) => Some(health),
+        Body::Health(health) => Some(*health),
         Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
     });
     health.collect()
@@ -158,6 +160,30 @@ async fn a_deleted_journal_is_never_begun_anew_in_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_journal_that_is_lost_with_all_that_knew_of_it_is_missed() {
+    let (mut cluster, client, server) = cluster(1).await;
+    let (lost, other) = (key_on(2, "lost"), key_on(3, "other"));
+    begin(&client, &lost).await;
+    begin(&client, &other).await;
+    cluster.nodes.pop().unwrap().drain().await.unwrap();
+    for stream in ["KV_skald_cluster", "KV_skald_snapshots", "SKALD_JOURNAL_2"] {
+        server.delete_stream(stream).await.unwrap();
+    }
+    cluster.nodes.push(cluster.node(0).await.unwrap());
+    let loss = told(&client, "the part of the journal", |lost| lost.starts_with("shard 2 is stopped")).await;
+    assert!(server.get_stream("SKALD_JOURNAL_2").await.is_err(), "nobody made it again");
+    let refused = client.start(&start("signalled", &lost, json!({ "ms": 0 }))).await.unwrap_err();
+    assert!(refused.to_string().contains("shard 2 is stopped"), "{refused}");
+    goes_on(&client, &other).await;
+    let code = loss.split("--loss ").nth(1).unwrap().split(' ').next().unwrap();
+    let (exit, said) = accept(&cluster, &format!("--shard 2 --loss {code}")).await;
+    assert!(exit == 0 && !said.contains("not checked"), "{exit} {said}");
+    until(PATIENCE, "all is well again", || is_well(&client, 1)).await;
+    begin(&client, &lost).await;
+    goes_on(&client, &lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
     let (mut cluster, client, server) = cluster(2).await;
     begin(&client, "sleeper").await;
@@ -178,7 +204,7 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
         })
         .await;
         until(PATIENCE, &format!("the loss of {stream} is told"), || async {
-            health(&client).await.iter().any(|node| node.warnings.iter().any(|told| told.starts_with(stream)))
+            health(&client).await.iter().any(|node| node.happened.iter().any(|told| told.starts_with(stream)))
         })
         .await;
         let run: Start = start("three", &format!("after-{stream}"), steps.clone());
@@ -228,6 +254,49 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
     })
     .await;
     goes_on(&client, "sleeper").await;
+}
+
+/// `skald up` with its state apart from others'.
+fn up(dir: &Path, more: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
+    command.env("SKALD_STATE", dir.join("state")).env("STORY_LEDGER", dir.join("ledger"));
+    command.args(more).kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+async fn stop(mut up: tokio::process::Child) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    tokio::time::timeout(PATIENCE, up.wait()).await.expect("it stops").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_comes_back_after_a_loss_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("up");
+    let start = async || {
+        let mut command = up(dir.path(), &["up", "--data", data.to_str().unwrap()]);
+        let said = std::fs::File::create(dir.path().join("said")).unwrap();
+        let up = command.stdout(Stdio::null()).stderr(said).spawn().unwrap();
+        until(PATIENCE, "it runs", || async { dir.path().join("state").exists() }).await;
+        up
+    };
+    stop(start().await).await;
+    std::fs::remove_dir_all(data.join("server/jetstream/$G/streams/KV_skald_runtime")).unwrap();
+
+    let again = start().await;
+    let told = |words: &str| std::fs::read_to_string(dir.path().join("said")).unwrap().contains(words);
+    until(PATIENCE, "it says what it lost", || async { told("lost: KV_skald_runtime was deleted") }).await;
+    let typed = async |words: &[&str]| {
+        let output = up(dir.path(), words).output().await.unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (exit, said) = typed(&["doctor"]).await;
+    assert!(exit != 0 && said.contains("KV_skald_runtime was deleted"), "{exit} {said}");
+    let (exit, said) = typed(&["accept-loss", "--stream", "KV_skald_runtime", "--reason", "no copy"]).await;
+    assert_eq!(exit, 0, "{said}");
+    until(PATIENCE, "doctor finds nothing that fails", || async { typed(&["doctor"]).await.0 == 0 }).await;
+    stop(again).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

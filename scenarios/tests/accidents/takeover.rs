@@ -34,7 +34,7 @@ async fn cluster(nodes: usize, snapshot_every_ms: u64) -> (TestCluster, Client, 
 async fn health(client: &Client) -> Vec<HealthView> {
     let answers = client.query(&Query::Health).await.unwrap_or_default();
     let health = answers.into_iter().map(|answer| match answer.body {
-        Body::Health(health) => health,
+        Body::Health(health) => *health,
         other => panic!("health was asked for: {other:?}"),
     });
     health.collect()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
+use super::configuration::check_variable;
 use super::fault::{self, Fault};
 use super::ids::{EnvironmentId, SecretBindingId, ServiceId};
 use super::millis;
@@ -57,8 +58,9 @@ pub fn variable(binding: &SecretBindingId) -> String {
 }
 
 impl SecretBinding {
-    /// Holds the sizes to their bounds.
+    /// Refuses a name that can be no variable of a program, and what is too large.
     pub fn check(&self) -> Result<(), Fault> {
+        check_variable(&variable(&self.secret_binding_id), "")?;
         fault::text("reference", &self.reference, REFERENCE_MAX_BYTES)?;
         fault::at_most("bound", self.bound.len(), BOUND_MAX, "workloads")?;
         match self.rotation_period {

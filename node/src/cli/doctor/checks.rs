@@ -200,7 +200,7 @@ fn skew(before: i64, theirs: i64, after: i64) -> Finding {
 
 fn healths(answers: &[Answer]) -> BTreeMap<String, &HealthView> {
     let health = answers.iter().filter_map(|answer| match &answer.body {
-        Body::Health(health) => Some((answer.node.to_string(), health)),
+        Body::Health(health) => Some((answer.node.to_string(), &**health)),
         Body::Actor(_) | Body::Owners(_) | Body::Sagas(_) | Body::Workers(_) | Body::Nothing => None,
     });
     health.collect()
@@ -243,6 +243,10 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
         }
         for trouble in view.troubles.iter().filter(|trouble| !view.lost.contains(trouble)) {
             found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
+        }
+        for happened in &view.happened {
+            let mend = "it is over; the node's log and the events of the tenant skald say when it was";
+            found(Finding::warn("happened", format!("{name}: {happened}"), mend));
         }
         for warning in &view.warnings {
             let mend = if warning.contains("the disk is unknown") {

@@ -63,8 +63,9 @@ impl Proxy {
         let Some(target) = Target::of(request.uri(), request.headers(), &self.environment) else {
             return said(StatusCode::NOT_FOUND, "no service is named, neither by the host nor by the path");
         };
-        let Some(permit) = self.settings.under_way.enter(&self.environment) else {
-            return busy(&format!("too many requests to {:?} are under way", self.environment));
+        let tenant = self.table.tenant(&target.service);
+        let Some(permit) = self.settings.under_way.enter(tenant.as_deref(), &self.environment) else {
+            return busy(&format!("too many requests to services of the tenant of {:?} are under way", target.service));
         };
         let (mut parts, body) = request.into_parts();
         end_hop(&mut parts.headers);

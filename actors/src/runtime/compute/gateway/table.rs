@@ -41,6 +41,8 @@ pub struct Table {
 struct Inner {
     services: BTreeMap<String, Service>,
     backends: BTreeMap<String, Backend>,
+    /// Whose each service is.
+    tenants: BTreeMap<String, Arc<str>>,
 }
 
 struct Service {
@@ -95,6 +97,7 @@ impl Table {
         let mut inner = self.lock();
         if routes.is_empty() {
             inner.services.remove(service);
+            inner.tenants.remove(service);
         } else {
             let entry = inner.services.entry(service.to_owned()).or_insert_with(|| Service {
                 weights: Weights::default(),
@@ -113,6 +116,16 @@ impl Table {
     /// The routes of a service.
     pub fn routes(&self, service: &str) -> Vec<Route> {
         self.lock().services.get(service).map(|service| service.weights.routes()).unwrap_or_default()
+    }
+
+    /// `service` is `tenant`'s.
+    pub fn owned(&self, service: &str, tenant: &str) {
+        self.lock().tenants.insert(service.to_owned(), tenant.into());
+    }
+
+    /// Whose `service` is, once it had a replica here.
+    pub fn tenant(&self, service: &str) -> Option<Arc<str>> {
+        self.lock().tenants.get(service).cloned()
     }
 
     /// `replica` runs at `address`. It gets requests when it is ready; `doubted` hears when one of
@@ -209,7 +222,7 @@ impl Table {
 
     fn try_lease(self: &Arc<Self>, name: &str, fixed: Option<&str>) -> Result<Option<Lease>, Unserved> {
         let mut inner = self.lock();
-        let Inner { services, backends } = &mut *inner;
+        let Inner { services, backends, tenants: _ } = &mut *inner;
         let service = services.get_mut(name).ok_or(Unserved::Unknown)?;
         let serves = |backend: &Backend, revision: &str| {
             backend.ready && backend.service == name && backend.revision == revision

@@ -1,8 +1,9 @@
-//! How many of all requests under way may be those of one environment.
+//! How many of all requests under way may be those to the services of one tenant.
 //!
 //! As many as there are places left: one that takes all it can get leaves half of them, two leave a third
 //! (dynamic thresholds, Choudhury and Hahne 1998). So nobody has to say in advance how many there will be, and
-//! requests without end to the services of one environment keep none of another from being answered.
+//! requests without end to the services of one tenant, in however many environments, keep none of another's from
+//! being answered. Services of which nobody knows yet whose they are count by their environment.
 
 use std::sync::Arc;
 
@@ -21,10 +22,13 @@ impl UnderWay {
         Self { most, permits: Arc::default() }
     }
 
-    /// A permit for a request to a service of `environment`, if it has fewer than are left.
-    pub fn enter(&self, environment: &str) -> Option<Permit> {
+    /// A permit for a request to a service of `tenant`, or of `environment` where nobody knows whose, if that
+    /// has fewer than are left.
+    pub fn enter(&self, tenant: Option<&str>, environment: &str) -> Option<Permit> {
         let fewer = |own, all| (own < self.most.saturating_sub(all)).then_some(()).ok_or(());
-        self.permits.acquire(environment, fewer).ok()
+        // No tenant's name begins like this.
+        let who = tenant.map_or_else(|| format!("in {environment}"), str::to_owned);
+        self.permits.acquire(&who, fewer).ok()
     }
 }
 
@@ -32,8 +36,8 @@ impl UnderWay {
 mod tests {
     use super::*;
 
-    fn all(under_way: &UnderWay, environment: &str) -> Vec<Permit> {
-        std::iter::from_fn(|| under_way.enter(environment)).collect()
+    fn all(under_way: &UnderWay, tenant: &str) -> Vec<Permit> {
+        std::iter::from_fn(|| under_way.enter(Some(tenant), "shop")).collect()
     }
 
     #[test]
@@ -49,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_an_environment_with_one_place_has_it() {
+    fn one_alone_with_one_permit_has_it() {
         assert_eq!(all(&UnderWay::new(1), "a").len(), 1);
     }
 }
