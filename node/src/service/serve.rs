@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::permits::Permit;
-use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, ServiceExt};
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures::StreamExt;
 use futures::stream::{SelectAll, select};
@@ -103,6 +103,31 @@ impl Door {
     }
 }
 
+/// A command as it came.
+enum Asked {
+    /// To the micro service, which counts its answers.
+    Service(Request),
+    /// By a door.
+    Door(Message),
+}
+
+impl Asked {
+    const fn message(&self) -> &Message {
+        match self {
+            Self::Service(request) => &request.message,
+            Self::Door(message) => message,
+        }
+    }
+
+    /// The message that came by a door, with the subject that it was given by.
+    fn by_door(mut message: Message) -> Self {
+        if let Some(given) = subjects::behind_door(&message.subject) {
+            message.subject = given.into();
+        }
+        Self::Door(message)
+    }
+}
+
 /// Takes commands off the bus.
 pub struct CommandService {
     /// The bus.
@@ -137,24 +162,24 @@ impl CommandService {
         let mut requests = endpoint.add(subjects::COMMANDS).await?;
         let mut doors = self.doors().await?;
         loop {
-            let message = tokio::select! {
-                request = requests.next() => request.map(|request| request.message),
-                Some(message) = doors.next() => Some(message),
+            let asked = tokio::select! {
+                request = requests.next() => request.map(Asked::Service),
+                Some(message) = doors.next() => Some(Asked::by_door(message)),
                 () = self.door.closing.notified() => {
                     requests.stop().await?;
                     for door in doors.iter_mut() {
                         door.drain().await?;
                     }
                     // What had arrived is still worked on; the tree ends this service.
-                    let mut left = select(requests.by_ref().map(|request| request.message), doors.by_ref());
-                    while let Some(message) = left.next().await {
-                        self.clone().let_in(message);
+                    let mut left = select(requests.by_ref().map(Asked::Service), doors.by_ref().map(Asked::by_door));
+                    while let Some(asked) = left.next().await {
+                        self.clone().let_in(asked);
                     }
                     std::future::pending().await
                 }
             };
-            let Some(message) = message else { return Ok(()) };
-            self.clone().let_in(message);
+            let Some(asked) = asked else { return Ok(()) };
+            self.clone().let_in(asked);
         }
     }
 
@@ -171,40 +196,38 @@ impl CommandService {
         Ok(doors)
     }
 
-    fn let_in(self: Arc<Self>, mut message: Message) {
-        if let Some(given) = subjects::behind_door(&message.subject) {
-            message.subject = given.into();
-        }
-        let held = self.door.room.enter(asker(&message));
+    fn let_in(self: Arc<Self>, asked: Asked) {
+        let held = self.door.room.enter(asker(asked.message()));
         // Refusals are answered in tasks too, so that they hold up nobody. Each ends within the time of one
         // request to the bus; what they keep is bounded by the limits of dead letters.
         tokio::spawn(async move {
             match held {
-                Ok(held) => self.take(message, held).await,
+                Ok(held) => self.take(asked, held).await,
                 Err(problem) => {
                     // One that was only published has nobody to hear it: it becomes a dead letter.
-                    self.bury_if_needed(&message, &problem).await;
-                    self.answer(&message, Format::Json, Err(problem)).await;
+                    self.bury_if_needed(asked.message(), &problem).await;
+                    self.answer(&asked, Format::Json, Err(problem)).await;
                 }
             }
         });
     }
 
     /// Answers one command. `held` is its place among those that are worked on.
-    async fn take(&self, message: Message, held: Permit) {
+    async fn take(&self, asked: Asked, held: Permit) {
+        let message = asked.message();
         let began = std::time::Instant::now();
-        let mut routed = self.read(&message);
+        let mut routed = self.read(message);
         let mut held = (Some(held), None);
-        if let Ok(asked) = &routed
-            && waits(asked)
+        if let Ok(wanted) = &routed
+            && waits(wanted)
         {
-            match self.door.waiting.enter(asked.tenant.as_str()) {
+            match self.door.waiting.enter(wanted.tenant.as_str()) {
                 // Its place among the others is free for one that is done at once.
                 Ok(place) => held = (None, Some(place)),
                 Err(full) => routed = Err(full),
             }
         }
-        let format = Format::of(header(&message, CONTENT_TYPE)).unwrap_or_default();
+        let format = Format::of(header(message, CONTENT_TYPE)).unwrap_or_default();
         let (name, answer) = match routed {
             Ok(routed) => {
                 let span = tracing::debug_span!("command", name = routed.command, tenant = %routed.tenant);
@@ -228,11 +251,11 @@ impl CommandService {
             } else {
                 debug!(command = name, ?problem, "command refused");
             }
-            self.bury_if_needed(&message, problem).await;
+            self.bury_if_needed(message, problem).await;
         }
         let code = answer.as_ref().map_or_else(|problem| problem.code.number().to_string(), |_| "ok".into());
         self.metrics.command(&name, &code, began.elapsed());
-        self.answer(&message, format, answer).await;
+        self.answer(&asked, format, answer).await;
         drop(held);
     }
 
@@ -305,14 +328,18 @@ impl CommandService {
         }
     }
 
-    async fn answer(&self, message: &Message, format: Format, answer: Result<Value, Problem>) {
+    async fn answer(&self, asked: &Asked, format: Format, answer: Result<Value, Problem>) {
         let (mut headers, mut body) = written(format, answer);
         if let Err(problem) = answer_fits(body.len(), self.bus.max_payload()) {
             (headers, body) = written(format, Err(problem));
         }
+        let message = asked.message();
         let Some(reply) = message.reply.clone().filter(|reply| self.may_answer(message, reply)) else { return };
         // Whoever asked may be gone.
-        let _ = self.bus.client.publish_with_headers(reply, headers, body.into()).await;
+        match asked {
+            Asked::Service(request) => drop(request.respond_with_headers(Ok(body.into()), headers).await),
+            Asked::Door(_) => drop(self.bus.client.publish_with_headers(reply, headers, body.into()).await),
+        }
     }
 }
 
