@@ -55,6 +55,13 @@ pub trait Journal: Send + Sync + 'static {
     /// The stream that holds `shard`, as its leader tells it. `None`: there is none.
     async fn stream(&self, shard: ShardId) -> Result<Option<Stream>, Unavailable>;
 
+    /// Whether a stream that is not there was, although nothing is kept of it: it was lost with all that knew
+    /// of it.
+    async fn was_there(&self, shard: ShardId) -> Result<bool, Unavailable> {
+        let _ = shard;
+        Ok(false)
+    }
+
     /// What was last written down of `shard`'s journal, kept beside its lease and not in the journal.
     async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable>;
 

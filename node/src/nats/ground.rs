@@ -122,6 +122,11 @@ impl Ground {
         (left.born == born).then_some(left.last)
     }
 
+    /// Whether `stream` is not what was left.
+    pub(super) fn is_off(&self, stream: &str) -> bool {
+        self.stands().get(stream).is_some_and(|stand| stand.off)
+    }
+
     /// What is wrong now, in sentences.
     pub(crate) fn troubles(&self) -> Vec<String> {
         self.stands().values().filter_map(|stand| stand.refused.clone()).collect()
@@ -229,8 +234,10 @@ fn is_journal(name: &str) -> bool {
 /// Whether nodes have run on these servers before: then a part of the journal that nothing is known of was
 /// lost with all that knew of it, and did not never exist. Every part is made before the first node writes.
 async fn has_history(bus: &Bus, wanted: &Config) -> Result<bool, Unavailable> {
-    for name in super::layout::journals(wanted).iter().map(String::as_str).chain([outbox::EVENTS]) {
-        if look(bus, name).await?.is_some_and(|found| found.state.last_sequence > 0) {
+    let buckets = [definitions::BUCKET, runtime_store::BUCKET, snapshots::BUCKET].map(stream_of);
+    let others = [outbox::EVENTS, outbox::DEAD].map(str::to_owned);
+    for name in super::layout::journals(wanted).into_iter().chain(others).chain(buckets) {
+        if look(bus, &name).await?.is_some_and(|found| found.state.last_sequence > 0) {
             return Ok(true);
         }
     }

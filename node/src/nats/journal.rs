@@ -174,6 +174,10 @@ impl Journal for JetStreamJournal {
         }))
     }
 
+    async fn was_there(&self, shard: ShardId) -> Result<bool, Unavailable> {
+        Ok(self.bus.ground.is_off(&self.shape.stream(shard)))
+    }
+
     async fn anchor(&self, shard: ShardId) -> Result<Option<Anchor>, Unavailable> {
         Ok(self.kept(&anchor_key(shard)).await?.0)
     }

@@ -83,7 +83,7 @@ pub fn default_streams(replicas: Replicas, shards: u16) -> u16 {
 }
 
 /// Streams that are looked at to tell a new cluster from one that lost a part of its journal.
-const LOOKED_AT: u16 = 4;
+const LOOKED_AT: u16 = 16;
 
 /// The first streams of the journal of which `one` is a part.
 pub(super) fn journals(one: &async_nats::jetstream::stream::Config) -> Vec<String> {

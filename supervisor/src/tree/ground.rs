@@ -53,8 +53,10 @@ impl Ground {
         let accepts = accepted.as_ref().map(|it| it.loss.clone());
         let mut ground = Self { stream, anchor, anchors, accepted: accepts, taken: None };
         ground.compare(engine, shard).await?;
-        if ground.stream.is_none() && ground.anchors.is_empty() {
-            // All that knew of it is gone too; a stream that never was would have been made.
+        if ground.stream.is_none()
+            && ground.anchors.is_empty()
+            && journal.was_there(shard).await.map_err(NotTaken::of)?
+        {
             ground.refuse(shard, Loss::Deleted { position: beyond })?;
         }
         if let Some(loss) = ground.taken.clone() {
