@@ -16,7 +16,7 @@ use serde_json::json;
 use supervisor::journal::anchor::Accepted;
 use supervisor::machine::stores::{Action, Seen, Watched, Worth};
 use supervisor::ports::Unavailable;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
 use super::bucket::{Bucket, Write, WriteError};
 use super::connect::Bus;
@@ -38,6 +38,8 @@ const SEQUENCES_SKIPPED: u64 = 10_000_000;
 pub(crate) struct Ground {
     stands: Mutex<BTreeMap<String, Stand>>,
     told: Mutex<Option<mpsc::UnboundedSender<Lost>>>,
+    /// Whether nodes had run on these servers before this one made anything.
+    history: OnceCell<bool>,
 }
 
 /// One stream.
@@ -162,8 +164,9 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
     }
     let (worth, meaning) = about(&name);
     let mut action = watched.look(worth, found);
-    if action == Action::Make && is_journal(&name) && has_history(bus, wanted).await.map_err(failed)? {
-        action = Action::Gone;
+    if action == Action::Make && is_journal(&name) {
+        let history = bus.ground.history.get_or_try_init(|| has_history(bus, wanted)).await.map_err(failed)?;
+        action = if *history { Action::Gone } else { Action::Make };
     }
     let first_sequence = match action {
         Action::Make => Some(beginning(bus, &name).await.map_err(failed)?),

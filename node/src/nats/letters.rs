@@ -159,9 +159,9 @@ mod tests {
 
     use super::*;
 
-    fn letters(clock: &FakeRelativeClock) -> Letters<FakeRelativeClock> {
+    fn limits() -> LetterLimits {
         let number = |n| NonZeroU32::new(n).unwrap();
-        let limits = LetterLimits {
+        LetterLimits {
             per_second: number(1),
             bytes_per_second: number(1_000),
             bytes_kept: number(100_000),
@@ -170,8 +170,11 @@ mod tests {
             heads_at_once: NonZeroUsize::new(100).unwrap(),
             per_reason: 10,
             stream_bytes: 1_000_000,
-        };
-        Letters::with_clock(limits, clock.clone())
+        }
+    }
+
+    fn letters(clock: &FakeRelativeClock) -> Letters<FakeRelativeClock> {
+        Letters::with_clock(limits(), clock.clone())
     }
 
     fn of(bytes: usize) -> Bytes {
@@ -208,17 +211,7 @@ mod tests {
 
     #[test]
     fn letters_that_wait_for_their_digest_do_not_fill_the_memory() {
-        let number = |n| NonZeroU32::new(n).unwrap();
-        let limits = LetterLimits {
-            per_second: number(1_000),
-            bytes_per_second: number(1),
-            bytes_kept: number(1),
-            kept_for: Duration::from_secs(3_600),
-            whole_bytes: 1,
-            heads_at_once: NonZeroUsize::new(2).unwrap(),
-            per_reason: 10,
-            stream_bytes: -1,
-        };
+        let limits = LetterLimits { whole_bytes: 1, heads_at_once: NonZeroUsize::new(2).unwrap(), ..limits() };
         let letters = Letters::with_clock(limits, FakeRelativeClock::default());
         let large = |tenant: &str| match letters.admit(tenant, of(7_000)) {
             Kept::Head { permit, .. } => Some(permit),

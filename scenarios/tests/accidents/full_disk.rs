@@ -18,6 +18,8 @@ use scenarios::cluster::{config, until};
 use scenarios::ledger::Ledger;
 use serde_json::json;
 
+use super::up::{skald, stop};
+
 const STORY: &str = r#"
 name: large
 definition:
@@ -82,11 +84,9 @@ async fn up_starts_a_server_again_that_has_room() {
         return;
     };
     mount.grow();
-    let left = dir.path().join("left");
-    let mut up = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
-    up.arg("up").arg("--data").arg(store.join("up")).kill_on_drop(true);
-    up.env("SKALD_STATE", &left).env("STORY_LEDGER", dir.path().join("ledger"));
-    let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let left = dir.path().join("state");
+    let mut up = skald(dir.path(), &["up", "--data", store.join("up").to_str().unwrap()]);
+    let up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until(PATIENCE, "it runs", || async { left.exists() }).await;
     let left: serde_json::Value = serde_json::from_slice(&std::fs::read(&left).unwrap()).unwrap();
     let (tenant, principal) = (Tenant::new("acme").unwrap(), Principal::new("ann").unwrap());
@@ -119,9 +119,7 @@ async fn up_starts_a_server_again_that_has_room() {
         let view = client.wait(&start(number).key.unwrap(), PATIENCE).await.unwrap();
         assert_eq!(view.status, Status::Succeeded, "{number}");
     }
-    let pid = rustix::process::Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    tokio::time::timeout(PATIENCE, up.wait()).await.expect("it stops").unwrap();
+    stop(up, PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 //! none does. Each loss is told, nothing goes on where that would be a lie, and what can be made again
 //! is.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,6 +19,8 @@ use scenarios::definitions;
 use scenarios::ledger::Ledger;
 use scenarios::stage::{saga_key, start};
 use serde_json::json;
+
+use super::up::{skald, stop};
 
 /// Longer than a look, a takeover and a try again take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -256,39 +257,25 @@ async fn what_can_be_made_again_is_and_what_cannot_waits_for_a_word() {
     goes_on(&client, "sleeper").await;
 }
 
-/// `skald up` with its state apart from others'.
-fn up(dir: &Path, more: &[&str]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skald_under_test"));
-    command.env("SKALD_STATE", dir.join("state")).env("STORY_LEDGER", dir.join("ledger"));
-    command.args(more).kill_on_drop(true).stdin(Stdio::null());
-    command
-}
-
-async fn stop(mut up: tokio::process::Child) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    tokio::time::timeout(PATIENCE, up.wait()).await.expect("it stops").unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn up_comes_back_after_a_loss_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("up");
     let start = async || {
-        let mut command = up(dir.path(), &["up", "--data", data.to_str().unwrap()]);
+        let mut command = skald(dir.path(), &["up", "--data", data.to_str().unwrap()]);
         let said = std::fs::File::create(dir.path().join("said")).unwrap();
         let up = command.stdout(Stdio::null()).stderr(said).spawn().unwrap();
         until(PATIENCE, "it runs", || async { dir.path().join("state").exists() }).await;
         up
     };
-    stop(start().await).await;
+    stop(start().await, PATIENCE).await;
     std::fs::remove_dir_all(data.join("server/jetstream/$G/streams/KV_skald_runtime")).unwrap();
 
     let again = start().await;
     let told = |words: &str| std::fs::read_to_string(dir.path().join("said")).unwrap().contains(words);
     until(PATIENCE, "it says what it lost", || async { told("lost: KV_skald_runtime was deleted") }).await;
     let typed = async |words: &[&str]| {
-        let output = up(dir.path(), words).output().await.unwrap();
+        let output = skald(dir.path(), words).output().await.unwrap();
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let (exit, said) = typed(&["doctor"]).await;
@@ -296,7 +283,7 @@ async fn up_comes_back_after_a_loss_and_says_what_to_do() {
     let (exit, said) = typed(&["accept-loss", "--stream", "KV_skald_runtime", "--reason", "no copy"]).await;
     assert_eq!(exit, 0, "{said}");
     until(PATIENCE, "doctor finds nothing that fails", || async { typed(&["doctor"]).await.0 == 0 }).await;
-    stop(again).await;
+    stop(again, PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,3 +7,4 @@ mod kills;
 mod lost;
 mod real_faults;
 mod takeover;
+mod up;

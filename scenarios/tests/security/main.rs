@@ -236,13 +236,13 @@ impl Raw {
         let words = format!("Permissions Violation for {act} to \"");
         // Of a command the server names what it made of it.
         let about = |said: &str| {
-            let named = said.split(&words).nth(1)?.split('"').next()?;
-            (named == subject || protocol::subjects::behind_door(named).is_some_and(|it| it == subject)).then_some(())
+            let named = said.split(&words).nth(1).and_then(|rest| rest.split('"').next());
+            named.is_some_and(|it| it == subject || protocol::subjects::behind_door(it).is_some_and(|it| it == subject))
         };
         let begun = std::time::Instant::now();
         while begun.elapsed() < std::time::Duration::from_secs(5) {
             let heard = || self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(said) = heard().into_iter().find(|said| about(said).is_some()) {
+            if let Some(said) = heard().into_iter().find(|said| about(said)) {
                 return Some(said);
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
