@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release -p skald --example past [sagas]`; 1,000,000 unless told otherwise.
 //!
-//! The store is filled with the pages that sweeps would have written, each saga with what is kept of
-//! a real one.
+//! The store is filled with the pages that sweeps would have written. Each page has what is kept of a
+//! thousand real sagas, each with a trace and an outcome of its own, so that it packs as pages do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -170,12 +170,26 @@ impl Owner {
         told.await.unwrap_or_else(|_| panic!("the shard ended"))
     }
 
+    /// Starts a saga and lets it end, with an outcome like no other.
+    async fn end_one(&self, definition: &Arc<Definition>, key: &str) -> anyhow::Result<()> {
+        self.start(definition, key, Value::from(1)).await.map_err(anyhow::Error::msg)?;
+        let go = supervisor::machine::FactKind::Signalled {
+            name: "go".into(),
+            payload: serde_json::json!({ "order": uuid::Uuid::new_v4(), "shippedTo": uuid::Uuid::new_v4().as_u128() >> 64 }),
+            by: "ada".into(),
+            id: uuid::Uuid::new_v4().to_string(),
+        };
+        let by = (Principal::new("ada")?, supervisor::tree::shard::Right::Signal);
+        let ended = self.ask(|reply| Message::Fact { saga: saga(key), fact: go, by, reply }).await;
+        ended.map(|_| ()).map_err(anyhow::Error::msg)
+    }
+
     async fn start(&self, definition: &Arc<Definition>, key: &str, input: Value) -> Answer {
         let start = Box::new(Start {
             definition: definition.reference().clone(),
             input,
             by: Principal::new("ada").expect("a name"),
-            trace: TraceId::new("4bf92f3577b34da6a3ce929d0e0e4736").expect("a trace"),
+            trace: TraceId::new(uuid::Uuid::new_v4().simple().to_string()).expect("a trace"),
             cause: "bench".into(),
             causes: 0,
             parent: None,
@@ -236,40 +250,45 @@ fn memory() -> anyhow::Result<f64> {
 }
 
 /// Writes pages as sweeps would have.
-async fn fill(owner: &Owner, definition: &Definition, like: &EndedEntry, sagas: u64) -> anyhow::Result<()> {
+async fn fill(owner: &Owner, definition: &Definition, like: &[EndedEntry], sagas: u64) -> anyhow::Result<f64> {
     let snapshots = &owner.engine.snapshots;
     let write = |number: u64| async move {
-        let of_page = (number * PER_PAGE..(number * PER_PAGE + PER_PAGE).min(sagas)).map(|n| EndedEntry {
-            saga: saga(&format!("past-{n}")),
-            at: like.at.after(Duration::from_millis(n)),
-            ..like.clone()
+        let of_page = (number * PER_PAGE..(number * PER_PAGE + PER_PAGE).min(sagas)).zip(like).map(|(n, like)| {
+            EndedEntry { saga: saga(&format!("past-{n}")), at: like.at.after(Duration::from_millis(n)), ..like.clone() }
         });
         let entries: Vec<EndedEntry> = of_page.collect();
-        let name = format!("{PAGE_PREFIX}{:020}.0.{number}", like.position);
+        let name = format!("{PAGE_PREFIX}{:020}.0.{number}", like[0].position);
         let page = Page::of(name.into(), entries.iter().map(|entry| (entry, Some(definition))));
         snapshots.put(SHARD, &page.index_name(), page.index().into(), 0).await?;
-        snapshots.put(SHARD, &page.name, codec::store(&entries).into(), 0).await?;
-        Ok::<_, supervisor::ports::PutError>(())
+        let packed = codec::store_packed(&entries);
+        let bytes = packed.len();
+        snapshots.put(SHARD, &page.name, packed.into(), 0).await?;
+        Ok::<_, supervisor::ports::PutError>(bytes)
     };
     let mut writes = futures::stream::iter(0..sagas.div_ceil(PER_PAGE)).map(write).buffer_unordered(8);
+    let mut bytes = 0;
     while let Some(written) = writes.next().await {
-        written?;
+        bytes += written?;
     }
-    Ok(())
+    Ok(bytes as f64 / sagas as f64)
 }
 
-/// What the sweep wrote of the one saga that ended.
-async fn swept(owner: &Owner) -> anyhow::Result<EndedEntry> {
+/// What sweeps wrote of the sagas that ended.
+async fn swept(owner: &Owner) -> anyhow::Result<Vec<EndedEntry>> {
     for _ in 0..100 {
+        let mut all = Vec::new();
         let mut indexes = owner.engine.snapshots.all(SHARD, Shelf::Indexes);
-        if let Some(found) = indexes.next().await.transpose()? {
+        while let Some(found) = indexes.next().await.transpose()? {
             let page = Page::load(&found.name, found.revision, &found.bytes)?;
             let entries = pages::entries(&owner.engine, SHARD, &page.name).await.map_err(anyhow::Error::msg)?;
-            return entries.and_then(|mut entries| entries.pop()).context("an empty page");
+            all.extend(entries.unwrap_or_default());
+        }
+        if all.len() as u64 >= PER_PAGE {
+            return Ok(all);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    anyhow::bail!("no page was written within ten seconds")
+    anyhow::bail!("not all that ended was in a page within ten seconds")
 }
 
 #[tokio::main]
@@ -285,20 +304,13 @@ async fn main() -> anyhow::Result<()> {
 
     let (empty, owner) = bench.takeovers().await?;
     let fresh = owner.starts(&definition, (0..STARTS).map(|n| format!("before-{n}")), true).await?;
-    owner.start(&definition, "one", Value::from(1)).await.map_err(anyhow::Error::msg)?;
-    let go = supervisor::machine::FactKind::Signalled {
-        name: "go".into(),
-        payload: Value::from("done"),
-        by: "ada".into(),
-        id: "s-1".into(),
-    };
-    let by = (Principal::new("ada")?, supervisor::tree::shard::Right::Signal);
-    let ended = owner.ask(|reply| Message::Fact { saga: saga("one"), fact: go, by, reply }).await;
-    ended.map_err(anyhow::Error::msg)?;
+    for n in 0..PER_PAGE {
+        owner.end_one(&definition, &format!("one-{n}")).await?;
+    }
     let like = swept(&owner).await?;
 
     let begun = Instant::now();
-    fill(&owner, &definition, &like, sagas).await?;
+    let each = fill(&owner, &definition, &like, sagas).await?;
     eprintln!("{sagas} ended sagas written in {:?}", begun.elapsed());
     owner.shard.kill();
     let before = memory()?;
@@ -315,6 +327,7 @@ async fn main() -> anyhow::Result<()> {
     println!("| takeover, ms (median of {TAKEOVERS}) | {empty:.1} | {full:.1} |");
     println!("| start of a new key, ms (p50) | {fresh:.2} | {new:.2} |");
     println!("| start of an ended key, ms (p50) | | {again:.2} |");
+    println!("| bytes of a page for each saga | | {each:.0} |");
     println!("| memory of the process, MB | {before:.0} | {after:.0} |");
     println!("| list of {live_rows} waiting, ms | | {live:.1} |");
     println!("| list of {all_rows} ended, ms | | {all:.1} |");

@@ -9,6 +9,11 @@ use crate::{Code, Problem, number};
 
 /// First byte of everything Skald stores in MessagePack with field names.
 pub const FORMAT_MESSAGEPACK: u8 = 1;
+/// First byte of what is stored in MessagePack and then compressed with LZ4: many things that are alike.
+pub const FORMAT_PACKED: u8 = 2;
+/// The largest value that is unpacked, in bytes: a server of NATS carries no more (`max_payload`), so that
+/// nothing larger was ever packed. Damaged bytes may claim any length.
+pub const UNPACKED_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The deepest nesting accepted from outside. serde_json stops at 128 by itself; business data
 /// nests a handful of levels, and every level costs stack in each later step.
 pub const DEPTH_MAX: usize = 64;
@@ -150,6 +155,9 @@ pub enum StoredError {
     /// Damaged.
     #[error("stored bytes are damaged: {0}")]
     Damaged(#[from] rmp_serde::decode::Error),
+    /// Damaged, or larger than anything that was packed.
+    #[error("stored bytes cannot be unpacked: {0}")]
+    Packed(String),
 }
 
 /// Writes something that is kept: a format byte, then MessagePack with field names.
@@ -162,6 +170,32 @@ pub fn store<T: Serialize>(what: &T) -> Vec<u8> {
     let mut writer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
     what.serialize(&mut writer).expect("our types are writable as MessagePack");
     bytes
+}
+
+/// The same, compressed.
+///
+/// # Panics
+/// Never for our own types.
+pub fn store_packed<T: Serialize>(what: &T) -> Vec<u8> {
+    let plain = rmp_serde::to_vec_named(what).expect("our types are writable as MessagePack");
+    let mut bytes = vec![FORMAT_PACKED];
+    bytes.extend_from_slice(&lz4_flex::compress_prepend_size(&plain));
+    bytes
+}
+
+fn unpacked(body: &[u8]) -> Result<Vec<u8>, StoredError> {
+    let (length, rest) =
+        lz4_flex::block::uncompressed_size(body).map_err(|error| StoredError::Packed(error.to_string()))?;
+    if length > UNPACKED_MAX_BYTES {
+        return Err(StoredError::Packed(format!("they claim to be {length} bytes, over {UNPACKED_MAX_BYTES}")));
+    }
+    lz4_flex::decompress(rest, length).map_err(|error| StoredError::Packed(error.to_string()))
+}
+
+fn read_stored<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoredError> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    reader.set_max_depth(STORED_DEPTH_MAX);
+    Ok(T::deserialize(&mut reader)?)
 }
 
 /// Counts what is written, and keeps none of it.
@@ -199,14 +233,11 @@ pub fn stored_len<T: Serialize>(what: &T) -> usize {
     count.0
 }
 
-/// Reads back what [`store`] wrote.
+/// Reads back what [`store`] or [`store_packed`] wrote.
 pub fn load<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoredError> {
     match bytes.split_first() {
-        Some((&FORMAT_MESSAGEPACK, body)) => {
-            let mut reader = rmp_serde::Deserializer::from_read_ref(body);
-            reader.set_max_depth(STORED_DEPTH_MAX);
-            Ok(T::deserialize(&mut reader)?)
-        }
+        Some((&FORMAT_MESSAGEPACK, body)) => read_stored(body),
+        Some((&FORMAT_PACKED, body)) => read_stored(&unpacked(body)?),
         other => Err(StoredError::Format(other.map(|(byte, _)| *byte))),
     }
 }
@@ -288,5 +319,22 @@ mod tests {
         assert_eq!(load::<u32>(&store(&7u32)).unwrap(), 7);
         assert!(matches!(load::<u32>(&[9, 7]), Err(StoredError::Format(Some(9)))));
         assert!(matches!(load::<u32>(&[]), Err(StoredError::Format(None))));
+    }
+
+    #[test]
+    fn what_is_packed_is_smaller_and_the_same() {
+        let alike: Vec<String> = (0..1_000).map(|n| format!("the saga acme/order-{n} succeeded")).collect();
+        let (plain, packed) = (store(&alike), store_packed(&alike));
+        assert!(packed.len() * 2 < plain.len(), "{} against {}", packed.len(), plain.len());
+        assert_eq!(load::<Vec<String>>(&packed).unwrap(), alike);
+        for cut in [1, 4, 5, packed.len() / 2, packed.len() - 1] {
+            let error = load::<Vec<String>>(&packed[..cut]).unwrap_err();
+            assert!(matches!(error, StoredError::Packed(_)), "cut at {cut}: {error}");
+        }
+        let claims = [vec![FORMAT_PACKED], u32::MAX.to_le_bytes().to_vec(), packed[5..].to_vec()].concat();
+        let error = load::<Vec<String>>(&claims).unwrap_err();
+        assert!(error.to_string().contains("claim to be 4294967295 bytes"), "{error}");
+        let nested = [vec![FORMAT_PACKED], lz4_flex::compress_prepend_size(&vec![0x91; 100_000])].concat();
+        assert!(matches!(load::<Value>(&nested), Err(StoredError::Damaged(_))));
     }
 }

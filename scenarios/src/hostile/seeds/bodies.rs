@@ -72,7 +72,8 @@ pub fn stored() -> Vec<Vec<u8>> {
         "hops": 0, "content_type": "application/json", "body": [1, 2, 3],
     });
     all.push(codec::store(&routed));
-    all.extend([vec![0], vec![2, 0x80], vec![9; 9]]);
+    all.push(codec::store_packed(&routed));
+    all.extend([vec![0], vec![2, 0x80], vec![2, 0xff, 0xff, 0xff, 0xff, 0], vec![9; 9]]);
     all
 }
 

@@ -133,7 +133,7 @@ async fn put_page(engine: &Engine, shard: ShardId, new: &NewPage) -> Result<(u64
     let page = &new.page;
     let entries: Vec<&EndedEntry> = new.entries.iter().map(|(entry, _)| entry).collect();
     let index = engine.snapshots.put(shard, &page.index_name(), page.index().into(), page.index_revision).await?;
-    let put = engine.snapshots.put(shard, &page.name, codec::store(&entries).into(), page.revision).await;
+    let put = engine.snapshots.put(shard, &page.name, codec::store_packed(&entries).into(), page.revision).await;
     if put.is_err()
         && page.revision == 0
         && let Err(error) = engine.snapshots.remove(shard, &page.index_name(), index).await
