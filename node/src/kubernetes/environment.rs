@@ -80,7 +80,8 @@ impl Environment {
                     continue;
                 };
                 let (service, revision) = (id.service.clone(), id.revision.clone());
-                let backend = Wanted { service, revision, address, incarnation: seen::incarnation(&pod) };
+                let (tenant, incarnation) = (kept.made.set.tenant.clone(), seen::incarnation(&pod));
+                let backend = Wanted { service, tenant, revision, address, incarnation };
                 wanted.insert(name, (backend, seen::takes_requests(kept, &pod)));
             }
         }

@@ -118,21 +118,26 @@ impl Table {
         self.lock().services.get(service).map(|service| service.weights.routes()).unwrap_or_default()
     }
 
-    /// `service` is `tenant`'s.
-    pub fn owned(&self, service: &str, tenant: &str) {
-        self.lock().tenants.insert(service.to_owned(), tenant.into());
-    }
-
     /// Whose `service` is, once it had a replica here.
     pub fn tenant(&self, service: &str) -> Option<Arc<str>> {
         self.lock().tenants.get(service).cloned()
     }
 
-    /// `replica` runs at `address`. It gets requests when it is ready; `doubted` hears when one of
-    /// them could not reach it.
-    pub fn put(&self, replica: &str, service: &str, revision: &str, address: SocketAddr, doubted: Arc<Notify>) {
+    /// `replica` of the service of `tenant` runs at `address`. It gets requests when it is ready; `doubted`
+    /// hears when one of them could not reach it. The tenant is empty where an earlier release made it.
+    pub fn put(
+        &self,
+        replica: &str,
+        (service, tenant): (&str, &str),
+        revision: &str,
+        address: SocketAddr,
+        doubted: Arc<Notify>,
+    ) {
         let (service, revision) = (service.to_owned(), revision.to_owned());
         let mut inner = self.lock();
+        if !tenant.is_empty() {
+            inner.tenants.insert(service.clone(), tenant.into());
+        }
         // The same process with another keeper: its requests are still under way.
         let known = inner.backends.get(replica).filter(|known| known.address == address);
         let in_flight = known.map(|known| known.in_flight.clone()).unwrap_or_default();

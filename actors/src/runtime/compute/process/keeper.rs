@@ -123,11 +123,8 @@ impl Keeper {
     async fn watch(&self, alive: &Alive) -> io::Result<Watched> {
         let record = self.replica.record();
         let (id, at) = (record.id.clone(), address(record.port));
-        // Sets of releases that did not know it have none.
-        if !self.replica.set.tenant.is_empty() {
-            self.table.owned(&record.set.service, &self.replica.set.tenant);
-        }
-        self.table.put(&id, &record.set.service, &record.set.revision, at, self.replica.wake.clone());
+        let whose = (record.set.service.as_str(), self.replica.set.tenant.as_str());
+        self.table.put(&id, whose, &record.set.revision, at, self.replica.wake.clone());
         let begun = Instant::now();
         let mut looked = begun;
         let mut ready = false;
