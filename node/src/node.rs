@@ -339,7 +339,10 @@ impl Node {
                     warn!(node = %self.id, troubles = health.troubles.join("; "), "joined, but not ready");
                     return Ok(());
                 }
-                anyhow::bail!("the node did not become ready within 30 s: {}", health.troubles.join("; "));
+                let mut why = health.troubles;
+                why.extend(silent(debug, &self.debug, "debug endpoint (debug.bind)"));
+                why.extend(silent(http, &self.http, "HTTP door (http.bind)"));
+                anyhow::bail!("the node did not become ready within 30 s: {}", why.join("; "));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -495,6 +498,12 @@ fn services(
         }));
     }
     services
+}
+
+/// That something which is `wanted` does not listen.
+fn silent(wanted: bool, listens: &OnceLock<SocketAddr>, what: &str) -> Option<String> {
+    let is_silent = wanted && listens.get().is_none();
+    is_silent.then(|| format!("its {what} does not listen; the log above says why, most often the port is taken"))
 }
 
 /// The HTTP door, where the settings say that there is one.

@@ -718,8 +718,10 @@ impl Config {
             format!("cluster.dead_after_ms: {ttl} is shorter than an ordinary pause; at least {DEAD_AFTER_MIN_MS}"),
         );
         refuse(
-            self.debug.enabled && !self.debug.bind.ip().is_loopback() && self.debug.token.is_none(),
-            format!("debug.bind: {} is not loopback, so debug.token must be set", self.debug.bind),
+            self.debug.enabled
+                && !self.debug.bind.ip().is_loopback()
+                && self.debug.token.as_ref().is_none_or(Secret::is_empty),
+            format!("debug.bind: {} is not loopback, so debug.token must be set, and not be empty", self.debug.bind),
         );
         refuse(
             self.http.bind.is_some_and(|bind| !bind.ip().is_loopback()) && !self.http.behind_tls,

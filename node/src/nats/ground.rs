@@ -217,7 +217,11 @@ pub(super) async fn settle(bus: &Bus, wanted: &Config, found: Option<&Info>) -> 
 
 /// Why nothing may be read or written, and what happened and is over, in sentences.
 fn said(action: Action, name: &str, meaning: &str) -> (Option<String>, Option<String>) {
-    let refused = |what: &str| (Some(format!("{name} {what}: {meaning}, or `{}`", accept(name))), None);
+    let or = match is_journal(name) {
+        true => "`skald doctor` says how the loss of each of its shards is accepted".to_owned(),
+        false => format!("`skald accept-loss --stream {name} --reason '…'`"),
+    };
+    let refused = |what: &str| (Some(format!("{name} {what}: {meaning}, or {or}")), None);
     let past = |what: &str| (None, Some(format!("{name} {what}: {meaning}")));
     match action {
         Action::Fine | Action::Adopt | Action::Make => (None, None),
@@ -245,10 +249,6 @@ async fn has_history(bus: &Bus, wanted: &Config) -> Result<bool, Unavailable> {
         }
     }
     Ok(false)
-}
-
-fn accept(name: &str) -> String {
-    format!("skald accept-loss --stream {name} --reason '…'")
 }
 
 /// Where a stream that never was begins. Epochs are sequences of the bucket of the cluster: made for

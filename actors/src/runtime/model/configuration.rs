@@ -24,8 +24,8 @@ const RESERVED: &str = "SKALD_";
 pub fn check_variable(name: &str, value: &str) -> Result<(), Fault> {
     let why = if name.is_empty() {
         "the name is empty"
-    } else if name.contains(['=', '\0']) {
-        "a name holds no `=` and no zero byte"
+    } else if name.contains(|it: char| it == '=' || it.is_control() || it.is_whitespace()) {
+        "a name holds no `=`, no space and no control character"
     } else if name == "PORT" || name.starts_with("PORT_") || name.starts_with(RESERVED) {
         "this name is set by the runtime itself"
     } else if value.contains('\0') {
@@ -121,7 +121,7 @@ mod tests {
         for name in ["COLOUR", "a.b-c", "PORTAL", "ä"] {
             assert_eq!(check(name, "a=b\n"), Ok(()), "{name}");
         }
-        for name in ["", "a=b", "=", "a\0", "PORT", "PORT_ADMIN", "SKALD_NODE"] {
+        for name in ["", "a=b", "=", "a\0", "a b", "A\nB", "a\u{85}", "PORT", "PORT_ADMIN", "SKALD_NODE"] {
             assert!(check(name, "x").is_err(), "{name:?}");
         }
         assert!(check("COLOUR", "a\0").is_err());

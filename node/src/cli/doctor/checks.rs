@@ -249,16 +249,21 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
             found(Finding::warn("happened", format!("{name}: {happened}"), mend));
         }
         for warning in &view.warnings {
-            let mend = if warning.contains("the disk is unknown") {
-                "set monitors, so that nodes can ask; see that the server has sync_interval: always"
+            let (of, mend) = if warning.contains("the disk is unknown") {
+                ("sync", "set monitors, so that nodes can ask; see that the server has sync_interval: always")
             } else if warning.contains("refused for good") {
-                "read them and what the server says of them: nats stream view SKALD_DEAD"
+                ("events", "read them and what the server says of them: nats stream view SKALD_DEAD")
+            } else if warning.contains("cannot be rebuilt") {
+                ("sagas", "skald list --status stuck names them; skald show says of each why, and what can be done")
             } else if warning.starts_with("services: ") {
-                "run the node as root on Linux, with control groups of version 2; actors/README.md says under \"What services may do\" what follows"
+                (
+                    "services",
+                    "run the node as root on Linux, with control groups of version 2; actors/README.md says under \"What services may do\" what follows",
+                )
             } else {
-                "skald node --print-config explains each setting"
+                ("settings", "skald node --print-config explains each setting")
             };
-            found(Finding::warn("settings", format!("{name}: {warning}"), mend));
+            found(Finding::warn(of, format!("{name}: {warning}"), mend));
         }
     }
 }
@@ -365,7 +370,7 @@ mod tests {
         .unwrap();
         let mut findings = Vec::new();
         nodes(&BTreeMap::from([("n1".to_owned(), &view)]), &mut |finding| findings.push(finding));
-        let warned = findings.iter().find(|finding| finding.check == "settings").unwrap();
+        let warned = findings.iter().find(|finding| finding.check == "sync").unwrap();
         assert_eq!(warned.verdict, Verdict::Warn);
         assert!(warned.mend.as_ref().unwrap().contains("set monitors"), "{warned:?}");
     }
