@@ -26,10 +26,12 @@ pub enum Bug {
     Identity,
     /// A parent takes whatever has its child's key for its child.
     Adopt,
+    /// A former owner's mark replaces that of a later one.
+    Mark,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 10] = [
+pub const BUGS: [Bug; 11] = [
     Bug::Fence,
     Bug::Key,
     Bug::Order,
@@ -40,6 +42,7 @@ pub const BUGS: [Bug; 10] = [
     Bug::Cut,
     Bug::Identity,
     Bug::Adopt,
+    Bug::Mark,
 ];
 
 thread_local! {

@@ -148,6 +148,7 @@ impl Ground {
             stream: anchor.stream,
             digest: None,
             anchor: None,
+            epoch: anchor.epoch,
         })
     }
 

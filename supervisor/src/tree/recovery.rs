@@ -54,6 +54,10 @@ pub struct Mark {
     /// Where the journal stood when the mark was written: the copy of what stands beside the lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Anchor>,
+    /// Who wrote it, by epoch: a former owner's does not replace a later one's, also where the store was lost
+    /// between the two and its revisions say nothing.
+    #[serde(default)]
+    pub epoch: Epoch,
 }
 
 impl Mark {
@@ -121,7 +125,7 @@ pub async fn take_over(engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<
     let (position, frame) = append_takeover(engine, shard, &header, left).await?;
     let mut recovery = Recovery::read(engine, shard).await?;
     recovery.check(engine, shard, position, &mut ground).await?;
-    recovery.mark_first(engine, shard).await?;
+    recovery.mark_first(engine, shard, epoch).await?;
     let digest = Digest::of(&frame);
     recovery.replay(engine, shard, (position, digest), &mut ground).await?;
     ground.confirm(engine, shard).await?;
@@ -372,9 +376,10 @@ impl Recovery {
 
     /// Writes the first mark, before any page: whatever is written later stands behind one, and a store that
     /// is lost in between is known by its absence.
-    async fn mark_first(&mut self, engine: &Engine, shard: ShardId) -> Result<(), NotTaken> {
+    async fn mark_first(&mut self, engine: &Engine, shard: ShardId, epoch: Epoch) -> Result<(), NotTaken> {
         let (mark, revision) = &mut self.mark;
         if *revision == 0 {
+            mark.epoch = epoch;
             let bytes = codec::store(&*mark).into();
             *revision = engine.snapshots.put(shard, MARK, bytes, 0).await.map_err(NotTaken::of)?;
         }

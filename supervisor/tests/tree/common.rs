@@ -67,6 +67,9 @@ pub struct Outside {
     /// Names of values that the store refuses, and removals that fail: by prefix.
     pub refused: Mutex<Vec<String>>,
     pub unremovable: Mutex<Vec<String>>,
+    /// The next write of this name waits until it is let go.
+    pub held: Mutex<Option<String>>,
+    pub let_go: tokio::sync::Notify,
     /// Names of values that cannot be read now: by prefix.
     pub unreadable: Mutex<Vec<String>>,
     /// Names of values that were read one by one.
@@ -108,6 +111,8 @@ impl Outside {
             peers_away: AtomicBool::new(false),
             refused: Mutex::default(),
             unremovable: Mutex::default(),
+            held: Mutex::default(),
+            let_go: tokio::sync::Notify::new(),
             unreadable: Mutex::default(),
             read: Mutex::default(),
             lost: Mutex::default(),
@@ -238,6 +243,11 @@ impl Snapshots for Outside {
     async fn put(&self, _: ShardId, name: &str, bytes: Bytes, expected: u64) -> Result<u64, PutError> {
         if Self::is_listed(&self.refused, name) {
             return Err(PutError::Refused("too large".into()));
+        }
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        match held.as_deref() == Some(name) {
+            true => self.let_go.notified().await,
+            false => *self.held.lock().unwrap() = held,
         }
         let mut values = self.values.lock().unwrap();
         if values.get(name).map_or(0, |(revision, _)| *revision) != expected {

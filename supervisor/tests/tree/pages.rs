@@ -70,6 +70,32 @@ async fn what_ended_is_not_begun_anew_because_its_page_is_lost() {
     assert_eq!(second.start("past", "passing", json!(7)).await.unwrap()["created"], false);
 }
 
+/// Found by real faults: a node was killed, the store of snapshots deleted at once, and a sweep that was under
+/// way then wrote its mark over that of the owner that was reading the whole journal: the next one lost what
+/// stood before it.
+#[tokio::test(start_paused = true)]
+async fn a_former_owners_mark_does_not_replace_a_later_one() {
+    let outside = Outside::new(&[PASSING, WAITING]);
+    let first = World::take_over(&outside, 1, Limits::default()).await;
+    first.start("live", "waiting", json!(1)).await.unwrap();
+    first.start("past", "passing", json!(7)).await.unwrap();
+    first.pass(30).await;
+    first.start("later", "waiting", json!(1)).await.unwrap();
+    *outside.held.lock().unwrap() = Some(MARK.into());
+    first.pass(30).await;
+    assert_eq!(*outside.held.lock().unwrap(), None, "its sweep is about to write its mark");
+    outside.values.lock().unwrap().clear();
+    let second = World::take_over(&outside, 2, Limits::default()).await;
+    outside.let_go.notify_one();
+    second.pass(1).await;
+    second.shard.kill();
+    let third = World::take_over(&outside, 3, Limits::default()).await;
+    for saga in ["live", "later"] {
+        assert_eq!(third.show(saga).await.status, Status::Waiting, "{saga}");
+    }
+    assert_eq!(third.start("past", "passing", json!(7)).await.unwrap()["created"], false);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_ended_long_ago_is_in_the_store_and_not_in_memory() {
     let outside = Outside::new(&[PASSING, WAITING]);

@@ -242,7 +242,8 @@ impl ShardActor {
                 };
                 let anchor =
                     state.ground.anchor(self.epoch, self.engine.now(), state.meters.last(), (&former, revision));
-                mark = Some((Mark { low_water, relayed, events, stream, digest, anchor }, revision));
+                let epoch = self.epoch;
+                mark = Some((Mark { low_water, relayed, events, stream, digest, anchor, epoch }, revision));
             }
         }
         Work { snapshots, pages, old, remove, mark }

@@ -82,7 +82,7 @@ pub(super) async fn write(engine: &Engine, shard: ShardId, work: Work) -> Swept 
     let snapshots: Vec<_> = futures::stream::iter(work.snapshots)
         .map(|(saga, bytes, records, revision)| async move {
             let size = bytes.len();
-            let result = put_snapshot(engine, shard, &saga, bytes, records, revision).await;
+            let result = put_snapshot(engine, shard, &saga, bytes, revision).await;
             SnapshotPut { saga, records, bytes: size, result }
         })
         .buffer_unordered(at_once)
@@ -197,7 +197,6 @@ async fn put_snapshot(
     shard: ShardId,
     saga: &SagaId,
     bytes: Bytes,
-    records: u64,
     revision: u64,
 ) -> Result<u64, PutError> {
     let name = snapshot_name(saga);
@@ -206,9 +205,10 @@ async fn put_snapshot(
         other => return other,
     }
     match engine.snapshots.get(shard, &name).await? {
-        Some(found) => match codec::load::<Execution>(&found.bytes) {
-            Ok(theirs) if theirs.records() > records => Err(PutError::Stale),
-            Ok(_) | Err(_) => engine.snapshots.put(shard, &name, bytes, found.revision).await,
+        Some(found) => match (codec::load::<Execution>(&found.bytes), codec::load::<Execution>(&bytes)) {
+            // A later run of the key has fewer records.
+            (Ok(theirs), Ok(ours)) if theirs.position() > ours.position() => Err(PutError::Stale),
+            (Ok(_) | Err(_), _) => engine.snapshots.put(shard, &name, bytes, found.revision).await,
         },
         None => engine.snapshots.put(shard, &name, bytes, 0).await,
     }
@@ -244,7 +244,10 @@ async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark, expected: u
         return Err(NotMoved::Gone);
     }
     let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
-    if theirs.low_water > mark.low_water {
+    let is_later = theirs.epoch > mark.epoch;
+    #[cfg(feature = "simulation")]
+    let is_later = is_later && !crate::simulation::planted(crate::simulation::Bug::Mark);
+    if is_later || theirs.low_water > mark.low_water {
         return Err(NotMoved::Refused(PutError::Stale));
     }
     engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await.map_err(NotMoved::Refused)
