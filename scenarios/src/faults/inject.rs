@@ -17,9 +17,9 @@ const STEP: i64 = 20;
 /// How long a stepped clock stays so.
 const STEPPED: Duration = Duration::from_secs(2);
 /// How long the network is bad.
-const BAD: Duration = Duration::from_secs(5);
+const BAD: Duration = Duration::from_secs(3);
 /// How long the disk stays full.
-const FULL: Duration = Duration::from_secs(5);
+const FULL: Duration = Duration::from_secs(3);
 
 /// Streams in which a bit flips: the journal, and what takeovers begin with.
 const FLIPPED: [&str; 2] = ["SKALD_JOURNAL", "KV_skald_snapshots"];
@@ -94,7 +94,7 @@ impl Cluster {
                     self.net.deafen(&server, &Nodes::host(node))?;
                 }
                 done.faults.push(self.fault(kind, Some(node)));
-                tokio::time::sleep(pause(dice, 2_000, 7_000)).await;
+                tokio::time::sleep(pause(dice, 2_000, 6_000)).await;
             }
             Kind::CutServer => {
                 self.note_leaders().await;
@@ -104,7 +104,7 @@ impl Cluster {
                     self.net.deafen(&other, &Servers::host(server))?;
                 }
                 done.faults.push(self.fault(kind, None));
-                tokio::time::sleep(pause(dice, 4_000, 10_000)).await;
+                tokio::time::sleep(pause(dice, 4_000, 8_000)).await;
             }
             Kind::OneWay => {
                 let deaf = dice.roll(2) == 0;
@@ -114,7 +114,7 @@ impl Cluster {
                     self.net.deafen(&to, &from)?;
                 }
                 done.faults.push(self.fault(kind, Some(node)));
-                tokio::time::sleep(pause(dice, 2_000, 7_000)).await;
+                tokio::time::sleep(pause(dice, 2_000, 6_000)).await;
             }
             Kind::Lossy => {
                 for host in [Nodes::host(node), Servers::host(server)] {

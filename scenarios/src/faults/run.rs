@@ -27,7 +27,7 @@ use crate::load::{Clocks, Keeping, Load, Span, plan_any};
 const STILL_MAX: Duration = Duration::from_secs(10);
 /// Between two faults, in milliseconds: from one that hits a cluster which still heals to one that
 /// hits a cluster at rest.
-const BETWEEN_MS: (u64, u64) = (100, 2_000);
+const BETWEEN_MS: (u64, u64) = (100, 1_500);
 
 /// What happened, before it is judged.
 #[derive(Default)]
