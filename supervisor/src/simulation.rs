@@ -26,12 +26,10 @@ pub enum Bug {
     Identity,
     /// A parent takes whatever has its child's key for its child.
     Adopt,
-    /// A former owner's mark replaces that of a later one.
-    Mark,
 }
 
 /// Every bug.
-pub const BUGS: [Bug; 11] = [
+pub const BUGS: [Bug; 10] = [
     Bug::Fence,
     Bug::Key,
     Bug::Order,
@@ -42,7 +40,6 @@ pub const BUGS: [Bug; 11] = [
     Bug::Cut,
     Bug::Identity,
     Bug::Adopt,
-    Bug::Mark,
 ];
 
 thread_local! {

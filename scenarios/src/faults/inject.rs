@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-
 use super::cluster::{Cluster, NODES};
 use super::kinds::Kind;
 use super::nodes::Nodes;
@@ -23,6 +21,8 @@ const FULL: Duration = Duration::from_secs(3);
 
 /// Streams in which a bit flips: the journal, and what takeovers begin with.
 const FLIPPED: [&str; 2] = ["SKALD_JOURNAL", "KV_skald_snapshots"];
+/// How often the deletion of a stream is tried; each try takes some seconds at most.
+const DELETE_TRIES: u32 = 10;
 /// How long a damaged server goes on.
 const FLIPPED_FOR: Duration = Duration::from_secs(4);
 /// Buckets that nodes make again from what they know.
@@ -160,8 +160,7 @@ impl Cluster {
             }
             Kind::DeleteStream => {
                 let stream = DELETED[one_of(dice, DELETED.len())];
-                let jetstream = async_nats::jetstream::new(self.clients[0].nats().clone());
-                jetstream.delete_stream(stream).await.with_context(|| format!("deleting {stream}"))?;
+                self.delete(stream).await?;
                 self.timeline.note(&format!("deleted {stream}"));
                 done.faults.push(self.fault(kind, None));
                 tokio::time::sleep(pause(dice, 0, 3_000)).await;
@@ -179,6 +178,20 @@ impl Cluster {
         self.net.heal()?;
         self.timeline.note(&format!("{kind} is mended"));
         Ok(done)
+    }
+
+    /// Deletes a stream, as soon as the servers do that: after some faults they still look for a leader.
+    async fn delete(&self, stream: &str) -> anyhow::Result<()> {
+        let jetstream = async_nats::jetstream::new(self.clients[0].nats().clone());
+        for _ in 0..DELETE_TRIES {
+            match jetstream.delete_stream(stream).await {
+                Ok(_) => return Ok(()),
+                // A try that was not heard of had done it.
+                Err(error) if error.to_string().contains("not found") => return Ok(()),
+                Err(error) => self.timeline.note(&format!("{stream} could not be deleted yet: {error}")),
+            };
+        }
+        anyhow::bail!("{stream} could not be deleted in {DELETE_TRIES} tries")
     }
 
     fn fault(&self, kind: Kind, node: Option<usize>) -> Fault {

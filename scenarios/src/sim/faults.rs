@@ -15,6 +15,10 @@ use super::server::{Loss, Trouble};
 
 /// Chance in thousandths that a node dies with a frame while that fault is on.
 const DIES: i64 = 250;
+/// How long a node may take to notice that something was deleted, in milliseconds.
+const NOTICED_WITHIN_MS: u64 = 300;
+/// How long a stream that was made anew may be without a leader, in milliseconds.
+const UNLED_WITHIN_MS: u64 = 2_000;
 /// How far a clock jumps at most, in milliseconds, either way.
 const JUMP_MS: u64 = 20_000;
 
@@ -93,7 +97,7 @@ async fn happen(bus: &Arc<Bus>, fault: Fault) {
         }
         Kind::Deleted => lose(bus, Loss::Deleted, long).await,
         Kind::OlderCopy => lose(bus, Loss::Cut, long).await,
-        Kind::SnapshotsGone => bus.server.inner().lose_snapshots(),
+        Kind::SnapshotsGone => lose_snapshots(bus).await,
         Kind::ClockJump => {
             let ahead = i64::try_from(bus.world.roll(2 * JUMP_MS)).unwrap_or(0) - i64::try_from(JUMP_MS).unwrap_or(0);
             bus.ahead[node].store(ahead * 1_000, Relaxed);
@@ -111,6 +115,24 @@ async fn lose(bus: &Arc<Bus>, how: Loss, long: Duration) {
     }
     sleep(long).await;
     bus.server.inner().bring_back(shard);
+}
+
+/// The snapshots are lost, and nodes notice one after another: their shards begin again at once, while what they
+/// were writing may still be on its way.
+async fn lose_snapshots(bus: &Arc<Bus>) {
+    let unled = Duration::from_millis(bus.world.roll(UNLED_WITHIN_MS));
+    bus.server.inner().lose_snapshots(unled);
+    for node in 0..bus.nodes() {
+        sleep(Duration::from_millis(bus.world.roll(NOTICED_WITHIN_MS))).await;
+        for (_, shard) in bus.life(node).iter().flat_map(|life| life.shards.all_local()) {
+            shard.tell(supervisor::tree::shard::Message::Lost("the snapshots are gone".into()));
+        }
+    }
+    // Whoever reads the whole journal then may not get to its end.
+    if bus.world.roll(2) == 0 {
+        sleep(unled + Duration::from_millis(bus.world.roll(NOTICED_WITHIN_MS))).await;
+        (0..bus.nodes()).for_each(|node| bus.kill(node));
+    }
 }
 
 async fn at_server(bus: &Bus, trouble: Trouble, long: Duration) {

@@ -79,11 +79,23 @@ impl Ports {
         answer.await.map_err(away)?.ok_or_else(|| Unavailable("the server is away".into()))
     }
 
+    /// Asks for values, once their store has a leader.
+    async fn ask_values<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> R + Send + 'static,
+    ) -> Result<R, Unavailable> {
+        let led = self.server.inner().values_led;
+        if let Some(led) = led {
+            tokio::time::sleep_until(led).await;
+        }
+        self.ask(work).await
+    }
+
     async fn write(&self, shard: ShardId, name: &str, bytes: Option<Bytes>, expected: u64) -> Result<u64, PutError> {
         let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).copied().unwrap_or(0);
         let (writer, name) = (self.writer, name.to_owned());
         let full = "no space left";
-        let written = self.ask(move |inner| {
+        let written = self.ask_values(move |inner| {
             (inner.trouble == Trouble::None).then(|| inner.write((shard, &name), bytes, expected, (writer, known)))
         });
         match written.await? {
@@ -188,14 +200,14 @@ impl Snapshots for Ports {
 
     async fn get(&self, shard: ShardId, name: &str) -> Result<Option<Snapshot>, Unavailable> {
         let name = name.to_owned();
-        self.ask(move |inner| inner.value(shard, &name)).await
+        self.ask_values(move |inner| inner.value(shard, &name)).await
     }
 
     fn all(&self, shard: ShardId, shelf: Shelf) -> BoxStream<'_, Result<Snapshot, Unavailable>> {
         let gather = async move {
             let (mut found, mut seen) = (BTreeMap::new(), 0);
             loop {
-                let some = self.ask(move |inner| inner.values_after(shard, shelf, seen, CHUNK)).await?;
+                let some = self.ask_values(move |inner| inner.values_after(shard, shelf, seen, CHUNK)).await?;
                 let Some((_, last, _)) = some.last() else { break };
                 seen = *last;
                 for (name, revision, bytes) in some {

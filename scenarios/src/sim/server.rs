@@ -48,6 +48,8 @@ pub struct Inner {
     frames: BTreeMap<ShardId, Vec<(Position, Bytes)>>,
     sequence: Position,
     values: BTreeMap<(ShardId, String), Value>,
+    /// When the store of snapshots, which was made anew, has a leader: until then whoever asks it waits.
+    pub values_led: Option<tokio::time::Instant>,
     revision: u64,
     beats: BTreeMap<NodeId, Beat>,
     leases: BTreeMap<ShardId, Lease>,
@@ -161,9 +163,10 @@ impl Inner {
         }
     }
 
-    /// The store of snapshots is deleted, and an empty one stands in its place.
-    pub fn lose_snapshots(&mut self) {
+    /// The store of snapshots is deleted, and an empty one stands in its place, which has a leader after `long`.
+    pub fn lose_snapshots(&mut self, long: Duration) {
         self.values.clear();
+        self.values_led = Some(tokio::time::Instant::now() + long);
     }
 
     /// Brings a shard's journal back, as it was when it was lost.

@@ -244,10 +244,7 @@ async fn put_mark_again(engine: &Engine, shard: ShardId, mark: Mark, expected: u
         return Err(NotMoved::Gone);
     }
     let theirs: Mark = found.and_then(|found| codec::load(&found.bytes).ok()).unwrap_or_default();
-    let is_later = theirs.epoch > mark.epoch;
-    #[cfg(feature = "simulation")]
-    let is_later = is_later && !crate::simulation::planted(crate::simulation::Bug::Mark);
-    if is_later || theirs.low_water > mark.low_water {
+    if theirs.epoch > mark.epoch || theirs.low_water > mark.low_water {
         return Err(NotMoved::Refused(PutError::Stale));
     }
     engine.snapshots.put(shard, MARK, codec::store(&mark).into(), revision).await.map_err(NotMoved::Refused)
