@@ -20,7 +20,6 @@
 
 mod compare;
 pub mod configuration;
-pub mod deployment;
 pub mod drift;
 pub mod failure;
 pub mod health;
@@ -30,6 +29,5 @@ pub mod probe_policy;
 pub mod scaling;
 mod scaling_read;
 mod scaling_speed;
-pub mod schedule;
 pub mod secrets;
 pub mod triggers;
