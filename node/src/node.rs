@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
 use actors::runtime::compute::process;
-use actors::runtime::control;
 use actors::runtime::environments::Environments as OwnEnvironments;
 use actors::runtime::ports::desired::DesiredState;
 use actors::runtime::ports::desired::git::Repository;
 use actors::runtime::store::RuntimeStore;
+use actors::runtime::workers;
 use anyhow::Context;
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -188,7 +188,7 @@ impl Node {
             let desired = desired.map(|repository| -> Arc<dyn DesiredState> { Arc::new(repository) });
             let around = (outbox.clone(), clock.clone());
             let own = worker_ports(&bus, runtime_store.clone(), sagas.clone(), around, desired);
-            kinds.extend(control::workers(&own));
+            kinds.extend(workers::all(&own));
             environments.get_or_insert_with(|| Arc::new(OwnEnvironments::new(runtime_store.clone())));
         }
         let workers = Arc::new(Local::new(kinds)?);

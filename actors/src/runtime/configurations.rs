@@ -13,7 +13,7 @@ use supervisor::activity::Failure;
 use super::model::{ConfigurationId, ConfigurationRef, Digest, Fault, RuntimeConfiguration};
 use super::place::{self, Place};
 use super::store::{self, Error, RuntimeStore, TRIES};
-use super::workers::configuration::{self, Sync};
+use super::workers::configuration::decide::{self, Sync};
 
 /// A version that has the content that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,7 +116,7 @@ pub async fn remember(
     let name = place::published(&place.environment, published.at.configuration_id.as_str());
     let mut new = false;
     store::change(store, &place.space(), &name, |known: Option<&Sync>| {
-        let next = configuration::published(known, &published.at, &published.digest, now);
+        let next = decide::published(known, &published.at, &published.digest, now);
         new = next.is_some();
         next
     })

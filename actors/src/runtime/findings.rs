@@ -9,7 +9,7 @@ use supervisor::activity::Failure;
 use super::model::{Digest, DriftFinding, DriftKind, EnvironmentId, FindingHash, FindingState, Revision};
 use super::place::{self, Place};
 use super::store::{self, RuntimeStore, Space};
-use super::workers::drift::DriftPolicy;
+use super::workers::drift::decide::DriftPolicy;
 
 /// The error name of a finding that is not there.
 pub const UNKNOWN: &str = "UnknownFinding";

@@ -19,7 +19,7 @@ use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindin
 use super::place;
 use super::ports::secrets::{Secret, SecretName, SecretVersions, usable};
 use super::store::{self, RuntimeStore, Space};
-use super::workers::secrets::{Phase, Rotation};
+use super::workers::secrets::decide::{Phase, Rotation};
 
 /// The error name of a secret that is not there.
 pub const UNKNOWN: &str = "UnknownSecret";

@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
-use actors::runtime::control::secrets::SecretRotation;
 use actors::runtime::control::{Became, Ports, Sagas, Starting};
 use actors::runtime::environments::{Environments, Wanted as WantedEnvironment};
 use actors::runtime::model::{EnvironmentId, RequestKey, SecretBindingId};
@@ -11,6 +10,7 @@ use actors::runtime::ports::provisioning::{Plan, PreviewId, Provisioner, Quota, 
 use actors::runtime::ports::secrets::{Secret, SecretName, SecretStore, SecretVersions, State, Which};
 use actors::runtime::secrets::{Put, Secrets};
 use actors::runtime::store::MemoryStore;
+use actors::runtime::workers::secrets::SecretRotation;
 use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 use futures::StreamExt as _;

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::runtime::control;
+use actors::runtime::workers;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
@@ -62,7 +62,7 @@ pub async fn measure(asked: &Asked) -> anyhow::Result<Figures> {
     let mut port = String::new();
     BufReader::new(said).read_line(&mut port).await?;
     let world = World::build(asked, port.trim().parse().context("the port of whoever answers")?).await?;
-    let mut workers = control::workers(&world.ports);
+    let mut workers = workers::all(&world.ports);
     // Those without a timer do nothing at rest.
     workers.retain(|worker| worker.rhythm().every.is_some());
     // The first run reads what runs; from then on nothing changes.

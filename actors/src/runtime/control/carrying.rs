@@ -12,8 +12,8 @@ use std::time::Duration;
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
-use super::desk::{Desk, Service};
 use crate::runtime::arbiter::{Action, Command, Doing, Outcome, Request, Source, UnderWay};
+use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::{ConfigurationRef, RequestKey, Revision, SecretBindingId};
 
 /// The small actions.
@@ -45,7 +45,7 @@ pub enum Carried {
 }
 
 /// What one look at an action came to.
-pub(super) enum Step {
+pub(in crate::runtime) enum Step {
     /// It has ended like this.
     Ended(Outcome),
     /// It needs another look.
@@ -134,7 +134,7 @@ impl Desk {
     }
 
     /// What runs now, with all that it takes.
-    async fn runs(&self, service: &Service) -> Result<Option<super::Running>, Failure> {
+    async fn runs(&self, service: &Service) -> Result<Option<crate::runtime::control::Running>, Failure> {
         match service.current() {
             Some(current) => self.running(&service.place, &current).await,
             None => Ok(None),
@@ -165,7 +165,7 @@ impl Desk {
 }
 
 /// There is nothing to do it to, or nobody knows how it ran.
-pub(super) fn gone() -> Step {
+pub(in crate::runtime) fn gone() -> Step {
     let why = "what runs is not known any more; deploy it anew".to_owned();
     Step::Ended(Outcome::Failed { why })
 }

@@ -7,9 +7,10 @@ use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 use supervisor::worker::Run;
 
-use super::sagas::Sagas;
 use crate::runtime::arbitration::{Arbitration, Asker, Docket};
 use crate::runtime::compute::Compute;
+use crate::runtime::control::cards::Worker as Which;
+use crate::runtime::control::sagas::Sagas;
 use crate::runtime::deployment::record::{Record, Running};
 use crate::runtime::model::{Environment, EnvironmentId, Revision};
 use crate::runtime::place::{self, Place};
@@ -19,7 +20,6 @@ use crate::runtime::ports::probes::Prober;
 use crate::runtime::ports::secrets::SecretVersions;
 use crate::runtime::store::{self, RuntimeStore, Space};
 use crate::runtime::tenancy::Tenancy;
-use crate::runtime::workers::triggers::Worker as Which;
 
 /// The ports of the workers.
 #[derive(Clone)]

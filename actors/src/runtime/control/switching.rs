@@ -7,17 +7,17 @@ use futures::future::join_all;
 use protocol::Time;
 use supervisor::activity::Failure;
 
-use super::carrying::{Step, gone};
-use super::desk::{Desk, Service};
 use super::{Running, probes};
 use crate::runtime::arbiter::Outcome;
 use crate::runtime::compute::Route;
 use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
+use crate::runtime::control::carrying::{Step, gone};
+use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::Revision;
 
 impl Desk {
     /// One look on the way from `current` to `next`, which is under way since `since`.
-    pub(super) async fn switch(
+    pub(in crate::runtime) async fn switch(
         &self,
         service: &Service,
         current: &Revision,

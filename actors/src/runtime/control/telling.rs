@@ -5,8 +5,8 @@ use protocol::{Envelope, Tenant, Value};
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
-use super::desk::Desk;
 use crate::runtime::arbitration::event_id;
+use crate::runtime::control::desk::Desk;
 
 /// The event of a loop that does the same again and again without effect, and of a rotation that
 /// does not get on, as of a row of events that turns in a circle: people should look.
@@ -14,7 +14,7 @@ pub use supervisor::worker::ALARM;
 
 impl Desk {
     /// Says it to `tenant`, with the trace, correlation and cause of `run` (W076).
-    pub(super) async fn tell(
+    pub(in crate::runtime) async fn tell(
         &self,
         run: &Run,
         tenant: &Tenant,

@@ -17,6 +17,7 @@ pub mod desired;
 mod http_api;
 pub(super) mod http_get;
 pub mod metrics;
+pub mod probe_policy;
 pub mod probes;
 pub mod provisioning;
 pub mod secrets;

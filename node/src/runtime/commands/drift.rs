@@ -12,7 +12,7 @@ pub(super) use actors::runtime::findings::Decision;
 use actors::runtime::model::{DriftFinding, Environment, FindingState};
 use actors::runtime::ownership::Rule;
 use actors::runtime::place::Place;
-use actors::runtime::workers::drift::DriftPolicy;
+use actors::runtime::workers::drift::decide::DriftPolicy;
 use protocol::command::Routed;
 use protocol::runtime::{
     DriftPolicyView, DriftRow, Drifts, ListDrift, OfEnvironment, OfFinding, OfService, SetDriftPolicy,

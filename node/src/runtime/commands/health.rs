@@ -1,7 +1,7 @@
 //! `service.health`: how a service is, as `RuntimeHealthWorker` knows it, and what runs of it now.
 
-use actors::runtime::control::health;
-use actors::runtime::workers::failure::Condition;
+use actors::runtime::workers::health;
+use actors::runtime::workers::health::failure::Condition;
 use protocol::Principal;
 use protocol::command::Routed;
 use protocol::runtime::{OfService, ServiceHealth};

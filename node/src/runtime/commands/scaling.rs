@@ -3,12 +3,12 @@
 
 use actors::runtime::arbiter::Command;
 use actors::runtime::arbitration::Docket;
-use actors::runtime::control::scaling::Remembered;
 use actors::runtime::deployment::record::Record;
 use actors::runtime::model::{ScalingPolicy, TargetKind};
 use actors::runtime::place::Place;
 use actors::runtime::policies::{Policies as Kept, Refused};
 use actors::runtime::store;
+use actors::runtime::workers::scaling::Remembered;
 use protocol::command::Routed;
 use protocol::runtime::{
     ApplyScalingPolicy, ListPolicies, OfService, Policies, PolicyRow, ScaleService, ScalingDecisions,

@@ -11,7 +11,7 @@ use actors::runtime::ownership::{self, Rule};
 use actors::runtime::place::Place;
 use actors::runtime::ports::secrets::Secret;
 use actors::runtime::secrets::{self, Put, Secrets, goes_on};
-use actors::runtime::workers::secrets::{Phase, Rotation};
+use actors::runtime::workers::secrets::decide::{Phase, Rotation};
 use protocol::command::Routed;
 use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, UnbindSecret};
 use protocol::{Code, Principal, Problem, Value};

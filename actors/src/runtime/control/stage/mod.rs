@@ -22,6 +22,7 @@ pub(crate) use machine::Machine;
 use super::{Became, Desk, Ports, Sagas, Service, Starting};
 use crate::runtime::arbiter::{Command, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::Asker;
+use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::deployment::record::Record;
 use crate::runtime::environments::{Environments, Wanted};
 use crate::runtime::model::{
@@ -31,7 +32,6 @@ use crate::runtime::place::{self, Place};
 use crate::runtime::ports::secrets::StoredVersions;
 use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
 use crate::runtime::store::{self, Error, MemoryStore, RuntimeStore, Space, Stored};
-use crate::runtime::workers::triggers::Worker as Which;
 
 /// The environment of all stories.
 const ENVIRONMENT: &str = "dev";

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::{Answer, Outcome, Place, Prober, command, grpc};
 use crate::runtime::model::{Probe, ProbeSpec};
 use crate::runtime::ports::http_get::{self, Error};
-use crate::runtime::workers::probe_policy::{ProbePolicy, allowed};
+use crate::runtime::ports::probe_policy::{ProbePolicy, allowed};
 
 /// What the prober may be told.
 #[derive(Debug, Clone)]

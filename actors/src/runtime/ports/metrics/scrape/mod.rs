@@ -21,7 +21,7 @@ use super::source::{self, Across, Remembered, Scrape, Source};
 use super::{Metrics, Query, Sample, Subject};
 use crate::runtime::model::scaling::Metric;
 use crate::runtime::ports::http_get;
-use crate::runtime::workers::probe_policy::{ProbePolicy, allowed};
+use crate::runtime::ports::probe_policy::{ProbePolicy, allowed};
 
 /// What is asked for. `version` keeps workloads from answering in a newer format.
 const ACCEPT: &str = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
