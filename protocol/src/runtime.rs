@@ -74,7 +74,7 @@ pub struct OfService {
     pub service: String,
 }
 
-/// `service.drain`: its traffic and its replicas go, until it is resumed and deployed again.
+/// `service.drain`: its traffic and its replicas go, until it is resumed: then it has again what it had.
 /// `service.pause`: nothing happens to it by itself any more; people may still act.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -145,9 +145,19 @@ pub struct ServiceRow {
     /// Where it is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
+    /// How many replicas it is to have.
+    #[serde(default)]
+    pub replicas: u32,
     /// What runs of it, as it was seen.
     #[serde(default)]
     pub sets: Vec<SetRow>,
+    /// What of it is not as asked, as it was seen while nothing was under way; absent: all is as asked, or nobody
+    /// could look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
+    /// What was last asked and carried out, and how that ended where it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
     /// What is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_way: Option<UnderWayRow>,

@@ -170,7 +170,7 @@ mod tests {
         };
         let finished = |sequence, outcome| Command::Finished { sequence, outcome };
         for (deployment, digit) in [("web-1", "1"), ("web-2", "2")] {
-            let state = ask(Source::Operator, deployment, Command::Deploy { to: revision(deployment, digit) }).await;
+            let state = ask(Source::Operator, deployment, Command::Deploy { to: revision(deployment, digit), anew: false }).await;
             let sequence = state.under_way.unwrap().sequence;
             ask(Source::Runner, &format!("{deployment}-end"), finished(sequence, Outcome::Succeeded)).await;
         }

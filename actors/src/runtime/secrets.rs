@@ -12,9 +12,8 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
-use super::model::configuration::check_variable;
 use super::model::ids::label;
-use super::model::secret::{Requested, variable};
+use super::model::secret::{Requested, check_name, same_variable};
 use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
 use super::place;
 use super::ports::secrets::{Secret, SecretName, SecretVersions, usable};
@@ -80,7 +79,7 @@ impl Secrets {
         now: Time,
     ) -> Result<Put, Failure> {
         let at = reference(&self.environment, binding)?;
-        check_variable(&variable(binding), "").map_err(faulty)?;
+        check_name(binding).map_err(faulty)?;
         named(&*self.store, &self.owner, &self.environment, binding).await?;
         let known = self.values.describe(&at).await?;
         if known.as_ref().is_none_or(|known| known.labels.current.is_none()) {
@@ -124,6 +123,13 @@ impl Secrets {
         service: Option<&ServiceId>,
         every: Option<Option<Duration>>,
     ) -> Result<SecretBinding, Failure> {
+        if let Some(service) = service {
+            let others = bindings(&*self.store, &self.owner, &self.environment).await?;
+            let theirs = others.values().filter(|other| other.bound.contains(service));
+            if let Some(fault) = theirs.filter_map(|other| same_variable(binding, &other.secret_binding_id)).next() {
+                return Err(faulty(fault));
+            }
+        }
         let mut fault = None;
         let stands =
             store::change(&*self.store, &self.space(), &self.name(binding), |there: Option<&SecretBinding>| {

@@ -96,7 +96,7 @@ fn deploy(number: char) -> Command {
         configuration: None,
         secrets: Default::default(),
     };
-    Command::Deploy { to }
+    Command::Deploy { to, anew: false }
 }
 
 fn finished(sequence: u64, outcome: Outcome) -> Command {

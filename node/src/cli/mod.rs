@@ -39,6 +39,7 @@ mod rollback;
 mod scale;
 mod secret;
 mod services;
+mod settle;
 mod show;
 mod signal;
 mod start;

@@ -7,6 +7,7 @@ use crate::debug;
 
 use super::context::Ctx;
 use super::fault::Fault;
+use super::settle::{self, Patience};
 use super::{Ended, Ending, input};
 
 /// Sets how many replicas a service has, by hand or by a policy
@@ -35,6 +36,8 @@ pub(super) struct Scale {
     /// How many replicas
     #[arg(long, value_name = "N", required = true)]
     replicas: Option<u32>,
+    #[command(flatten)]
+    within: Patience,
 }
 
 #[derive(Subcommand, Debug)]
@@ -110,14 +113,11 @@ pub(super) async fn run(args: Scale, ctx: &Ctx) -> Ended {
         (Some(What::Policy(policy)), _, _, _) => policies(policy.does, ctx).await,
         (None, Some(service), Some(environment), Some(replicas)) => {
             let scale = ScaleService { environment, service, replicas };
-            let answer = ctx.connect().await?.scale_service(&scale).await?;
-            ctx.out.answer(&answer, |answer, _| match answer["changed"].as_bool() {
-                Some(true) => format!("from {} to {} replicas\n", answer["from"], answer["to"]),
-                Some(false) | None => format!("it has {} replicas\n", answer["to"]),
-            });
-            // Whoever looks after replicas carries it out; without being told, at its next run.
-            ctx.out.next(&format!("next: skald workers run scaling {} --wait 1m", scale.environment));
-            Ok(Ending::Done)
+            let client = ctx.connect().await?;
+            client.scale_service(&scale).await?;
+            let at = (scale.environment.as_str(), scale.service.as_str());
+            settle::until_seen(&client, at, &args.within, ctx, |row| row.replicas == replicas && row.differs.is_none())
+                .await
         }
         (None, _, _, _) => Err(Fault::usage("a service, an environment and a number are needed")
             .mend("skald scale SERVICE --environment NAME --replicas N")),

@@ -4,6 +4,7 @@ use protocol::runtime::{ListServices, OfService, ServiceRow, SteerService};
 use crate::debug;
 
 use super::context::Ctx;
+use super::settle::{self, Patience};
 use super::{Ended, Ending};
 
 /// Shows what runs: versions, replicas, traffic and addresses
@@ -30,7 +31,7 @@ pub(super) struct Services {
 enum What {
     /// Lets a rollout go on that waits for you, and a service act by itself again after an incident
     #[command(after_help = "Example:\n  skald services resume web --environment prod\n\nNext: skald services")]
-    Resume(One),
+    Resume(Seen),
     /// Lets nothing happen to a service by itself: no scaling, no drift put right; you may still act
     #[command(
         after_help = "Example:\n  skald services pause web --environment prod --reason 'we look at it'\n\nNext: skald services resume web --environment prod"
@@ -38,9 +39,9 @@ enum What {
     Pause(Steer),
     /// Takes the traffic and the replicas of a service away
     #[command(
-        after_help = "Example:\n  skald services drain web --environment dev --reason 'nobody uses it'\n\nNext: skald services; to have it back: skald services resume, then skald deploy"
+        after_help = "Example:\n  skald services drain web --environment dev --reason 'nobody uses it'\n\nNext: skald services; to have it back: skald services resume"
     )]
-    Drain(Steer),
+    Drain(Drain),
     /// Lets releases come again that were rolled back
     #[command(
         after_help = "Example:\n  skald services unhold web --environment prod\n\nNext: skald deploy web --environment prod --artifact FILE"
@@ -55,6 +56,22 @@ struct One {
     /// Name of the environment
     #[arg(long, short, value_name = "NAME")]
     environment: String,
+}
+
+#[derive(Args, Debug)]
+struct Seen {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    within: Patience,
+}
+
+#[derive(Args, Debug)]
+struct Drain {
+    #[command(flatten)]
+    steer: Steer,
+    #[command(flatten)]
+    within: Patience,
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +104,9 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
                 let cells = services.services.iter().flat_map(rows).collect();
                 debug::table(&["SERVICE", "VERSION", "SET", "READY", "TRAFFIC", "ADDRESS", "STATE"], cells, paint)
             });
+            for (row, differs) in services.services.iter().filter_map(|row| Some((row, row.differs.as_ref()?))) {
+                ctx.out.say(format!("differs {}/{} {differs}", row.environment, row.service));
+            }
             for missing in &services.missing {
                 ctx.out.say(missing);
             }
@@ -100,18 +120,21 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
                 ctx.out.next(&format!("next: skald services resume {service} --environment {environment}"));
             }
         }
-        Some(What::Resume(one)) => {
-            let answer = client.resume_service(&one.into()).await?;
-            ctx.out.answer(&answer, |_, _| "resumed\n".to_owned());
+        Some(What::Resume(Seen { one, within })) => {
+            let of = OfService::from(one);
+            client.resume_service(&of).await?;
+            let open = |row: &ServiceRow| row.standing == "open" && row.differs.is_none() && row.replicas > 0;
+            return settle::until_seen(&client, (&of.environment, &of.service), &within, ctx, open).await;
         }
         Some(What::Pause(steer)) => {
             let answer = client.pause_service(&steer.into()).await?;
             ctx.out.answer(&answer, |_, _| "paused\n".to_owned());
         }
-        Some(What::Drain(steer)) => {
-            let answer = client.drain_service(&steer.into()).await?;
-            ctx.out.answer(&answer, |_, _| "its traffic and its replicas go\n".to_owned());
-            ctx.out.next("next: skald services");
+        Some(What::Drain(Drain { steer, within })) => {
+            let steer = SteerService::from(steer);
+            client.drain_service(&steer).await?;
+            let drained = |row: &ServiceRow| row.standing.starts_with("drained") && row.differs.is_none();
+            return settle::until_seen(&client, (&steer.environment, &steer.service), &within, ctx, drained).await;
         }
         Some(What::Unhold(one)) => {
             let answer = client.unhold_service(&one.into()).await?;

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::arbiter::{Action, Command, Request, Source, Standing};
+use actors::runtime::arbiter::{Action, Command, Outcome, Request, ServiceState, Source, Standing};
 use actors::runtime::arbitration::{Arbitration, Asker, Docket, event_id};
 use actors::runtime::deployment::observe::{self, Observe};
-use actors::runtime::deployment::record::Record;
+use actors::runtime::compute::Observed;
+use actors::runtime::deployment::record::{Record, Running};
 use actors::runtime::environments::{Environments, Refused, Wanted};
-use actors::runtime::model::{Environment, EnvironmentId, RequestKey, ServiceId};
+use actors::runtime::model::{Environment, EnvironmentId, RequestKey, Revision, ServiceId};
 use actors::runtime::ownership::{self, Rule};
 use actors::runtime::place::{self, Place};
 use actors::runtime::ports::provisioning::Provisioner;
@@ -256,6 +257,17 @@ impl RuntimeDesk {
             }
         };
         let current = state.current.as_ref();
+        let differs = match (seen, current) {
+            (Some(seen), Some(current)) if state.under_way.is_none() => self.differs(&place, state, current, seen).await?,
+            (Some(_) | None, Some(_) | None) => None,
+        };
+        let last = state.answered.iter().rev().find_map(|answered| Some((answered, answered.outcome.as_ref()?)));
+        let gave_up = last.and_then(|(answered, outcome)| match outcome {
+            Outcome::Succeeded => None,
+            Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } => {
+                Some(format!("{} of {}: {why}", answered.what, answered.by))
+            }
+        });
         Ok(ServiceRow {
             environment: place.environment.to_string(),
             service: place.service.to_string(),
@@ -263,7 +275,10 @@ impl RuntimeDesk {
             image: current.map(|current| current.image.to_string()),
             deployment: current.map(|current| current.deployment_id.to_string()),
             endpoint_url: seen.and_then(|seen| seen.gateway).map(|gateway| format!("http://{gateway}/{service}")),
+            replicas: state.replicas,
             sets: sets.collect(),
+            differs,
+            gave_up,
             under_way,
             standing: match &state.standing {
                 Standing::Open => "open".to_owned(),
@@ -273,6 +288,23 @@ impl RuntimeDesk {
             },
             held: state.held.iter().map(ToString::to_string).collect(),
         })
+    }
+
+    /// What of a service is not as asked.
+    async fn differs(
+        &self,
+        place: &Place,
+        state: &ServiceState,
+        current: &Revision,
+        seen: &observe::Output,
+    ) -> Result<Option<String>, Problem> {
+        let name = place.deployment(&current.deployment_id);
+        let record = store::read::<Record>(&*self.store, &place.space(), &name).await.map_err(kept)?;
+        // How it ran is not known any more.
+        let Some(record) = record else { return Ok(None) };
+        let running = Running::new(current.clone(), record.value.comes.workload);
+        let observed = Observed { sets: seen.sets.clone(), ..Observed::default() };
+        Ok(observed.differs(&running.asked(place, state)).map(|differs| differs.why))
     }
 
     async fn observed(

@@ -159,7 +159,7 @@ impl World {
             let (key, by) = (RequestKey::new(key)?, Principal::new("ann")?);
             Ok(Request { key, source, by, asked_at: clock.now(), command })
         };
-        let deploy = request(format!("deploy:{id}"), Source::Operator, Command::Deploy { to: revision.clone() })?;
+        let deploy = request(format!("deploy:{id}"), Source::Operator, Command::Deploy { to: revision.clone(), anew: false })?;
         let answer = arbitration.ask(&place, &asker, Stage::Dev, &deploy).await?;
         let sequence = answer.sequence.context("it was accepted")?;
         let finished = Command::Finished { sequence, outcome: Outcome::Succeeded };

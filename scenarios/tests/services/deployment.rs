@@ -3,7 +3,7 @@
 
 use node::client::Since;
 use protocol::command::Start;
-use protocol::runtime::{ListServices, ProvisionEnvironment};
+use protocol::runtime::{ListServices, OfService, ProvisionEnvironment, ServiceRow, SteerService};
 use protocol::view::{SagaView, Status};
 use protocol::{Envelope, SagaKey, Value};
 use scenarios::cluster::until;
@@ -65,6 +65,45 @@ async fn revisions_come_and_go_under_traffic() {
     nobody_takes_more_than_was_provisioned(&platform).await;
     a_node_that_dies_on_the_way_changes_nothing(&mut platform, &url).await;
     the_last_good_revision_comes_back(&platform, &url).await;
+    what_is_completed_is_seen(&platform).await;
+}
+
+async fn row(platform: &Platform, service: &str) -> ServiceRow {
+    let services = platform.client.services(&ListServices::default()).await.unwrap();
+    services.services.into_iter().find(|row| row.service == service).unwrap()
+}
+
+/// Fewer replicas, none at all, and what was drained: completed is what is seen.
+async fn what_is_completed_is_seen(platform: &Platform) {
+    let artifact = platform.release("v1", false);
+    let of = async |name: &str, service: &str, replicas: u32| {
+        let input = input("v1", &artifact, |input| {
+            (input["service"], input["replicas"]) = (json!(service), json!(replicas));
+        });
+        let key = platform.begin(&format!("deploy-{name}"), input).await.unwrap();
+        let view = platform.end(&key).await.unwrap();
+        assert_eq!(ended(&view), (Status::Succeeded, "Completed"), "{view:#?}");
+        let row = row(platform, service).await;
+        let seen: u32 = row.sets.iter().map(|set| set.ready).sum();
+        assert_eq!((seen, row.replicas, row.differs.as_deref()), (replicas, replicas, None), "{row:#?}");
+    };
+    of("two", "asked", 2).await;
+    of("one", "asked", 1).await;
+    of("none", "nothing", 0).await;
+    let steer = SteerService { environment: DEV.into(), service: "asked".into(), why: None };
+    platform.client.drain_service(&steer).await.unwrap();
+    until(PATIENCE, "it is drained", || async {
+        let row = row(platform, "asked").await;
+        row.under_way.is_none() && row.standing.starts_with("drained") && row.differs.is_none()
+    })
+    .await;
+    let of_it = OfService { environment: DEV.into(), service: "asked".into() };
+    platform.client.resume_service(&of_it).await.unwrap();
+    until(PATIENCE, "it is back", || async { row(platform, "asked").await.under_way.is_none() }).await;
+    let back = row(platform, "asked").await;
+    assert_eq!((back.sets[0].ready, back.sets[0].weight, back.differs.as_deref()), (1, 100, None), "{back:#?}");
+    let url = back.endpoint_url.unwrap();
+    assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v1");
 }
 
 async fn a_first_revision_is_reachable_once_it_is_well(platform: &Platform) -> String {

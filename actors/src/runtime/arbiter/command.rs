@@ -54,6 +54,9 @@ pub enum Command {
     Deploy {
         /// Which.
         to: Revision,
+        /// Also where the arbiter knows it as what runs: what was seen says otherwise.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anew: bool,
     },
     /// Bring back the last completed revision (R103–R105). While `of` is being brought: stop and go
     /// back.

@@ -94,6 +94,14 @@ pub fn decide(state: &ServiceState, request: &Request, now: Time) -> Decision {
             Ok(begun) => started(state, request, begun, now),
             Err(refusal) => Decision::Refused(refusal),
         },
+        (Meeting::Note, Some(under_way)) if asked == Asked::Resume && under_way.action.doing() == Doing::Draining => {
+            busy(under_way)
+        }
+        (Meeting::Note, None) if asked == Asked::Resume && state.comes_back().is_some() => {
+            let Some(action) = state.comes_back() else { return Decision::AlreadyDone { sequence: None } };
+            let open = ServiceState { standing: Standing::Open, ..state.clone() };
+            started(&open, request, Begin::Action(action), now)
+        }
         (Meeting::Note, _) => {
             let mut next = accepted(state, request, now);
             match note(&mut next, request, now) {

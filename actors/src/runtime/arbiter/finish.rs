@@ -77,8 +77,8 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             }
         }
         (Action::Draining { why }, Outcome::Succeeded) => {
-            state.replicas = 0;
-            state.standing = Standing::Drained { why: why.clone(), since: now };
+            let replicas = Some(std::mem::take(&mut state.replicas));
+            state.standing = Standing::Drained { why: why.clone(), since: now, replicas };
         }
         // What was before is still so.
         (

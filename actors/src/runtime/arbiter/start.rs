@@ -30,7 +30,7 @@ pub(super) enum Begin {
 /// What `request` begins while nothing is under way.
 pub(super) fn begin(state: &ServiceState, request: &Request) -> Result<Begin, Refusal> {
     match &request.command {
-        Command::Deploy { to } => deploy(state, request.source, to),
+        Command::Deploy { to, anew } => deploy(state, request.source, to, *anew),
         Command::RollbackDeployment { of, deployment_id, why } => {
             let current = state.current.as_ref().ok_or(Refusal::NothingRuns)?;
             if current.deployment_id != *of {
@@ -86,13 +86,13 @@ pub(super) fn begin(state: &ServiceState, request: &Request) -> Result<Begin, Re
     }
 }
 
-fn deploy(state: &ServiceState, source: Source, to: &Revision) -> Result<Begin, Refusal> {
+fn deploy(state: &ServiceState, source: Source, to: &Revision, anew: bool) -> Result<Begin, Refusal> {
     may_come(state, source, to)?;
     let same = state.current.as_ref().is_some_and(|current| {
         // Replicas that a policy owns are no reason to deploy (H02).
         current.runs_as(to) && (state.governed.is_some() || state.replicas == to.replicas)
     });
-    match same {
+    match same && !anew {
         true => Ok(Begin::Nothing),
         false => Ok(Begin::Action(Action::Deploying { from: state.current.clone(), to: to.clone() })),
     }
@@ -196,6 +196,17 @@ fn away(current: &Revision, back: Option<Revision>, why: &str) -> Begin {
             let held = held.unwrap_or_else(|| Held::Image(current.image.clone()));
             Begin::Away { action: Action::Stopping { from: current.clone() }, hold: (held, why), incident }
         }
+    }
+}
+
+impl ServiceState {
+    /// What brings a drained service back, when it is resumed: the replicas that it had, with all the traffic.
+    pub(super) fn comes_back(&self) -> Option<Action> {
+        let Standing::Drained { replicas, .. } = &self.standing else { return None };
+        let current = self.current.as_ref()?;
+        let before = replicas.unwrap_or(current.replicas);
+        let to = self.governed.map_or(before, |range| range.nearest(before));
+        Some(Action::Scaling { from: self.replicas, to })
     }
 }
 

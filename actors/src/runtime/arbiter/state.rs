@@ -273,6 +273,9 @@ pub enum Standing {
         why: String,
         /// Since when.
         since: Time,
+        /// How many replicas it had, and has again when it is resumed. Absent in records of earlier releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replicas: Option<u32>,
     },
     /// No: it could not be brought back to a good state; people may act (R094).
     Incident {

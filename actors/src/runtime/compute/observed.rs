@@ -18,7 +18,62 @@ pub struct Observed {
     pub unmanaged: Vec<Unmanaged>,
 }
 
+/// All of a service's requests, in percent.
+pub const WHOLE: u32 = 100;
+
+/// What should be seen of a service of which nothing else is under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// The revision that runs.
+    pub revision: &'a str,
+    /// How many replicas, no more and no fewer.
+    pub replicas: u32,
+    /// Whether all of them must be ready.
+    pub ready: bool,
+    /// Percent of the service's requests.
+    pub weight: u32,
+}
+
+/// What is asked and not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// For a person.
+    pub why: String,
+    /// Whether a replica ends again and again, so that waiting does not help.
+    pub hopeless: bool,
+}
+
 impl Observed {
+    /// What of `asked` is not seen; `None`: all of it is. Whoever says that something is done has asked this.
+    pub fn differs(&self, asked: &Asked<'_>) -> Option<Difference> {
+        let differs = |why: String| Some(Difference { why, hopeless: false });
+        let Asked { service, revision, replicas: wanted, ready, weight } = *asked;
+        let Some(set) = self.set(service, revision) else {
+            return if (wanted, weight) == (0, 0) { None } else { differs("its replicas are not seen yet".to_owned()) };
+        };
+        let of = |state: ReplicaState| set.replicas.iter().filter(move |replica| replica.state == state);
+        let (going, all) = (of(ReplicaState::Draining).count(), set.replicas.len());
+        if let Some(replica) = of(ReplicaState::CrashLoop).next().filter(|_| ready) {
+            let why = format!("{} ended {} times in a row; see its log", replica.id, replica.failures_in_row);
+            return Some(Difference { why, hopeless: true });
+        }
+        if u32::try_from(all - going).unwrap_or(u32::MAX) != wanted {
+            return differs(format!("{} replicas are there, and {wanted} are asked for", all - going));
+        }
+        if going > 0 {
+            return differs(format!("{going} replicas that go have not ended yet"));
+        }
+        if ready && set.ready != wanted {
+            return differs(format!("{} of {wanted} replicas are ready", set.ready));
+        }
+        if set.weight != weight {
+            return differs(format!("it has {} % of the requests, and {weight} are asked for", set.weight));
+        }
+        None
+    }
+
     /// The set of `service` at `revision`.
     pub fn set(&self, service: &str, revision: &str) -> Option<&ObservedSet> {
         self.sets.iter().find(|set| set.service == service && set.revision == revision)
@@ -131,4 +186,69 @@ pub struct Unmanaged {
     pub claims: String,
     /// Its command line.
     pub command: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(number: usize, state: ReplicaState) -> ObservedReplica {
+        ObservedReplica {
+            id: format!("web-{number}"),
+            state,
+            incarnation: 1,
+            address: None,
+            ports: BTreeMap::new(),
+            pid: None,
+            started_at: None,
+            restarts: 0,
+            failures_in_row: 3,
+            last_exit: None,
+            config_version: String::new(),
+            digest: String::new(),
+            unlimited: Vec::new(),
+        }
+    }
+
+    fn seen(states: &[ReplicaState], weight: u32) -> Observed {
+        let replicas: Vec<_> = states.iter().enumerate().map(|(number, state)| replica(number, *state)).collect();
+        let ready = replicas.iter().filter(|replica| replica.state == ReplicaState::Ready).count();
+        let set = ObservedSet {
+            service: "web".into(),
+            revision: "r1".into(),
+            digest: String::new(),
+            config_version: String::new(),
+            wanted: 2,
+            ready: u32::try_from(ready).unwrap(),
+            weight,
+            removing: false,
+            replicas,
+        };
+        Observed { sets: vec![set], ..Observed::default() }
+    }
+
+    #[test]
+    fn what_is_asked_against_what_is_seen() {
+        use ReplicaState::{CrashLoop, Draining, Ready, Starting};
+        let asked = Asked { service: "web", revision: "r1", replicas: 2, ready: true, weight: 100 };
+        for (states, weight, differs) in [
+            (&[Ready, Ready][..], 100, None),
+            (&[Ready], 100, Some("1 replicas are there, and 2 are asked for")),
+            (&[Ready, Ready, Ready], 100, Some("3 replicas are there, and 2 are asked for")),
+            (&[Ready, Ready, Draining], 100, Some("1 replicas that go have not ended yet")),
+            (&[Ready, Starting], 100, Some("1 of 2 replicas are ready")),
+            (&[Ready, CrashLoop], 100, Some("web-1 ended 3 times in a row; see its log")),
+            (&[Ready, Ready], 0, Some("it has 0 % of the requests, and 100 are asked for")),
+        ] {
+            let found = seen(states, weight).differs(&asked);
+            assert_eq!(found.as_ref().map(|found| found.why.as_str()), differs, "{states:?}");
+            assert_eq!(found.is_some_and(|found| found.hopeless), states.contains(&CrashLoop), "{states:?}");
+        }
+        // Whether those that stay are well is not what was asked when some should go.
+        let fewer = Asked { ready: false, ..asked };
+        assert_eq!(seen(&[CrashLoop, Starting], 100).differs(&fewer), None);
+        let nothing = Asked { replicas: 0, weight: 0, ..asked };
+        assert_eq!(Observed::default().differs(&nothing), None);
+        assert!(Observed::default().differs(&Asked { weight: 100, ..nothing }).is_some());
+    }
 }

@@ -9,9 +9,7 @@ use supervisor::activity::Failure;
 
 use crate::runtime::model::configuration::check_variable;
 use crate::runtime::model::ids::label;
-
-/// The most replicas one set may have: a typing error must not take the machine down.
-pub const REPLICAS_MAX: u32 = 200;
+use crate::runtime::model::service::REPLICAS_MAX;
 
 /// Arguments and variables together, in bytes. Linux itself takes about 2 MiB.
 const TEXT_BYTES_MAX: usize = 256 << 10;

@@ -14,6 +14,8 @@ use supervisor::worker::Run;
 
 use crate::runtime::arbiter::{Action, Command, Doing, Outcome, Request, Source, UnderWay};
 use crate::runtime::control::desk::{Desk, Service};
+use crate::runtime::compute::Route;
+use crate::runtime::compute::observed::{Asked, Difference, WHOLE};
 use crate::runtime::model::{ConfigurationRef, RequestKey, Revision, SecretBindingId};
 
 /// The small actions.
@@ -81,7 +83,7 @@ impl Desk {
 
     async fn step(&self, service: &Service, under_way: &UnderWay) -> Result<Step, Failure> {
         match &under_way.action {
-            Action::Scaling { to, .. } => self.scaled(service, *to).await,
+            Action::Scaling { from, to } => self.scaled(service, under_way, (*from, *to)).await,
             Action::Configuring { to, .. } => self.configured(service, under_way, to).await,
             Action::Refreshing { secret_binding_id, to, .. } => {
                 self.refreshed(service, under_way, secret_binding_id, *to).await
@@ -94,13 +96,56 @@ impl Desk {
         }
     }
 
-    async fn scaled(&self, service: &Service, to: u32) -> Result<Step, Failure> {
+    /// One look on the way from so many replicas to so many. More that do not come are taken back.
+    async fn scaled(
+        &self,
+        service: &Service,
+        under_way: &UnderWay,
+        (from, to): (u32, u32),
+    ) -> Result<Step, Failure> {
         let (place, ports) = (&service.place, &self.ports);
         let Some(running) = self.runs(service).await? else { return Ok(gone()) };
+        let asked = Asked {
+            service: place.service.as_str(),
+            revision: &running.set,
+            replicas: to,
+            ready: to > from,
+            weight: WHOLE,
+        };
+        let Some(Difference { why, hopeless }) = self.settle(service, &running, &asked).await? else {
+            return Ok(Step::Ended(Outcome::Succeeded));
+        };
+        let late = ports.clock.now().since(under_way.since) > running.workload.progress_deadline;
+        if to <= from || !(hopeless || late) {
+            return Ok(Step::Waits(why));
+        }
         let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
-        set.replicas = to;
+        set.replicas = from;
         ports.compute.apply(&set).await?;
-        Ok(Step::Ended(Outcome::Succeeded))
+        Ok(Step::Ended(Outcome::RolledBack { why }))
+    }
+
+    /// Asks compute for what is not seen, and says what is not seen then.
+    async fn settle(
+        &self,
+        service: &Service,
+        running: &super::Running,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Difference>, Failure> {
+        let (place, ports) = (&service.place, &self.ports);
+        let environment = place.environment.as_str();
+        let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
+        set.replicas = asked.replicas;
+        ports.compute.apply(&set).await?;
+        let observed = ports.compute.observe(environment).await?;
+        let weight = observed.set(asked.service, asked.revision).map_or(0, |set| set.weight);
+        if weight == asked.weight {
+            return Ok(observed.differs(asked));
+        }
+        // After a drain nobody has the traffic; after that of an environment that was away, somebody else may.
+        let routes = if asked.weight == 0 { Vec::new() } else { vec![Route::new(asked.revision, asked.weight)] };
+        ports.compute.route(environment, asked.service, &routes).await?;
+        Ok(ports.compute.observe(environment).await?.differs(asked))
     }
 
     async fn configured(
@@ -128,9 +173,13 @@ impl Desk {
     }
 
     async fn drained(&self, service: &Service) -> Result<Step, Failure> {
-        let (place, ports) = (&service.place, &self.ports);
-        ports.compute.route(place.environment.as_str(), place.service.as_str(), &[]).await?;
-        self.scaled(service, 0).await
+        let Some(running) = self.runs(service).await? else { return Ok(gone()) };
+        let name = service.place.service.as_str();
+        let asked = Asked { service: name, revision: &running.set, replicas: 0, ready: false, weight: 0 };
+        Ok(match self.settle(service, &running, &asked).await? {
+            None => Step::Ended(Outcome::Succeeded),
+            Some(Difference { why, .. }) => Step::Waits(why),
+        })
     }
 
     /// What runs now, with all that it takes.

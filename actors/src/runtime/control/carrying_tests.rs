@@ -65,3 +65,43 @@ async fn a_bad_configuration_never_takes_the_traffic() {
     assert_eq!(state.held[0].what, Held::Configuration(to));
     assert!(state.under_way.is_none() && state.current.is_some_and(|current| current.configuration.is_none()));
 }
+
+/// More replicas are done when they are there; those that do not come are taken back.
+#[tokio::test(start_paused = true)]
+async fn more_replicas_are_seen_or_taken_back() {
+    let stage = Stage::new().await;
+    stage.deploy("web", "1", 2).await;
+    let desk = Desk::new(stage.ports.clone(), Which::ScalingPolicyWorker);
+    stage.machine.room(Some(3));
+    stage.ask("web", "scale", Command::Scale { to: 5, observed: 2 }).await;
+    let Carried::Waiting { why, .. } = carry(&stage, &desk).await else { panic!("two are missing") };
+    assert_eq!(why, "3 replicas are there, and 5 are asked for");
+    stage.pass(3_600).await;
+    let Carried::Done { outcome: Outcome::RolledBack { why }, .. } = carry(&stage, &desk).await else {
+        panic!("it is taken back")
+    };
+    assert_eq!((why.as_str(), stage.machine.wanted("web")), ("3 replicas are there, and 5 are asked for", 2));
+    assert_eq!(stage.service("web").await.docket.state.replicas, 2, "what was before is still so");
+    stage.machine.room(None);
+    stage.ask("web", "scale-again", Command::Scale { to: 5, observed: 2 }).await;
+    let Carried::Done { outcome, .. } = carry(&stage, &desk).await else { panic!("all are there") };
+    assert_eq!((outcome, stage.service("web").await.docket.state.replicas), (Outcome::Succeeded, 5));
+}
+
+/// Found by a reader: drained, resumed and scaled it had replicas, and nobody reached them.
+#[tokio::test(start_paused = true)]
+async fn a_drained_service_comes_back_with_its_replicas_and_its_traffic() {
+    let stage = Stage::new().await;
+    stage.deploy("web", "1", 2).await;
+    let desk = Desk::new(stage.ports.clone(), Which::ScalingPolicyWorker);
+    let routed = stage.machine.routed("web");
+    stage.ask("web", "drain", Command::Drain { why: "moved".into() }).await;
+    let Carried::Done { outcome, .. } = carry(&stage, &desk).await else { panic!("it is drained") };
+    assert_eq!(outcome, Outcome::Succeeded);
+    assert_eq!((stage.machine.replicas("web"), stage.machine.routed("web")), (vec![], vec![]));
+    stage.ask("web", "resume", Command::Resume).await;
+    let Carried::Done { action, outcome } = carry(&stage, &desk).await else { panic!("it is back") };
+    assert_eq!((action.doing(), outcome), (Doing::Scaling, Outcome::Succeeded));
+    assert_eq!((stage.machine.wanted("web"), stage.machine.routed("web")), (2, routed));
+    assert_eq!(stage.service("web").await.docket.state.replicas, 2);
+}

@@ -10,9 +10,9 @@ use supervisor::activity::Failure;
 use super::{Running, probes};
 use crate::runtime::arbiter::Outcome;
 use crate::runtime::compute::Route;
-use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
 use crate::runtime::control::carrying::{Step, gone};
 use crate::runtime::control::desk::{Desk, Service};
+use crate::runtime::compute::observed::{Asked, ObservedReplica, ObservedSet, ReplicaState, WHOLE};
 use crate::runtime::model::Revision;
 
 impl Desk {
@@ -50,9 +50,20 @@ impl Desk {
             ports.compute.remove(&new.id(place)).await?;
             return Ok(Step::Ended(Outcome::RolledBack { why }));
         }
-        ports.compute.route(environment, name, &[Route::new(&new.set, 100)]).await?;
+        ports.compute.route(environment, name, &[Route::new(&new.set, WHOLE)]).await?;
         ports.compute.remove(&old.id(place)).await?;
-        Ok(Step::Ended(Outcome::Succeeded))
+        let observed = ports.compute.observe(environment).await?;
+        let asked =
+            Asked { service: name, revision: &new.set, replicas: current.replicas, ready: true, weight: WHOLE };
+        let why = match (observed.differs(&asked), observed.set(name, &old.set)) {
+            (None, None) => return Ok(Step::Ended(Outcome::Succeeded)),
+            (Some(differs), _) => differs.why,
+            (None, Some(_)) => "what ran before has not ended yet".to_owned(),
+        };
+        Ok(match ports.clock.now().since(since) > new.workload.progress_deadline {
+            true => Step::Ended(Outcome::Stuck { why }),
+            false => Step::Waits(why),
+        })
     }
 
     /// What keeps `set` from taking the traffic of `wanted` replicas.

@@ -398,7 +398,7 @@ impl World {
     /// A deployment of `web`, from its record to the replicas, as a saga would bring it.
     pub async fn deployed(&self, to: Revision) {
         let id = to.deployment_id.clone();
-        self.ask(Source::Operator, &format!("deploy:{id}"), Command::Deploy { to: to.clone() }).await.unwrap();
+        self.ask(Source::Operator, &format!("deploy:{id}"), Command::Deploy { to: to.clone(), anew: false }).await.unwrap();
         self.completed(to, DeploymentKind::Deploy).await;
     }
 

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use protocol::{Principal, Value};
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
+use tracing::info;
 
 use super::desk::{Desk, Entered, request_key, undo_id};
 use super::inventory;
@@ -18,6 +19,7 @@ use super::plan::{Planned, plan};
 use super::record::{Record, Wanted};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::{BUSY, REFUSED, Written};
+use crate::runtime::place::Place;
 use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
 use crate::runtime::store::{self, Error, TRIES};
 use crate::runtime::{configurations, ownership};
@@ -199,9 +201,16 @@ impl Claim {
                 return Ok(known.value.clone());
             }
             let at = known.as_ref().map_or_else(|| desk.ports.clock.now(), |known| known.value.deployment.at);
-            let Planned { mut record, request, configuration } =
+            let Planned { mut record, mut request, configuration } =
                 plan(desk, attempt, entered, &seen.value, input, at).await?;
-            let decision = desk.arbitration.decide(&seen, &request);
+            let mut decision = desk.arbitration.decide(&seen, &request);
+            if let (Decision::AlreadyDone { sequence: None }, Command::Deploy { anew, .. }) =
+                (&decision, &mut request.command)
+                && !self.runs(place, &seen.value.state, &record).await?
+            {
+                *anew = true;
+                decision = desk.arbitration.decide(&seen, &request);
+            }
             match &decision {
                 Decision::Accepted { .. } => {
                     let wanted = record.comes.revision.replicas;
@@ -241,6 +250,17 @@ impl Claim {
             }
         }
         Err(lost.into())
+    }
+
+    /// Whether what the arbiter knows as running is seen running: a deployment of the same brings what is not.
+    async fn runs(&self, place: &Place, state: &ServiceState, record: &Record) -> Result<bool, Failure> {
+        let Some(running) = &record.previous else { return Ok(true) };
+        let observed = self.desk.ports.compute.observe(place.environment.as_str()).await?;
+        let differs = observed.differs(&running.asked(place, state));
+        if let Some(differs) = &differs {
+            info!(%place, differs.why, "it is recorded as running, and is brought anew");
+        }
+        Ok(differs.is_none())
     }
 
     /// Waits until what was told to stop has ended, and says whether that is what was wanted.

@@ -55,6 +55,7 @@ pub(super) async fn look(desk: &Desk, place: &Place, record: &Record, ready: Rea
     });
     Ok(Look {
         seen: Seen {
+            applied: set(&record.comes.set).is_some_and(|set| !set.removing),
             new,
             old,
             weight: weight(&observed, service, &record.comes.set),

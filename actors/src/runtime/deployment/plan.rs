@@ -51,7 +51,7 @@ pub(super) async fn plan(
         Kind::Deploy => {
             let (record, next) = deploy(desk, entered, seen, &input.wanted, DeploymentKind::Deploy, &begin).await?;
             let to = record.comes.revision.clone();
-            (record, next, Command::Deploy { to })
+            (record, next, Command::Deploy { to, anew: false })
         }
         Kind::Remediate => {
             let wanted = as_it_ran(desk, entered, state, &input.wanted).await?;

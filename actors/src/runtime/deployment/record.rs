@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 
+use crate::runtime::arbiter::{ServiceState, Standing};
+use crate::runtime::compute::observed::{Asked, WHOLE};
 use crate::runtime::compute::set::{Configuration, Limits, PROGRAM, SecretRef, Set, SetId, Variables};
-use crate::runtime::model::secret::variable;
+use crate::runtime::model::secret::{same_variable, variable};
 use crate::runtime::model::service::PROBES_MAX;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
@@ -130,6 +132,10 @@ impl Running {
         });
         let mut secrets = BTreeMap::new();
         for (binding, version) in &self.revision.secrets {
+            let others = self.revision.secrets.keys();
+            if let Some(fault) = others.filter_map(|other| same_variable(binding, other)).next() {
+                return Err(Failure::named("BadArguments", fault.to_string()));
+            }
             let name = reference(&place.environment, binding)?.to_string();
             secrets.insert(variable(binding), SecretRef { name, version: *version });
         }
@@ -146,6 +152,15 @@ impl Running {
             limits: self.workload.limits,
             replicas: self.revision.replicas,
         })
+    }
+
+    /// What should be seen of it while nothing is under way, where it is what `state` has as running.
+    pub fn asked<'a>(&'a self, place: &'a Place, state: &ServiceState) -> Asked<'a> {
+        let weight = match state.standing {
+            Standing::Drained { .. } => 0,
+            Standing::Open | Standing::Paused { .. } | Standing::Incident { .. } => WHOLE,
+        };
+        Asked { service: place.service.as_str(), revision: &self.set, replicas: state.replicas, ready: true, weight }
     }
 
     /// What compute calls it.

@@ -92,7 +92,8 @@ impl Typed for Rollout {
             replicas: revision.replicas,
             stable: record.previous.is_some() && !record.same_set(),
             progress_deadline: workload.progress_deadline,
-            skip: record.skips() || record.same_set(),
+            // Of none there is nothing to measure.
+            skip: record.skips() || record.same_set() || revision.replicas == 0,
         };
         let begun = RolloutState::begin(plan, now);
         desk.change(&entered.place, &mut read, |record| {

@@ -57,10 +57,29 @@ pub fn variable(binding: &SecretBindingId) -> String {
     binding.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 
+/// Whether a secret may have this name: that of its variable would steer how programs are found and loaded.
+pub fn check_name(binding: &SecretBindingId) -> Result<(), Fault> {
+    let variable = variable(binding);
+    if ["PATH", "HOME"].contains(&variable.as_str()) || variable.starts_with("LD_") {
+        let what = format!("{binding} is the variable {variable}, by which programs are found and loaded");
+        return Err(Fault::new("secret", what, "choose another name"));
+    }
+    check_variable(&variable, "")
+}
+
+/// That two secrets of one service are one variable, of which it would have only one.
+pub fn same_variable(one: &SecretBindingId, other: &SecretBindingId) -> Option<Fault> {
+    let variable_of = variable(one);
+    (one != other && variable_of == variable(other)).then(|| {
+        let what = format!("{one} and {other} are both the variable {variable_of}");
+        Fault::new("secrets", what, "give one of them another name")
+    })
+}
+
 impl SecretBinding {
     /// Refuses a name that can be no variable of a program, and what is too large.
     pub fn check(&self) -> Result<(), Fault> {
-        check_variable(&variable(&self.secret_binding_id), "")?;
+        check_name(&self.secret_binding_id)?;
         fault::text("reference", &self.reference, REFERENCE_MAX_BYTES)?;
         fault::at_most("bound", self.bound.len(), BOUND_MAX, "workloads")?;
         match self.rotation_period {
@@ -83,5 +102,20 @@ mod tests {
         for (name, expected) in [("database", "DATABASE"), ("api-key.v2", "API_KEY_V2")] {
             assert_eq!(variable(&SecretBindingId::new(name).unwrap()), expected);
         }
+    }
+
+    #[test]
+    fn names_that_steer_programs_and_two_of_one_variable_are_refused() {
+        let id = |name: &str| SecretBindingId::new(name).unwrap();
+        for name in ["path", "home", "ld-preload", "ld.library-path", "port"] {
+            assert!(check_name(&id(name)).is_err(), "{name}");
+        }
+        for name in ["pathway", "homes", "old", "ldap"] {
+            assert_eq!(check_name(&id(name)), Ok(()), "{name}");
+        }
+        let fault = same_variable(&id("api-key"), &id("api.key")).unwrap().to_string();
+        assert!(fault.contains("api-key") && fault.contains("api.key") && fault.contains("API_KEY"), "{fault}");
+        assert!(same_variable(&id("api-key"), &id("api-key")).is_none());
+        assert!(same_variable(&id("api-key"), &id("api-keys")).is_none());
     }
 }

@@ -11,8 +11,8 @@ use super::ids::{DeploymentId, Digest, EnvironmentId, SecretBindingId, ServiceId
 use super::probe::ProbeSpec;
 use super::strategy::Strategy;
 
-/// The most replicas of one service: what one arbiter and one rollout are meant for.
-pub const REPLICAS_MAX: u32 = 10_000;
+/// The most replicas of one service: a typing error must not take the machines down.
+pub const REPLICAS_MAX: u32 = 200;
 /// The most secrets of one service.
 pub const SECRETS_MAX: usize = 64;
 /// The most probes of one service.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::Time;
 
-use super::{Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, judge, replicas, weight};
+use super::{Action, Move, Phase, RolloutState, Seen, Strategy, after_verdict, judge, new_replicas, weight};
 use crate::runtime::model::strategy::BlueGreen;
 
 fn settings(state: &RolloutState) -> BlueGreen {
@@ -19,8 +19,8 @@ fn settings(state: &RolloutState) -> BlueGreen {
 
 /// The new set starts without traffic.
 pub(super) fn preview(state: &RolloutState, seen: &Seen, actions: &mut Vec<Action>) -> Move {
-    replicas(actions, Which::New, seen.new, state.plan.replicas);
-    match seen.new.available >= state.plan.replicas {
+    new_replicas(actions, seen, state.plan.replicas);
+    match seen.applied && seen.new.available >= state.plan.replicas {
         true if state.plan.skip => Move::To(Phase::Switching),
         true => Move::To(Phase::Before),
         false => Move::Stay,
@@ -49,8 +49,8 @@ pub(super) fn wait(state: &RolloutState, resumed: bool, now: Time) -> Move {
 
 /// All traffic moves, when there is somebody to take it.
 pub(super) fn switch(state: &RolloutState, seen: &Seen, actions: &mut Vec<Action>) -> Move {
-    replicas(actions, Which::New, seen.new, state.plan.replicas);
-    match seen.new.available >= state.plan.replicas && weight(actions, seen, 100) {
+    new_replicas(actions, seen, state.plan.replicas);
+    match seen.applied && seen.new.available >= state.plan.replicas && weight(actions, seen, 100) {
         true => Move::To(Phase::After),
         false => Move::Stay,
     }

@@ -4,7 +4,7 @@
 use protocol::Time;
 
 use super::analysis::{Run, Verdict};
-use super::{Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, judge, replicas, weight};
+use super::{Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, as_asked, judge, new_replicas, replicas, weight};
 use crate::runtime::model::strategy::{Canary, CanaryStep, SCALE_DOWN_DELAY, share_up};
 
 /// How many new replicas so much traffic needs.
@@ -37,11 +37,11 @@ pub(super) fn step(
         None => Move::To(Phase::Promoting),
         Some(CanaryStep::Weight { percent }) => {
             let needed = needed(state.plan.replicas, *percent);
-            if seen.new.total < needed {
-                replicas(actions, Which::New, seen.new, needed);
+            if seen.new.total < needed || !seen.applied {
+                new_replicas(actions, seen, needed);
             }
             // Less traffic can be had at once; more only when there are replicas for it.
-            let may = seen.weight > *percent || seen.new.available >= needed;
+            let may = seen.weight > *percent || (seen.applied && seen.new.available >= needed);
             match may && weight(actions, seen, *percent) {
                 true => Move::To(following),
                 false => Move::Stay,
@@ -85,8 +85,8 @@ pub(super) fn promote(state: &mut RolloutState, seen: &Seen, now: Time, actions:
         }
     }
     let wanted = state.plan.replicas;
-    replicas(actions, Which::New, seen.new, wanted);
-    if seen.new.available >= wanted && weight(actions, seen, 100) {
+    new_replicas(actions, seen, wanted);
+    if seen.applied && seen.new.available >= wanted && weight(actions, seen, 100) {
         actions.push(Action::Promote);
         return Move::To(Phase::Retiring);
     }
@@ -101,7 +101,12 @@ pub(super) fn retire(state: &RolloutState, seen: &Seen, now: Time, actions: &mut
         Strategy::RollingHealthGated(_) => SCALE_DOWN_DELAY,
     };
     if seen.old.total == 0 {
-        return Move::To(Phase::Done);
+        if as_asked(state, seen, actions) {
+            return Move::To(Phase::Done);
+        }
+        let why = format!("it took over, and then nothing moved for {} s", state.plan.progress_deadline.as_secs());
+        let late = now.since(state.progressed_at) > state.plan.progress_deadline;
+        return if late { Move::To(Phase::Stuck { why }) } else { Move::Stay };
     }
     if now.since(state.since) >= delay {
         replicas(actions, Which::Old, seen.old, 0);

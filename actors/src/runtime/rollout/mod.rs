@@ -8,6 +8,8 @@
 //!
 //! The promises, held by `tests/properties.rs`:
 //!
+//! - It is done when what was asked is seen: as many replicas, no more, all of the traffic, and nothing of what
+//!   was.
 //! - The new set never gets more traffic than its step says (F33, R109).
 //! - While rolling, our own moves never leave fewer ready replicas than `maxUnavailable` allows, nor
 //!   more than `maxSurge` allows (D103).
@@ -82,6 +84,22 @@ fn phase(state: &mut RolloutState, seen: &Seen, resumed: bool, now: Time, action
         Phase::Aborting { why } => back::abort(state, &why, seen, now, actions),
         Phase::Done | Phase::Aborted { .. } | Phase::Stuck { .. } => Move::Stay,
     }
+}
+
+/// Asks for so many new replicas, unless that is what is seen. Nobody can be sent to a set that compute does not
+/// know, so that one of none is asked for too.
+fn new_replicas(actions: &mut Vec<Action>, seen: &Seen, to: u32) {
+    if seen.new.total != to || !seen.applied {
+        actions.push(Action::SetReplicas { which: Which::New, to });
+    }
+}
+
+/// Whether what was asked is what is seen; asks for what differs.
+fn as_asked(state: &RolloutState, seen: &Seen, actions: &mut Vec<Action>) -> bool {
+    let wanted = state.plan.replicas;
+    new_replicas(actions, seen, wanted);
+    let whole = seen.applied && seen.new.total == wanted && seen.new.available == wanted;
+    whole && weight(actions, seen, 100) && seen.old.total == 0
 }
 
 /// Asks for so many replicas, unless that is what is seen.

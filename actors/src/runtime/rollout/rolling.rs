@@ -3,7 +3,7 @@
 use protocol::Time;
 
 use super::analysis::Verdict;
-use super::{Action, Move, Phase, RolloutState, Seen, Set, Strategy, Which, judge, replicas, weight};
+use super::{Action, Move, Phase, RolloutState, Seen, Set, Strategy, Which, as_asked, judge, new_replicas, replicas, weight};
 use crate::runtime::model::strategy::Rolling;
 
 /// The most and the fewest replicas at every moment (D103).
@@ -71,10 +71,10 @@ pub(super) fn roll(state: &mut RolloutState, seen: &Seen, resumed: bool, now: Ti
         Some(_) | None => (true, wanted),
     };
     let (new, old) = shift(bounds, wanted, seen.new, seen.old, may_come);
-    replicas(actions, Which::New, seen.new, new);
+    new_replicas(actions, seen, new);
     replicas(actions, Which::Old, seen.old, old);
     let even = weight(actions, seen, share(seen));
-    if even && passed && seen.new.available >= wanted && seen.old.total == 0 {
+    if even && passed && seen.new.available >= wanted && as_asked(state, seen, &mut Vec::new()) {
         actions.push(Action::Promote);
         return Move::To(Phase::Done);
     }
@@ -85,6 +85,7 @@ pub(super) fn roll(state: &mut RolloutState, seen: &Seen, resumed: bool, now: Ti
 fn share(seen: &Seen) -> u8 {
     let (new, all) = (u64::from(seen.new.available), u64::from(seen.new.available) + u64::from(seen.old.ready));
     match (all, seen.old.total) {
+        _ if !seen.applied => seen.weight,
         // Nobody is ready, and nobody of the old set will be: whoever comes gets it.
         (0, 0) => 100,
         (0, 1..) => seen.weight,

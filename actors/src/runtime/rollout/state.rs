@@ -85,6 +85,8 @@ pub enum Word {
 /// What is seen.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Seen {
+    /// Whether compute knows the set that comes, and be it as one without replicas.
+    pub applied: bool,
     /// The revision that comes.
     pub new: Set,
     /// The revision that was.

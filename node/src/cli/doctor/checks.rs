@@ -59,6 +59,7 @@ pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
         Ok(owners) => found(owned(&owners, shards)),
         Err(error) => found(Finding::fail("shards", error.to_string(), "see the nodes above")),
     }
+    super::services::services(&client, found).await;
     found(dead_letters(&client).await);
 }
 

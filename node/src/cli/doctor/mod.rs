@@ -1,6 +1,7 @@
 //! What is wrong, and what to do about it.
 
 mod checks;
+mod services;
 
 use clap::Args;
 use serde::Serialize;

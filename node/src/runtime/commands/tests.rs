@@ -145,7 +145,7 @@ impl World {
 
     /// A completed deployment of `web` with two replicas.
     async fn deployed(&self, environment: &str) {
-        self.arbiter(environment, Source::Operator, "d", Command::Deploy { to: revision() }).await;
+        self.arbiter(environment, Source::Operator, "d", Command::Deploy { to: revision(), anew: false }).await;
         self.arbiter(environment, Source::Runner, "f", finished(Outcome::Succeeded)).await;
     }
 
@@ -385,7 +385,7 @@ async fn a_decision_about_drift_is_recorded() {
 async fn an_incident_is_listed_shown_and_closed() {
     let world = World::new().await;
     assert_eq!(world.ask(name::INCIDENT_LIST, json!({})).await.unwrap()["incidents"].as_array().unwrap().len(), 0);
-    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision() }).await;
+    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision(), anew: false }).await;
     let stuck = finished(Outcome::Stuck { why: "the disk is full".into() });
     world.arbiter("dev", Source::Runner, "f", stuck).await;
     let listed = world.ask(name::INCIDENT_LIST, json!({})).await.unwrap();
@@ -434,7 +434,7 @@ async fn a_service_is_paused_resumed_and_drained() {
     let world = World::new().await;
     let steer = |why: &str| json!({ "environment": "dev", "service": "web", "why": why });
     assert_eq!(world.ask(name::SERVICE_PAUSE, steer("why not")).await.unwrap_err().code, Code::NotFound);
-    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision() }).await;
+    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision(), anew: false }).await;
     world.arbiter("dev", Source::Runner, "f", finished(Outcome::Succeeded)).await;
     let row = async || world.ask(name::SERVICE_LIST, json!({})).await.unwrap()["services"][0].clone();
     world.ask(name::SERVICE_PAUSE, steer("we look at it")).await.unwrap();

@@ -88,7 +88,7 @@ impl Story {
     }
 
     pub fn deployed(&mut self, n: u8) {
-        self.yes(Source::Operator, Command::Deploy { to: revision(n) });
+        self.yes(Source::Operator, Command::Deploy { to: revision(n), anew: false });
         self.end(Outcome::Succeeded);
     }
 }

@@ -24,7 +24,7 @@ fn command() -> impl Strategy<Value = (Source, Command)> {
     ];
     prop_oneof![
         1 => (n.clone(), prop_oneof![Just(Source::Sync), Just(Source::Operator)])
-            .prop_map(move |(n, source)| (source, Command::Deploy { to: with(n) })),
+            .prop_map(move |(n, source)| (source, Command::Deploy { to: with(n), anew: false })),
         1 => (n.clone(), prop_oneof![Just(Source::Health), Just(Source::Operator)]).prop_map(|(n, source)| {
             let deployment_id = DeploymentId::new(format!("d{n}")).unwrap();
             (source, Command::RollbackDeployment { of: revision(n).deployment_id, deployment_id, why: "bad".into() })

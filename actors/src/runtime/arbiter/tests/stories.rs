@@ -27,20 +27,20 @@ fn a_rolled_back_image_is_held_against_drift_and_sync() {
     let mut web = Story::new(Stage::Dev);
     web.deployed(1);
     web.yes(Source::Sync, Command::DesiredState { desired: desired(2) });
-    web.yes(Source::Sync, Command::Deploy { to: revision(2) });
+    web.yes(Source::Sync, Command::Deploy { to: revision(2), anew: false });
     let acts = web.end(bad());
     assert!(matches!(&acts[..], [Act::SayHeld { hold }] if hold.what == Held::Image(image(2))), "{acts:?}");
     assert_eq!(web.state.current, Some(revision(1)));
     for _ in 0..3 {
         assert!(matches!(web.no(Source::Drift, drift(2)), Refusal::Held(_)));
-        assert!(matches!(web.no(Source::Sync, Command::Deploy { to: revision(2) }), Refusal::Held(_)));
+        assert!(matches!(web.no(Source::Sync, Command::Deploy { to: revision(2), anew: false }), Refusal::Held(_)));
         // The same desired state again is no move.
         assert_eq!(
             web.ask(Source::Sync, Command::DesiredState { desired: desired(2) }),
             Decision::AlreadyDone { sequence: None }
         );
     }
-    let refusal = web.no(Source::Operator, Command::Deploy { to: revision(2) });
+    let refusal = web.no(Source::Operator, Command::Deploy { to: revision(2), anew: false });
     assert_eq!(refusal.mend(), "let desired state move on, or clear the hold");
     // It moves on, and back: somebody means it.
     let acts = web.yes(Source::Sync, Command::DesiredState { desired: desired(3) });
@@ -54,13 +54,13 @@ fn a_rolled_back_image_is_held_against_drift_and_sync() {
 fn a_person_clears_a_hold() {
     let mut web = Story::new(Stage::Dev);
     web.deployed(1);
-    web.yes(Source::Operator, Command::Deploy { to: revision(2) });
+    web.yes(Source::Operator, Command::Deploy { to: revision(2), anew: false });
     web.end(bad());
     let held = Held::Image(image(2));
     assert!(matches!(web.no(Source::Sync, Command::ClearHold { held: held.clone() }), Refusal::NotYours { .. }));
     web.yes(Source::Operator, Command::ClearHold { held: held.clone() });
     assert_eq!(web.no(Source::Operator, Command::ClearHold { held }), Refusal::NotHeld);
-    web.yes(Source::Operator, Command::Deploy { to: revision(2) });
+    web.yes(Source::Operator, Command::Deploy { to: revision(2), anew: false });
 }
 
 /// R104, R105, H07: after a sustained Degraded state the last completed deployment comes back, and
@@ -93,7 +93,7 @@ fn a_restore_that_fails_is_an_incident() {
     let acts = web.end(Outcome::Failed { why: "no machine is left".into() });
     assert_eq!(acts, [Act::RaiseIncident { why: "no machine is left".into() }]);
     assert!(matches!(web.no(Source::Health, rollback(2, "r2")), Refusal::Incident { .. }));
-    web.yes(Source::Operator, Command::Deploy { to: revision(4) });
+    web.yes(Source::Operator, Command::Deploy { to: revision(4), anew: false });
 }
 
 /// H08: there is nothing to go back to.
@@ -111,7 +111,7 @@ fn a_first_deployment_has_no_way_back() {
     assert!(matches!(web.state.standing, Standing::Incident { .. }));
 
     let mut first = Story::new(Stage::Prod);
-    first.yes(Source::Operator, Command::Deploy { to: revision(1) });
+    first.yes(Source::Operator, Command::Deploy { to: revision(1), anew: false });
     let acts = first.end(bad());
     assert!(matches!(&acts[..], [Act::SayHeld { .. }, Act::RaiseIncident { .. }]));
 }
@@ -120,7 +120,7 @@ fn a_first_deployment_has_no_way_back() {
 fn a_rollback_of_what_comes_stops_it_once() {
     let mut web = Story::new(Stage::Dev);
     web.deployed(1);
-    web.yes(Source::Operator, Command::Deploy { to: revision(2) });
+    web.yes(Source::Operator, Command::Deploy { to: revision(2), anew: false });
     assert!(matches!(web.ask(Source::Health, rollback(1, "r0")), Decision::Busy { .. }), "it means something else");
     let acts = web.yes(Source::Operator, rollback(2, "r1"));
     assert!(matches!(&acts[..], [Act::Abort { .. }]));
@@ -152,7 +152,7 @@ fn replicas_belong_to_the_policy_that_governs_them() {
     assert_eq!(web.state.replicas, 5);
     // The same revision with other replicas is nothing to do.
     let same = Revision { replicas: 2, ..revision(2) };
-    assert_eq!(web.ask(Source::Sync, Command::Deploy { to: same }), Decision::AlreadyDone { sequence: None });
+    assert_eq!(web.ask(Source::Sync, Command::Deploy { to: same, anew: false }), Decision::AlreadyDone { sequence: None });
 }
 
 /// R073–R075: nothing is corrected in production, and nothing unclear anywhere, without a yes.
@@ -181,7 +181,7 @@ fn configuration_and_secrets_go_forward_only() {
     let mut first = revision(1);
     first.configuration = Some(configuration(3));
     first.secrets.insert(secret.clone(), 1);
-    web.yes(Source::Operator, Command::Deploy { to: first });
+    web.yes(Source::Operator, Command::Deploy { to: first, anew: false });
     web.end(Outcome::Succeeded);
     let apply = |version| Command::ApplyConfiguration { to: configuration(version) };
     assert_eq!(web.ask(Source::Configuration, apply(3)), Decision::AlreadyDone { sequence: None });
@@ -196,7 +196,7 @@ fn configuration_and_secrets_go_forward_only() {
     // A way back uses the secrets of today: those of then may be retired.
     let mut second = web.state.current.clone().unwrap();
     (second.deployment_id, second.image) = (revision(2).deployment_id, image(2));
-    web.yes(Source::Operator, Command::Deploy { to: second });
+    web.yes(Source::Operator, Command::Deploy { to: second, anew: false });
     web.end(Outcome::Succeeded);
     assert_eq!(web.state.way_back().unwrap().secrets[&secret], 2);
 }
@@ -207,7 +207,7 @@ fn what_is_held_is_what_changed() {
     let mut web = Story::new(Stage::Dev);
     web.deployed(1);
     let to = Revision { configuration: Some(configuration(1)), ..revision(1) };
-    web.yes(Source::Operator, Command::Deploy { to });
+    web.yes(Source::Operator, Command::Deploy { to, anew: false });
     web.end(bad());
     let held: Vec<_> = web.state.held.iter().map(|hold| hold.what.clone()).collect();
     assert_eq!(held, [Held::Configuration(configuration(1))]);
@@ -222,9 +222,16 @@ fn a_pause_stops_what_happens_by_itself_and_a_drain_everything() {
     web.deployed(2);
     web.yes(Source::Operator, Command::Drain { why: "moved".into() });
     web.end(Outcome::Succeeded);
-    assert!(matches!(web.no(Source::Operator, Command::Deploy { to: revision(3) }), Refusal::Drained { .. }));
-    web.yes(Source::Operator, Command::Resume);
+    assert!(matches!(web.no(Source::Operator, Command::Deploy { to: revision(3), anew: false }), Refusal::Drained { .. }));
+    // Resumed, it has again what it had: that is an action of its own, and no note.
+    let acts = web.yes(Source::Operator, Command::Resume);
+    assert!(matches!(&acts[..], [Act::Start { action: Action::Scaling { from: 0, to: 3 }, .. }]), "{acts:?}");
+    web.end(Outcome::Succeeded);
+    assert_eq!((web.state.replicas, &web.state.standing), (3, &Standing::Open));
     web.deployed(3);
+    web.yes(Source::Operator, Command::Drain { why: "moved".into() });
+    let early = web.ask(Source::Operator, Command::Resume);
+    assert!(matches!(early, Decision::Busy { doing: Doing::Draining, .. }), "{early:?}");
 }
 
 /// H15: a repetition is never taken for something new, however late.
@@ -233,7 +240,7 @@ fn what_is_forgotten_is_refused() {
     let mut web = Story::new(Stage::Dev);
     web.deployed(1);
     web.now += 1;
-    let early = web.request("early", Source::Operator, Command::Deploy { to: revision(2) });
+    let early = web.request("early", Source::Operator, Command::Deploy { to: revision(2), anew: false });
     web.give(&early);
     web.end(Outcome::Succeeded);
     assert!(matches!(web.give(&early), Decision::AlreadyDone { sequence: Some(_) }));
@@ -272,7 +279,7 @@ fn what_never_ends_is_seen_and_given_up() {
 fn the_state_is_read_back() {
     let mut web = Story::new(Stage::Prod);
     web.deployed(1);
-    web.yes(Source::Operator, Command::Deploy { to: revision(2) });
+    web.yes(Source::Operator, Command::Deploy { to: revision(2), anew: false });
     let text = serde_json::to_string(&web.state).unwrap();
     assert!(text.contains("\"underWay\"") && text.contains("\"deploymentId\""), "{text}");
     assert_eq!(serde_json::from_str::<ServiceState>(&text).unwrap(), web.state);

@@ -28,6 +28,8 @@ struct Inner {
     figures: BTreeMap<Metric, (f64, u32)>,
     waiting: u64,
     restarts: Vec<(String, u64)>,
+    /// As many replicas of a set come, however many are wanted.
+    room: Option<u32>,
     away: bool,
     probes: u64,
 }
@@ -54,6 +56,11 @@ impl Machine {
                 false => inner.ill.remove(replica),
             };
         }
+    }
+
+    /// No more than so many replicas of a set come from now on.
+    pub(crate) fn room(&self, replicas: Option<u32>) {
+        self.0.lock().unwrap().room = replicas;
     }
 
     /// Nobody answers, or somebody does again.
@@ -133,7 +140,8 @@ impl Compute for Machine {
         let mut observed = Observed::default();
         for set in sets {
             let mut replicas = Vec::new();
-            for id in names(&set) {
+            let room = inner.room.map_or(usize::MAX, |room| room as usize);
+            for id in names(&set).into_iter().take(room) {
                 let port = inner.port(&id);
                 replicas.push(ObservedReplica {
                     state: ReplicaState::Ready,
@@ -159,7 +167,7 @@ impl Compute for Machine {
                 digest: set.digest.clone(),
                 config_version: set.configuration.version.clone(),
                 wanted: set.replicas,
-                ready: set.replicas,
+                ready: u32::try_from(replicas.len()).unwrap(),
                 weight: route.map_or(0, |route| route.weight),
                 removing: false,
                 replicas,

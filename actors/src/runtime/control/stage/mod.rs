@@ -188,7 +188,7 @@ impl Stage {
         let revision = revision(deployment, version, replicas);
         self.record(service, &revision).await;
         let sequence =
-            self.ask(service, &format!("deploy:{deployment}"), Command::Deploy { to: revision }).await.sequence;
+            self.ask(service, &format!("deploy:{deployment}"), Command::Deploy { to: revision, anew: false }).await.sequence;
         self.finish(service, sequence, Outcome::Succeeded).await;
         self.apply(service).await;
     }

@@ -172,7 +172,7 @@ target: continuous
     fn a_fault_has_its_line_and_its_mend() {
         assert_eq!(faults(GOOD), "3 replicas");
         for (change, to, said) in [
-            ("replicas: 3", "replicas: 20000", "orders.yaml:6: replicas: it is 20000; use 0 to 10000"),
+            ("replicas: 3", "replicas: 20000", "orders.yaml:6: replicas: it is 20000; use 0 to 200"),
             ("replicas: 3", "replicas: many", "orders.yaml:6: replicas: invalid type: string \"many\", expected u32"),
             ("serviceId: orders", "serviceId: bills", "orders.yaml:1: serviceId: it is bills, in a file for orders"),
             (

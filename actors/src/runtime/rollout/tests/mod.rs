@@ -35,6 +35,12 @@ impl World {
     /// One look, whose moves are done at once; replicas that were asked for start later.
     pub fn look(&mut self) -> Vec<Action> {
         let (state, actions) = next(&self.state, &self.seen, self.now);
+        if state.phase == Phase::Done && self.state.phase != Phase::Done {
+            let wanted = state.plan.replicas;
+            let Seen { applied, new, old, weight, .. } = &self.seen;
+            let asked = (true, wanted, wanted, 0, 100);
+            assert_eq!((*applied, new.total, new.available, old.total, *weight), asked, "done, and not as asked");
+        }
         self.state = state;
         self.seen.word = Word::None;
         for action in &actions {
@@ -46,6 +52,7 @@ impl World {
     fn apply(&mut self, action: &Action) {
         match action {
             Action::SetReplicas { which, to } => {
+                self.seen.applied |= *which == Which::New;
                 let set = match which {
                     Which::New => &mut self.seen.new,
                     Which::Old => &mut self.seen.old,
@@ -57,6 +64,7 @@ impl World {
                 self.log.push(format!("{which:?} {to}"));
             }
             Action::SetWeight { percent } => {
+                assert!(self.seen.applied || *percent == 0, "traffic to a set that compute does not know");
                 self.seen.weight = *percent;
                 self.log.push(format!("weight {percent}"));
             }

@@ -36,6 +36,26 @@ fn a_rolling_update_goes_replica_by_replica() {
     );
 }
 
+/// Found by a reader: fewer replicas of what runs were completed while all of them still ran.
+#[test]
+fn fewer_replicas_of_the_same_are_seen_before_it_is_done() {
+    let rolling = Strategy::RollingHealthGated(Rolling::default());
+    for strategy in [rolling, canary(vec![WEIGHT_10], None).strategy, blue_green(false, false, None).strategy] {
+        for wanted in [0, 1, 5] {
+            let plan = Plan { skip: true, ..Plan::new(strategy.clone(), wanted, false) };
+            let mut world = World::new(plan);
+            (world.seen.applied, world.seen.weight) = (true, 100);
+            world.seen.new = Set { total: 3, ready: 3, available: 3 };
+            world.run(600);
+            assert_eq!((&world.state.phase, world.seen.new.total), (&Phase::Done, wanted), "{strategy:?}");
+        }
+        // Compute knows it before anybody is sent there, and be it without replicas.
+        let mut first = World::new(Plan { skip: true, ..Plan::new(strategy, 0, false) });
+        first.run(600);
+        assert_eq!((&first.state.phase, first.seen.applied), (&Phase::Done, true));
+    }
+}
+
 /// R109: nothing but the first batch takes traffic before it has been judged.
 #[test]
 fn a_rolling_update_waits_for_its_judge() {

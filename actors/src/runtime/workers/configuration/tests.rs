@@ -98,7 +98,7 @@ async fn a_busy_service_is_asked_again() {
     publish(&world, "red").await;
     world.wait(11);
     let to = world.revision("d2", 2, 2);
-    world.ask(Source::Operator, "deploy:d2", Command::Deploy { to: to.clone() }).await.unwrap();
+    world.ask(Source::Operator, "deploy:d2", Command::Deploy { to: to.clone(), anew: false }).await.unwrap();
     let worker = worker(&world);
     let busy = world.run(&worker).await.unwrap();
     assert!(busy.why.contains("busy") && !busy.changed, "{busy:?}");

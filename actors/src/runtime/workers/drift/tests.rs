@@ -142,7 +142,7 @@ async fn what_was_rolled_back_stays_away() {
     let (world, at) = in_order(Stage::Dev).await;
     world.write_down(ServiceSpec { configuration: Some(at.clone()), ..world.spec(2, 2) });
     let bad = world.with_configuration(world.revision("d9", 2, 2), &at);
-    world.ask(Source::Operator, "deploy:d9", Command::Deploy { to: bad }).await.unwrap();
+    world.ask(Source::Operator, "deploy:d9", Command::Deploy { to: bad, anew: false }).await.unwrap();
     world.finished(Outcome::RolledBack { why: "it answers 500".into() }).await;
     let worker = worker(&world);
     world.run(&worker).await.unwrap();

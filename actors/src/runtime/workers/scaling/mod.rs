@@ -16,6 +16,7 @@ mod speed;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use protocol::{Envelope, Environment, Value};
 use supervisor::activity::Failure;
 use supervisor::worker::{Report, Rhythm, Run, Worker, names};
@@ -32,6 +33,9 @@ pub use deciding::{DECISIONS_MAX, Remembered};
 
 /// What it carries out.
 const CARRIES: [Doing; 2] = [Doing::Scaling, Doing::Draining];
+
+/// Services that one run looks at at once.
+const AT_ONCE: usize = 16;
 
 /// What an arbiter says of every action that it accepted.
 const STARTED: &str = "RuntimeActionStarted";
@@ -155,9 +159,18 @@ impl Worker for Scaling {
         let (observed, traffic) = (compute.observe(id.as_str()).await?, compute.traffic(id.as_str()).await?);
         let seen = Seen { observed, traffic, policies };
         let (mut tally, mut failed) = (Tally::default(), None);
-        for service in services {
-            let name = service.place.service.clone();
-            if let Err(failure) = self.service(run, service, &seen, &mut tally).await {
+        // One whose replicas take long to come holds up no other.
+        let looks = futures::stream::iter(services).map(|service| async {
+            let (name, mut tally) = (service.place.service.clone(), Tally::default());
+            let looked = self.service(run, service, &seen, &mut tally).await;
+            (name, tally, looked)
+        });
+        let looked: Vec<_> = looks.buffered(AT_ONCE).collect().await;
+        for (name, own, looked) in looked {
+            tally.governed += own.governed;
+            tally.did.extend(own.did);
+            tally.why.extend(own.why);
+            if let Err(failure) = looked {
                 tally.why.push(format!("{name}: {failure}"));
                 failed = Some(failure);
             }

@@ -129,7 +129,7 @@ async fn a_deployment_comes_first() {
     next(&stage, &scaling).await;
     let before = kept(&stage).await;
     let to = crate::runtime::control::stage::revision("web-2", "2", 2);
-    let state = stage.ask("web", "deploy", Command::Deploy { to }).await;
+    let state = stage.ask("web", "deploy", Command::Deploy { to, anew: false }).await;
     stage.machine.figure(Metric::Rps, Some((45.0, 0)));
     let ran = next(&stage, &scaling).await;
     assert!(ran.silent(), "{ran:?}");

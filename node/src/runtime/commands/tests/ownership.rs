@@ -104,7 +104,7 @@ async fn furnished() -> (World, String) {
         world.ask_as(owner, name::CONFIGURATION_PUBLISH, publish).await.unwrap();
         let place = place(service);
         for (source, key, command) in [
-            (Source::Operator, "d", Command::Deploy { to: revision() }),
+            (Source::Operator, "d", Command::Deploy { to: revision(), anew: false }),
             (Source::Runner, "f", finished(Outcome::Succeeded)),
         ] {
             let trace = TraceId::new("a".repeat(32)).unwrap();
@@ -246,7 +246,7 @@ async fn who_is_refused_lets_no_rollout_go_on() {
     let world = World::new().await;
     let bind = json!({ "environment": "dev", "tenant": "guest", "maxReplicas": 5 });
     world.ask(name::ENVIRONMENT_BIND, bind).await.unwrap();
-    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision() }).await;
+    world.arbiter("dev", Source::Operator, "d", Command::Deploy { to: revision(), anew: false }).await;
     let place = World::place("dev");
     let record: Record = serde_json::from_value(json!({
         "deployment": {

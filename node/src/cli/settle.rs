@@ -1,0 +1,97 @@
+//! Waits until a service is as somebody asked, and says what it is then.
+
+use std::time::Duration;
+
+use clap::Args;
+use protocol::runtime::{ListServices, ServiceRow};
+
+use crate::client::{Client, Error};
+
+use super::context::Ctx;
+use super::fault::Fault;
+use super::{Ended, Ending, duration};
+
+/// How often a service is looked at: its replicas start in some hundred milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long a cluster that does not answer is asked again: a takeover lasts a few seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Args, Debug)]
+pub(super) struct Patience {
+    /// How long to wait until it is seen, such as 30s or 2h; 0s does not wait
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse, default_value = "1m")]
+    patience: Duration,
+}
+
+/// Waits until nothing is under way at `service`, and ends well when it is `as_asked` and seen so.
+pub(super) async fn until_seen(
+    client: &Client,
+    (environment, service): (&str, &str),
+    within: &Patience,
+    ctx: &Ctx,
+    as_asked: impl Fn(&ServiceRow) -> bool,
+) -> Ended {
+    let progress = ctx.out.progress();
+    let begun = tokio::time::Instant::now();
+    let mut heard = begun;
+    let list = ListServices { environment: Some(environment.to_owned()) };
+    let row = loop {
+        let looked = client.services(&list).await;
+        match looked {
+            Ok(listed) => {
+                heard = tokio::time::Instant::now();
+                let missing = listed.missing.join("; ");
+                let row = listed.services.into_iter().find(|row| row.service == service);
+                let Some(row) = row else {
+                    progress.finish_and_clear();
+                    return Err(Fault::new(format!("{environment}/{service} is not there any more")));
+                };
+                let waits = waits_for(&row).or((!missing.is_empty()).then_some(missing));
+                let Some(waits) = waits else { break row };
+                if begun.elapsed() >= within.patience {
+                    progress.finish_and_clear();
+                    ctx.out.answer(&row, |_, _| format!("not yet: {waits}\n"));
+                    ctx.out.next(&format!("next: skald services --environment {environment}"));
+                    return Ok(Ending::Unended);
+                }
+                progress.set_message(waits);
+            }
+            Err(error @ (Error::NoNode { .. } | Error::Timeout { .. })) if heard.elapsed() < SILENCE_MAX => {
+                progress.set_message(format!("{error}; asking again"));
+            }
+            Err(error) => {
+                progress.finish_and_clear();
+                return Err(error.into());
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => {
+                progress.finish_and_clear();
+                let mend = format!("it goes on; see it with `skald services --environment {environment}`");
+                return Err(Fault::interrupted().mend(mend));
+            }
+        }
+    };
+    progress.finish_and_clear();
+    let seen = as_asked(&row);
+    ctx.out.answer(&row, |row, _| match (seen, &row.gave_up) {
+        (true, _) => format!("{}\n", is(row)),
+        (false, Some(why)) => format!("taken back: {why}; {}\n", is(row)),
+        (false, None) => format!("not as asked: {}\n", is(row)),
+    });
+    Ok(if seen { Ending::Done } else { Ending::Bad })
+}
+
+/// What keeps a service from being as asked.
+fn waits_for(row: &ServiceRow) -> Option<String> {
+    let under_way = row.under_way.as_ref().map(|it| it.doing.to_lowercase());
+    under_way.or_else(|| row.differs.clone())
+}
+
+/// What a service is, in words.
+fn is(row: &ServiceRow) -> String {
+    let (ready, weight) = row.sets.iter().fold((0, 0), |sum, set| (sum.0 + set.ready, sum.1 + set.weight));
+    let name = format!("{}/{}", row.environment, row.service);
+    format!("{name} has {ready} of {} replicas ready and {weight} % of its requests, {}", row.replicas, row.standing)
+}
