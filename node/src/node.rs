@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use actors::marketplace::targets::Targets;
 use actors::runtime::compute::process;
-use actors::runtime::environments::Environments as OwnEnvironments;
 use actors::runtime::ports::desired::DesiredState;
 use actors::runtime::ports::desired::git::Repository;
+use actors::runtime::records::environments::Environments as OwnEnvironments;
 use actors::runtime::store::RuntimeStore;
 use actors::runtime::workers;
 use anyhow::Context;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::decisions::Entry;
 use actors::runtime::deployment::DEFINITION;
+use actors::runtime::records::decisions::Entry;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};

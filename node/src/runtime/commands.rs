@@ -4,19 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::runtime::arbiter::shell::{Arbitration, Asker, Docket, event_id};
 use actors::runtime::arbiter::{Action, Command, Outcome, Request, ServiceState, Source, Standing};
-use actors::runtime::arbitration::{Arbitration, Asker, Docket, event_id};
-use actors::runtime::deployment::observe::{self, Observe};
 use actors::runtime::compute::Observed;
+use actors::runtime::deployment::observe::{self, Observe};
 use actors::runtime::deployment::record::{Record, Running};
-use actors::runtime::environments::{Environments, Refused, Wanted};
 use actors::runtime::model::{Environment, EnvironmentId, RequestKey, Revision, ServiceId};
-use actors::runtime::ownership::{self, Rule};
-use actors::runtime::place::{self, Place};
 use actors::runtime::ports::provisioning::Provisioner;
 use actors::runtime::ports::secrets::SecretVersions;
+use actors::runtime::records::environments::{Environments, Refused, Wanted};
+use actors::runtime::records::ownership::{self, Rule};
+use actors::runtime::records::place::{self, Place};
+use actors::runtime::records::tenancy::{Asking, Granted, Tenancy};
 use actors::runtime::store::{self, RuntimeStore, Space};
-use actors::runtime::tenancy::{Asking, Granted, Tenancy};
 use protocol::command::{Routed, name};
 use protocol::envelope::trace_of;
 use protocol::runtime::{
@@ -258,7 +258,9 @@ impl RuntimeDesk {
         };
         let current = state.current.as_ref();
         let differs = match (seen, current) {
-            (Some(seen), Some(current)) if state.under_way.is_none() => self.differs(&place, state, current, seen).await?,
+            (Some(seen), Some(current)) if state.under_way.is_none() => {
+                self.differs(&place, state, current, seen).await?
+            }
             (Some(_) | None, Some(_) | None) => None,
         };
         let last = state.answered.iter().rev().find_map(|answered| Some((answered, answered.outcome.as_ref()?)));

@@ -4,11 +4,11 @@ use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
 use actors::runtime::control::{Became, Ports, Sagas, Starting};
-use actors::runtime::environments::{Environments, Wanted as WantedEnvironment};
 use actors::runtime::model::{EnvironmentId, RequestKey, SecretBindingId};
 use actors::runtime::ports::provisioning::{Plan, PreviewId, Provisioner, Quota, Wanted};
 use actors::runtime::ports::secrets::{Secret, SecretName, SecretStore, SecretVersions, State, Which};
-use actors::runtime::secrets::{Put, Secrets};
+use actors::runtime::records::environments::{Environments, Wanted as WantedEnvironment};
+use actors::runtime::records::secrets::{Put, Secrets};
 use actors::runtime::store::MemoryStore;
 use actors::runtime::workers::secrets::SecretRotation;
 use bytes::Bytes;

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use actors::runtime::arbiter::shell::{Arbitration, Asker};
 use actors::runtime::arbiter::{Command, Outcome, Request, Source};
-use actors::runtime::arbitration::{Arbitration, Asker};
 use actors::runtime::control::{Became, Ports, Sagas, Starting};
 use actors::runtime::deployment::record::{Record, Running};
-use actors::runtime::environments::{Environments, Wanted};
 use actors::runtime::model::{DeploymentId, Digest, RequestKey, Revision, ServiceId, Stage};
-use actors::runtime::place::Place;
 use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
+use actors::runtime::records::environments::{Environments, Wanted};
+use actors::runtime::records::place::Place;
 use actors::runtime::store::{self, Error, RuntimeStore, Space, Stored};
 use anyhow::Context;
 use async_trait::async_trait;
@@ -159,7 +159,8 @@ impl World {
             let (key, by) = (RequestKey::new(key)?, Principal::new("ann")?);
             Ok(Request { key, source, by, asked_at: clock.now(), command })
         };
-        let deploy = request(format!("deploy:{id}"), Source::Operator, Command::Deploy { to: revision.clone(), anew: false })?;
+        let deploy =
+            request(format!("deploy:{id}"), Source::Operator, Command::Deploy { to: revision.clone(), anew: false })?;
         let answer = arbitration.ask(&place, &asker, Stage::Dev, &deploy).await?;
         let sequence = answer.sequence.context("it was accepted")?;
         let finished = Command::Finished { sequence, outcome: Outcome::Succeeded };

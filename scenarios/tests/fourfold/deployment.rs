@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actors::runtime::arbitration::Docket;
+use actors::runtime::arbiter::shell::Docket;
 use actors::runtime::deployment::{self, Ports};
-use actors::runtime::environments::{Environments, Wanted};
 use actors::runtime::model::ObservedService;
+use actors::runtime::records::environments::{Environments, Wanted};
 use actors::runtime::store::{self, MemoryStore, Space};
 use async_trait::async_trait;
 use bytes::Bytes;

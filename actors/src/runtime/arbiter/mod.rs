@@ -14,11 +14,14 @@
 //! One thing is under way at a time. Whoever else comes is told what, whose and since when, and
 //! comes again: there is deliberately no queue, because what waited in it was decided on a world
 //! that is gone when its turn comes.
+//!
+//! All of it is pure but the [`shell`]: read, decide, make durable, tell.
 
 mod command;
 mod decide;
 mod decision;
 mod finish;
+pub mod shell;
 mod start;
 mod state;
 #[cfg(test)]

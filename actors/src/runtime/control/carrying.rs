@@ -13,9 +13,9 @@ use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
 use crate::runtime::arbiter::{Action, Command, Doing, Outcome, Request, Source, UnderWay};
-use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::compute::Route;
 use crate::runtime::compute::observed::{Asked, Difference, WHOLE};
+use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::{ConfigurationRef, RequestKey, Revision, SecretBindingId};
 
 /// The small actions.
@@ -97,12 +97,7 @@ impl Desk {
     }
 
     /// One look on the way from so many replicas to so many. More that do not come are taken back.
-    async fn scaled(
-        &self,
-        service: &Service,
-        under_way: &UnderWay,
-        (from, to): (u32, u32),
-    ) -> Result<Step, Failure> {
+    async fn scaled(&self, service: &Service, under_way: &UnderWay, (from, to): (u32, u32)) -> Result<Step, Failure> {
         let (place, ports) = (&service.place, &self.ports);
         let Some(running) = self.runs(service).await? else { return Ok(gone()) };
         let asked = Asked {

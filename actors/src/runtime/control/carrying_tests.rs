@@ -5,11 +5,11 @@ use supervisor::worker::{Run, Why};
 
 use super::{Carried, SMALL};
 use crate::runtime::arbiter::{Command, Doing, Held, Outcome};
-use crate::runtime::configurations;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::Desk;
 use crate::runtime::control::stage::Stage;
 use crate::runtime::model::{ConfigurationRef, Revision};
+use crate::runtime::records::configurations;
 
 /// A service of two replicas, whose arbiter has accepted another configuration; and what the set is
 /// called that it becomes.

@@ -7,19 +7,19 @@ use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 use supervisor::worker::Run;
 
-use crate::runtime::arbitration::{Arbitration, Asker, Docket};
+use crate::runtime::arbiter::shell::{Arbitration, Asker, Docket};
 use crate::runtime::compute::Compute;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::sagas::Sagas;
 use crate::runtime::deployment::record::{Record, Running};
 use crate::runtime::model::{Environment, EnvironmentId, Revision};
-use crate::runtime::place::{self, Place};
 use crate::runtime::ports::desired::DesiredState;
 use crate::runtime::ports::metrics::Metrics;
 use crate::runtime::ports::probes::Prober;
 use crate::runtime::ports::secrets::SecretVersions;
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::records::tenancy::Tenancy;
 use crate::runtime::store::{self, RuntimeStore, Space};
-use crate::runtime::tenancy::Tenancy;
 
 /// The ports of the workers.
 #[derive(Clone)]

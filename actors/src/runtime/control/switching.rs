@@ -10,9 +10,9 @@ use supervisor::activity::Failure;
 use super::{Running, probes};
 use crate::runtime::arbiter::Outcome;
 use crate::runtime::compute::Route;
+use crate::runtime::compute::observed::{Asked, ObservedReplica, ObservedSet, ReplicaState, WHOLE};
 use crate::runtime::control::carrying::{Step, gone};
 use crate::runtime::control::desk::{Desk, Service};
-use crate::runtime::compute::observed::{Asked, ObservedReplica, ObservedSet, ReplicaState, WHOLE};
 use crate::runtime::model::Revision;
 
 impl Desk {
@@ -53,8 +53,7 @@ impl Desk {
         ports.compute.route(environment, name, &[Route::new(&new.set, WHOLE)]).await?;
         ports.compute.remove(&old.id(place)).await?;
         let observed = ports.compute.observe(environment).await?;
-        let asked =
-            Asked { service: name, revision: &new.set, replicas: current.replicas, ready: true, weight: WHOLE };
+        let asked = Asked { service: name, revision: &new.set, replicas: current.replicas, ready: true, weight: WHOLE };
         let why = match (observed.differs(&asked), observed.set(name, &old.set)) {
             (None, None) => return Ok(Step::Ended(Outcome::Succeeded)),
             (Some(differs), _) => differs.why,

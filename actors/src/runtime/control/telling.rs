@@ -5,7 +5,7 @@ use protocol::{Envelope, Tenant, Value};
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
-use crate::runtime::arbitration::event_id;
+use crate::runtime::arbiter::shell::event_id;
 use crate::runtime::control::desk::Desk;
 
 /// The event of a loop that does the same again and again without effect, and of a rotation that

@@ -17,12 +17,12 @@ use super::desk::{Desk, Entered, request_key, undo_id};
 use super::inventory;
 use super::plan::{Planned, plan};
 use super::record::{Record, Wanted};
+use crate::runtime::arbiter::shell::{BUSY, REFUSED, Written};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
-use crate::runtime::arbitration::{BUSY, REFUSED, Written};
-use crate::runtime::place::Place;
 use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
+use crate::runtime::records::place::Place;
+use crate::runtime::records::{configurations, ownership};
 use crate::runtime::store::{self, Error, TRIES};
-use crate::runtime::{configurations, ownership};
 
 /// How often something that was told to stop is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

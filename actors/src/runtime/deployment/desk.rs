@@ -9,15 +9,15 @@ use supervisor::activity::{Attempt, Failure};
 use supervisor::ports::{Clock, Outbox};
 
 use super::record::Record;
-use crate::runtime::arbitration::{Arbitration, Asker};
+use crate::runtime::arbiter::shell::{Arbitration, Asker};
 use crate::runtime::compute::Compute;
-use crate::runtime::environments::Environments;
 use crate::runtime::model::{DeploymentId, EnvironmentId, Fault, RequestKey, ServiceId};
-use crate::runtime::ownership::{self, Owned, Rule};
-use crate::runtime::place::{self, Place};
 use crate::runtime::probing::Prober;
+use crate::runtime::records::environments::Environments;
+use crate::runtime::records::ownership::{self, Owned, Rule};
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::records::tenancy::{Asking, Granted, Tenancy};
 use crate::runtime::store::{self, Error, Read, RuntimeStore, TRIES};
-use crate::runtime::tenancy::{Asking, Granted, Tenancy};
 
 /// The ports of the runtime platform.
 #[derive(Clone)]

@@ -9,9 +9,9 @@ use crate::runtime::control::world::World;
 use crate::runtime::deployment::claim::{Claim, Input};
 use crate::runtime::deployment::environment::Ensure;
 use crate::runtime::model::{Digest, Stage};
-use crate::runtime::ownership::NAME_TAKEN;
 use crate::runtime::probing::HttpProber;
-use crate::runtime::tenancy::TENANT_REFUSED;
+use crate::runtime::records::ownership::NAME_TAKEN;
+use crate::runtime::records::tenancy::TENANT_REFUSED;
 
 fn tenant(name: &str) -> Tenant {
     Tenant::new(name).unwrap()

@@ -8,7 +8,7 @@ use supervisor::activity::{Attempt, Failure, Typed};
 use super::desk::Desk;
 use super::rollout::Input;
 use crate::runtime::model::{Environment, Stage, Status};
-use crate::runtime::place;
+use crate::runtime::records::place;
 use crate::runtime::store;
 
 /// The environment.

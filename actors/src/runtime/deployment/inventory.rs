@@ -6,7 +6,7 @@ use supervisor::activity::Failure;
 use super::desk::Desk;
 use crate::runtime::compute::Observed;
 use crate::runtime::model::{ObservedService, Revision};
-use crate::runtime::place::Place;
+use crate::runtime::records::place::Place;
 use crate::runtime::store;
 
 /// Brings the inventory in line with what runs, and says whether that changed it.

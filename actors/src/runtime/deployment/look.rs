@@ -7,7 +7,7 @@ use super::desk::Desk;
 use super::record::{Baseline, Record};
 use crate::runtime::compute::observed::{Observed, ObservedSet, ReplicaState};
 use crate::runtime::compute::traffic::LATENCY_MS;
-use crate::runtime::place::Place;
+use crate::runtime::records::place::Place;
 use crate::runtime::rollout::analysis::Figures;
 use crate::runtime::rollout::{Seen, Set, Word};
 

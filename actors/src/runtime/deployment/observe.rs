@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
 use super::desk::Desk;
-use crate::runtime::arbitration::Docket;
+use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::compute::observed::ObservedSet;
 use crate::runtime::compute::traffic::ServiceTraffic;
 use crate::runtime::model::{EnvironmentId, ServiceId};
-use crate::runtime::place;
+use crate::runtime::records::place;
 use crate::runtime::store::{self, Space};
 
 /// Where.

@@ -9,17 +9,17 @@ use supervisor::activity::{Attempt, Failure};
 use super::claim::{Input, Kind};
 use super::desk::{Desk, Entered, deployment_id, faulty, request_key};
 use super::record::{Baseline, Record, Running, Wanted, hex_of};
+use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::arbiter::{Action, Command, Request, ServiceState};
-use crate::runtime::arbitration::Docket;
-use crate::runtime::configurations;
-use crate::runtime::findings;
 use crate::runtime::model::{
     ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision,
     SecretBindingId, ServiceId,
 };
-use crate::runtime::ownership::{self, Owned};
-use crate::runtime::place::Place;
-use crate::runtime::secrets::bindings;
+use crate::runtime::records::configurations;
+use crate::runtime::records::findings;
+use crate::runtime::records::ownership::{self, Owned};
+use crate::runtime::records::place::Place;
+use crate::runtime::records::secrets::bindings;
 use crate::runtime::store;
 
 /// Replicas of a service that was never told how many.

@@ -19,10 +19,10 @@ use crate::runtime::model::{
     ConfigurationRef, Deployment, DeploymentKind, Digest, Fault, ProbeSpec, Revision, RuntimeConfiguration,
     SecretBindingId, Strategy, TargetKind, fault, millis,
 };
-use crate::runtime::place::Place;
 use crate::runtime::probing::HealthProbe;
+use crate::runtime::records::place::Place;
+use crate::runtime::records::secrets::reference;
 use crate::runtime::rollout::RolloutState;
-use crate::runtime::secrets::reference;
 use crate::runtime::store::{self, RuntimeStore};
 
 /// What runs, besides the image and its configuration, and how it takes over.

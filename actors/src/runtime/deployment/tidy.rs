@@ -4,7 +4,7 @@ use supervisor::activity::Failure;
 
 use super::desk::Desk;
 use super::record::Record;
-use crate::runtime::place::{self, Place};
+use crate::runtime::records::place::{self, Place};
 use crate::runtime::store;
 
 /// Ended deployments that are kept besides the ways back, for people: as many as fit a screen.

@@ -4,7 +4,10 @@
 use protocol::Time;
 
 use super::analysis::{Run, Verdict};
-use super::{Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, as_asked, judge, new_replicas, replicas, weight};
+use super::{
+    Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, as_asked, judge, new_replicas, replicas,
+    weight,
+};
 use crate::runtime::model::strategy::{Canary, CanaryStep, SCALE_DOWN_DELAY, share_up};
 
 /// How many new replicas so much traffic needs.

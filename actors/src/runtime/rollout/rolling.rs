@@ -3,7 +3,9 @@
 use protocol::Time;
 
 use super::analysis::Verdict;
-use super::{Action, Move, Phase, RolloutState, Seen, Set, Strategy, Which, as_asked, judge, new_replicas, replicas, weight};
+use super::{
+    Action, Move, Phase, RolloutState, Seen, Set, Strategy, Which, as_asked, judge, new_replicas, replicas, weight,
+};
 use crate::runtime::model::strategy::Rolling;
 
 /// The most and the fewest replicas at every moment (D103).

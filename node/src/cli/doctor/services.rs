@@ -28,13 +28,24 @@ fn of(row: &ServiceRow) -> Option<Finding> {
     let name = format!("{}/{}", row.environment, row.service);
     let at = format!("{} --environment {}", row.service, row.environment);
     if row.standing.starts_with("incident") {
-        return Some(Finding::fail("services", format!("{name}: {}", row.standing), format!("skald incident show {at}")));
+        return Some(Finding::fail(
+            "services",
+            format!("{name}: {}", row.standing),
+            format!("skald incident show {at}"),
+        ));
     }
     if let Some(waits) = row.under_way.as_ref().and_then(|under_way| under_way.waits_for.as_ref()) {
-        return Some(Finding::warn("services", format!("{name} waits: {waits}"), format!("skald services resume {at}")));
+        return Some(Finding::warn(
+            "services",
+            format!("{name} waits: {waits}"),
+            format!("skald services resume {at}"),
+        ));
     }
     let differs = row.differs.as_ref()?;
-    let mend = format!("skald workers health --environment {} shows its probes; the same deployment again brings it", row.environment);
+    let mend = format!(
+        "skald workers health --environment {} shows its probes; the same deployment again brings it",
+        row.environment
+    );
     Some(Finding::fail("services", format!("{name}: {differs}"), mend))
 }
 

@@ -2,8 +2,8 @@
 //! configuration. What is published reaches the service by `ConfigurationSyncWorker`; the event says
 //! which version, never its values.
 
-use actors::runtime::configurations;
 use actors::runtime::model::RuntimeConfiguration;
+use actors::runtime::records::configurations;
 use protocol::command::Routed;
 use protocol::runtime::{
     ConfigurationRow, Configurations, OfService, PublishConfiguration, PublishedConfiguration, ShowConfiguration,

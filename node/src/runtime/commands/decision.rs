@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use actors::runtime::decisions::{self, Change, End, Entry, Pass, state};
-use actors::runtime::findings;
 use actors::runtime::model::ids::label;
 use actors::runtime::model::{Environment, EnvironmentId, SecretBindingId, ServiceId, Stage};
-use actors::runtime::ownership::{self, Rule};
-use actors::runtime::place::{self, Place};
-use actors::runtime::secrets;
+use actors::runtime::records::decisions::{self, Change, End, Entry, Pass, state};
+use actors::runtime::records::findings;
+use actors::runtime::records::ownership::{self, Rule};
+use actors::runtime::records::place::{self, Place};
+use actors::runtime::records::secrets;
 use protocol::command::{Routed, name};
 use protocol::runtime::{ApproveDecision, CreateEnvironment, DecisionRow, Decisions, SetDriftPolicy};
 use protocol::{Code, Principal, Problem, Tenant, Value};

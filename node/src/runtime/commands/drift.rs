@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use actors::runtime::arbitration::Asker;
-use actors::runtime::findings;
-pub(super) use actors::runtime::findings::Decision;
+use actors::runtime::arbiter::shell::Asker;
 use actors::runtime::model::{DriftFinding, Environment, FindingState};
-use actors::runtime::ownership::Rule;
-use actors::runtime::place::Place;
+use actors::runtime::records::findings;
+pub(super) use actors::runtime::records::findings::Decision;
+use actors::runtime::records::ownership::Rule;
+use actors::runtime::records::place::Place;
 use actors::runtime::workers::drift::decide::DriftPolicy;
 use protocol::command::Routed;
 use protocol::runtime::{

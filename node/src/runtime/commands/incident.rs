@@ -3,8 +3,8 @@
 
 use actors::runtime::arbiter::{Answered, Command, Standing};
 use actors::runtime::deployment::record::Record;
-use actors::runtime::incidents;
-use actors::runtime::place;
+use actors::runtime::records::incidents;
+use actors::runtime::records::place;
 use actors::runtime::store;
 use protocol::command::Routed;
 use protocol::runtime::{CloseIncident, IncidentRow, IncidentView, Incidents, ListServices, OfService};

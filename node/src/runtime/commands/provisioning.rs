@@ -2,8 +2,8 @@
 //! change. Nobody applies what was not shown (F32).
 
 use actors::runtime::model::{Environment, Status};
-use actors::runtime::place;
 use actors::runtime::ports::provisioning::{Change, Plan, PreviewId, Quota, Wanted};
+use actors::runtime::records::place;
 use actors::runtime::store;
 use protocol::command::Routed;
 use protocol::runtime::{ChangeRow, ProvisionEnvironment, Provisioned};

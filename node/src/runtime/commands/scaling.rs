@@ -2,11 +2,11 @@
 //! service, and how many they are when nobody does (H02).
 
 use actors::runtime::arbiter::Command;
-use actors::runtime::arbitration::Docket;
+use actors::runtime::arbiter::shell::Docket;
 use actors::runtime::deployment::record::Record;
 use actors::runtime::model::{ScalingPolicy, TargetKind};
-use actors::runtime::place::Place;
-use actors::runtime::policies::{Policies as Kept, Refused};
+use actors::runtime::records::place::Place;
+use actors::runtime::records::policies::{Policies as Kept, Refused};
 use actors::runtime::store;
 use actors::runtime::workers::scaling::Remembered;
 use protocol::command::Routed;

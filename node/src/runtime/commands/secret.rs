@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actors::runtime::arbitration::Asker;
+use actors::runtime::arbiter::shell::Asker;
 use actors::runtime::model::secret::variable;
 use actors::runtime::model::{EnvironmentId, RequestKey, SecretBinding, SecretBindingId, ServiceId};
-use actors::runtime::ownership::{self, Rule};
-use actors::runtime::place::Place;
 use actors::runtime::ports::secrets::Secret;
-use actors::runtime::secrets::{self, Put, Secrets, goes_on};
+use actors::runtime::records::ownership::{self, Rule};
+use actors::runtime::records::place::Place;
+use actors::runtime::records::secrets::{self, Put, Secrets, goes_on};
 use actors::runtime::workers::secrets::decide::{Phase, Rotation};
 use protocol::command::Routed;
 use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, UnbindSecret};
@@ -92,7 +92,7 @@ impl RuntimeDesk {
         let mut rows = Vec::new();
         let all = secrets::bindings(&*self.store, &asker.tenant, &environment).await.map_err(problem)?;
         for binding in all.values() {
-            let at = actors::runtime::place::rotation(&environment, &binding.secret_binding_id);
+            let at = actors::runtime::records::place::rotation(&environment, &binding.secret_binding_id);
             let space = super::Space::Of(asker.tenant.clone());
             let rotation = super::store::read::<Rotation>(&*self.store, &space, &at).await.map_err(super::kept)?;
             rows.push(row(binding, &dockets, rotation.map(|read| read.value).as_ref()));

@@ -1,8 +1,8 @@
 //! `service.drain`, `service.pause`, `service.resume` and `service.unhold`: what a person wants of a
 //! service besides what runs on it.
 
+use actors::runtime::arbiter::shell::Asker;
 use actors::runtime::arbiter::{Action, Command};
-use actors::runtime::arbitration::Asker;
 use actors::runtime::deployment::record::Record;
 use actors::runtime::store;
 use protocol::Principal;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use actors::runtime::compute::artifacts::DirectoryArtifacts;
 use actors::runtime::model::{EnvironmentId, ObservedService, ServiceId};
-use actors::runtime::place::Place;
+use actors::runtime::records::place::Place;
 use actors::runtime::store::{self, RuntimeStore};
 use node::client::{Client, Settings, Since};
 use node::nats::{ConnectConfig, KvRuntime, Replicas, connect};

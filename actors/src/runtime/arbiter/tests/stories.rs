@@ -152,7 +152,10 @@ fn replicas_belong_to_the_policy_that_governs_them() {
     assert_eq!(web.state.replicas, 5);
     // The same revision with other replicas is nothing to do.
     let same = Revision { replicas: 2, ..revision(2) };
-    assert_eq!(web.ask(Source::Sync, Command::Deploy { to: same, anew: false }), Decision::AlreadyDone { sequence: None });
+    assert_eq!(
+        web.ask(Source::Sync, Command::Deploy { to: same, anew: false }),
+        Decision::AlreadyDone { sequence: None }
+    );
 }
 
 /// R073–R075: nothing is corrected in production, and nothing unclear anywhere, without a yes.
@@ -222,7 +225,10 @@ fn a_pause_stops_what_happens_by_itself_and_a_drain_everything() {
     web.deployed(2);
     web.yes(Source::Operator, Command::Drain { why: "moved".into() });
     web.end(Outcome::Succeeded);
-    assert!(matches!(web.no(Source::Operator, Command::Deploy { to: revision(3), anew: false }), Refusal::Drained { .. }));
+    assert!(matches!(
+        web.no(Source::Operator, Command::Deploy { to: revision(3), anew: false }),
+        Refusal::Drained { .. }
+    ));
     // Resumed, it has again what it had: that is an action of its own, and no note.
     let acts = web.yes(Source::Operator, Command::Resume);
     assert!(matches!(&acts[..], [Act::Start { action: Action::Scaling { from: 0, to: 3 }, .. }]), "{acts:?}");

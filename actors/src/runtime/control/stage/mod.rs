@@ -20,17 +20,17 @@ use supervisor::worker::{Report, Run, Why, Worker};
 pub(crate) use machine::Machine;
 
 use super::{Became, Desk, Ports, Sagas, Service, Starting};
+use crate::runtime::arbiter::shell::Asker;
 use crate::runtime::arbiter::{Command, Outcome, Request, ServiceState, Source};
-use crate::runtime::arbitration::Asker;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::deployment::record::Record;
-use crate::runtime::environments::{Environments, Wanted};
 use crate::runtime::model::{
     DeploymentId, Digest, Environment, EnvironmentId, RequestKey, Revision, ServiceId, Stage as Far,
 };
-use crate::runtime::place::{self, Place};
 use crate::runtime::ports::secrets::StoredVersions;
 use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
+use crate::runtime::records::environments::{Environments, Wanted};
+use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Error, MemoryStore, RuntimeStore, Space, Stored};
 
 /// The environment of all stories.
@@ -187,8 +187,10 @@ impl Stage {
     pub(crate) async fn deploy_as(&self, service: &str, deployment: &str, version: &str, replicas: u32) {
         let revision = revision(deployment, version, replicas);
         self.record(service, &revision).await;
-        let sequence =
-            self.ask(service, &format!("deploy:{deployment}"), Command::Deploy { to: revision, anew: false }).await.sequence;
+        let sequence = self
+            .ask(service, &format!("deploy:{deployment}"), Command::Deploy { to: revision, anew: false })
+            .await
+            .sequence;
         self.finish(service, sequence, Outcome::Succeeded).await;
         self.apply(service).await;
     }

@@ -24,7 +24,7 @@ use crate::runtime::control::loop_alarm::{self, May, Row};
 use crate::runtime::control::telling::ALARM;
 use crate::runtime::control::{Carried, Said};
 use crate::runtime::model::{ConfigurationRef, Digest, RequestKey, RuntimeConfiguration, ServiceId};
-use crate::runtime::place::{self, Place};
+use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Space};
 use decide::{Sync, User};
 

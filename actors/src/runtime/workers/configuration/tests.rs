@@ -1,7 +1,7 @@
 use super::*;
-use crate::runtime::configurations::{self, Published};
 use crate::runtime::control::world::World;
 use crate::runtime::model::Stage;
+use crate::runtime::records::configurations::{self, Published};
 
 fn worker(world: &World) -> ConfigurationSync {
     ConfigurationSync::new(&world.ports)

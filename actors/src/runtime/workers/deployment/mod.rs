@@ -24,9 +24,9 @@ use crate::runtime::control::sagas::Starting;
 use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
 use crate::runtime::model::{RequestKey, ServiceSpec};
-use crate::runtime::ownership::NAME_TAKEN;
-use crate::runtime::place::Place;
 use crate::runtime::ports::desired::Empty;
+use crate::runtime::records::ownership::NAME_TAKEN;
+use crate::runtime::records::place::Place;
 use crate::runtime::store;
 use crate::runtime::workers::drift;
 

@@ -45,7 +45,10 @@ async fn a_hold_ends_when_the_file_moves_on() {
     world.wait(60);
     world.write_down(world.spec(2, 2));
     world.run(&worker).await.unwrap();
-    world.ask(Source::Sync, "deploy:d2", Command::Deploy { to: world.revision("d2", 2, 2), anew: false }).await.unwrap();
+    world
+        .ask(Source::Sync, "deploy:d2", Command::Deploy { to: world.revision("d2", 2, 2), anew: false })
+        .await
+        .unwrap();
     world.finished(Outcome::RolledBack { why: "it answers 500".into() }).await;
     assert_eq!(world.state().await.held.len(), 1);
     world.is_quiet(&worker).await;
@@ -60,7 +63,10 @@ async fn a_hold_ends_when_the_file_moves_on() {
 #[tokio::test]
 async fn a_busy_service_waits() {
     let world = World::new(Stage::Dev).await;
-    world.ask(Source::Operator, "deploy:d1", Command::Deploy { to: world.revision("d1", 1, 2), anew: false }).await.unwrap();
+    world
+        .ask(Source::Operator, "deploy:d1", Command::Deploy { to: world.revision("d1", 1, 2), anew: false })
+        .await
+        .unwrap();
     world.write_down(world.spec(2, 2));
     let worker = worker(&world);
     let report = world.run(&worker).await.unwrap();

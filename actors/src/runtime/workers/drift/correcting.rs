@@ -15,8 +15,8 @@ use crate::runtime::control::telling::ALARM;
 use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
 use crate::runtime::model::{DeploymentId, DriftFinding, FindingHash, FindingState, RequestKey, Revision, ServiceSpec};
-use crate::runtime::ownership::NAME_TAKEN;
-use crate::runtime::place::Place;
+use crate::runtime::records::ownership::NAME_TAKEN;
+use crate::runtime::records::place::Place;
 use crate::runtime::workers::drift::decide::Correction;
 use crate::runtime::workers::drift::seen::Seen;
 

@@ -4,10 +4,10 @@ use serde_json::json;
 
 use super::*;
 use crate::runtime::arbiter::{Command, Desired, Outcome, Source};
-use crate::runtime::configurations;
 use crate::runtime::control::world::{World, acme, image};
 use crate::runtime::deployment::claim::Input;
 use crate::runtime::model::{ConfigurationRef, DeploymentKind, DriftKind, ReplicaRange, Stage};
+use crate::runtime::records::configurations;
 
 fn worker(world: &World) -> DriftDetection {
     DriftDetection::new(&world.ports)

@@ -8,14 +8,14 @@ use supervisor::worker::Run;
 use tracing::{info, warn};
 
 use super::{Health, Tally, Watched};
+use crate::runtime::arbiter::shell::{Asker, BUSY};
 use crate::runtime::arbiter::{Command, Doing, Request, Source, Standing};
-use crate::runtime::arbitration::{Asker, BUSY};
 use crate::runtime::control::loop_alarm::{self, May};
 use crate::runtime::control::sagas::{Became, Starting};
 use crate::runtime::control::telling::ALARM;
 use crate::runtime::deployment::DEFINITION;
-use crate::runtime::incidents::{self, Incident};
 use crate::runtime::model::RequestKey;
+use crate::runtime::records::incidents::{self, Incident};
 use crate::runtime::store;
 use crate::runtime::workers::health::decide::{Verdict, Window};
 use crate::runtime::workers::health::failure::{Condition, Do, Heard, hear};

@@ -13,7 +13,7 @@ use crate::runtime::control::desk::{Desk, Look, Service};
 use crate::runtime::control::loop_alarm::Row;
 use crate::runtime::deployment::desk::request_key;
 use crate::runtime::model::{DeploymentId, ServiceId};
-use crate::runtime::place;
+use crate::runtime::records::place;
 use crate::runtime::store;
 use crate::runtime::workers::health::decide::{Verdict, Window};
 use crate::runtime::workers::health::failure::{Condition, Heard};

@@ -2,8 +2,8 @@ use protocol::view::{Outcome as Ended, Status};
 
 use crate::runtime::arbiter::{Command, Outcome, Source, Standing};
 use crate::runtime::control::stage::{Ran, Stage};
-use crate::runtime::incidents;
 use crate::runtime::model::DeploymentId;
+use crate::runtime::records::incidents;
 use crate::runtime::workers::health::Health;
 
 /// One window later, as the timer comes.

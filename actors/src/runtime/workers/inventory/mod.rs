@@ -16,7 +16,7 @@ use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::{Desk, Look, Ports};
 use crate::runtime::deployment::observed_service;
 use crate::runtime::model::{ObservedService, ServiceId};
-use crate::runtime::place::{self, Place};
+use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Space};
 use crate::runtime::workers::inventory::decide::{Changes, Version};
 

@@ -7,10 +7,10 @@
 //!
 //! It also carries out what people asked the arbiter for: a scale by hand, a drain.
 
+mod acting;
 pub mod decide;
-mod deciding;
 mod read;
-mod reading;
+mod sampling;
 mod speed;
 
 use std::collections::BTreeMap;
@@ -27,9 +27,9 @@ use crate::runtime::control::cards::{WORKERS, Worker as Which};
 use crate::runtime::control::carrying::Carried;
 use crate::runtime::control::desk::{Desk, Ports, Service};
 use crate::runtime::model::{ScalingPolicy, ServiceId};
-use crate::runtime::policies::Policies;
+use crate::runtime::records::policies::Policies;
 
-pub use deciding::{DECISIONS_MAX, Remembered};
+pub use acting::{DECISIONS_MAX, Remembered};
 
 /// What it carries out.
 const CARRIES: [Doing; 2] = [Doing::Scaling, Doing::Draining];

@@ -7,7 +7,7 @@ use crate::runtime::arbiter::{Command, Outcome, Source};
 use crate::runtime::control::stage::{Ran, Stage};
 use crate::runtime::model::scaling::{Metric, Target};
 use crate::runtime::model::{PolicyId, ReplicaRange, ScalingPolicy, TargetKind};
-use crate::runtime::policies::Policies;
+use crate::runtime::records::policies::Policies;
 use crate::runtime::store;
 use crate::runtime::workers::scaling::decide::Rule;
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::runtime::control::world::{World, acme, web};
 use crate::runtime::model::{SecretBindingId, Stage};
 use crate::runtime::ports::secrets::{Label, Opens, Secret, State, StoredVersions};
-use crate::runtime::secrets::{Put, Secrets};
+use crate::runtime::records::secrets::{Put, Secrets};
 
 fn worker(world: &World) -> SecretRotation {
     SecretRotation::new(&world.ports)

@@ -138,7 +138,7 @@ async fn furnished() -> (World, String) {
 async fn every_command_asks_whose_it_is_before_it_reads_or_writes() {
     let mut seen = 0;
     for command in name::ALL {
-        let Some(rule) = actors::runtime::ownership::rule(command) else { continue };
+        let Some(rule) = actors::runtime::records::ownership::rule(command) else { continue };
         for service in ["web", "theirs"] {
             let (world, decision) = furnished().await;
             // The stranger first, and whoever has most rights last.
@@ -173,7 +173,7 @@ async fn a_name_that_cannot_be_one_is_refused_before_anything_is_written() {
         (name::SECRET_PUT, json!({ "environment": "dev", "secret": "DB", "value": "other" })),
     ];
     for command in name::ALL.iter().copied() {
-        match actors::runtime::ownership::rule(command) {
+        match actors::runtime::records::ownership::rule(command) {
             Some(Rule::Look | Rule::Service | Rule::Take | Rule::Evict) => {
                 bodies.push((command, asked(command, "MSVC", &decision)));
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use protocol::Tenant;
 
-use super::model::{EnvironmentId, Fault, ScalingPolicy, ServiceId, TargetKind};
-use super::place::{self, Place};
-use super::store::{self, Error, RuntimeStore, Space};
+use crate::runtime::model::{EnvironmentId, Fault, ScalingPolicy, ServiceId, TargetKind};
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::store::{self, Error, RuntimeStore, Space};
 
 /// Why a policy does not stand.
 #[derive(Debug, thiserror::Error)]

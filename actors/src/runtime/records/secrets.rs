@@ -12,13 +12,13 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
-use super::model::ids::label;
-use super::model::secret::{Requested, check_name, same_variable};
-use super::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
-use super::place;
-use super::ports::secrets::{Secret, SecretName, SecretVersions, usable};
-use super::store::{self, RuntimeStore, Space};
-use super::workers::secrets::decide::{Phase, Rotation};
+use crate::runtime::model::ids::label;
+use crate::runtime::model::secret::{Requested, check_name, same_variable};
+use crate::runtime::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
+use crate::runtime::ports::secrets::{Secret, SecretName, SecretVersions, usable};
+use crate::runtime::records::place;
+use crate::runtime::store::{self, RuntimeStore, Space};
+use crate::runtime::workers::secrets::decide::{Phase, Rotation};
 
 /// The error name of a secret that is not there.
 pub const UNKNOWN: &str = "UnknownSecret";

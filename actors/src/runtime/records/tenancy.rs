@@ -14,10 +14,10 @@ use serde_json::json;
 use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 
-use super::arbitration::{Docket, event_id};
-use super::model::{Environment, EnvironmentId, TenantBinding, environment};
-use super::place::{self, Place};
-use super::store::{self, Read, RuntimeStore, Space};
+use crate::runtime::arbiter::shell::{Docket, event_id};
+use crate::runtime::model::{Environment, EnvironmentId, TenantBinding, environment};
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::store::{self, Read, RuntimeStore, Space};
 
 /// The error name of a refusal.
 pub const TENANT_REFUSED: &str = "TenantRefused";

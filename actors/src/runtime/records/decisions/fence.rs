@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::state::{Stood, of_value};
+use crate::runtime::records::decisions::state::{Stood, of_value};
 use crate::runtime::store::{Error, RuntimeStore, Space, Stored};
 
 /// The store.

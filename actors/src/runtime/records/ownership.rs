@@ -24,13 +24,13 @@ use supervisor::activity::Failure;
 use supervisor::ports::Clock;
 use tracing::warn;
 
-use super::arbitration::Docket;
-use super::model::ids::label;
-use super::model::{ScalingPolicy, SecretBinding, ServiceId};
-use super::place::{self, Place};
-use super::store::{self, Error, RuntimeStore, Space, TRIES};
-use super::tenancy::Bound;
-use super::{configurations, decisions, secrets};
+use crate::runtime::arbiter::shell::Docket;
+use crate::runtime::model::ids::label;
+use crate::runtime::model::{ScalingPolicy, SecretBinding, ServiceId};
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::records::tenancy::Bound;
+use crate::runtime::records::{configurations, decisions, secrets};
+use crate::runtime::store::{self, Error, RuntimeStore, Space, TRIES};
 
 /// The error name of a refusal because the name is another tenant's.
 pub const NAME_TAKEN: &str = "NameTaken";

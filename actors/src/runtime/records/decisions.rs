@@ -27,8 +27,8 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time, Value};
 use supervisor::activity::Failure;
 
-use super::place::Place;
-use super::store::{self, RuntimeStore, Space, TRIES};
+use crate::runtime::records::place::Place;
+use crate::runtime::store::{self, RuntimeStore, Space, TRIES};
 
 mod fence;
 mod record;

@@ -5,8 +5,8 @@ use std::fmt;
 use protocol::Tenant;
 use serde::{Deserialize, Serialize};
 
-use super::model::{ConfigurationRef, DeploymentId, EnvironmentId, FindingHash, SecretBindingId, ServiceId};
-use super::store::Space;
+use crate::runtime::model::{ConfigurationRef, DeploymentId, EnvironmentId, FindingHash, SecretBindingId, ServiceId};
+use crate::runtime::store::Space;
 
 /// A service, and whose environment it is in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

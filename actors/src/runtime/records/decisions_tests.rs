@@ -1,7 +1,7 @@
 use serde_json::json;
 
-use super::state::What;
 use super::*;
+use crate::runtime::records::decisions::state::What;
 use crate::runtime::store::MemoryStore;
 
 const NOON: Time = Time::from_micros(1_700_000_000_000_000);

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use supervisor::activity::Failure;
 
-use super::arbiter::Standing;
-use super::arbitration::{Docket, Due, event_id};
-use super::deployment::DEFINITION;
-use super::deployment::record::Record;
-use super::place::{self, Place};
-use super::store::{self, RuntimeStore};
+use crate::runtime::arbiter::Standing;
+use crate::runtime::arbiter::shell::{Docket, Due, event_id};
+use crate::runtime::deployment::DEFINITION;
+use crate::runtime::deployment::record::Record;
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::store::{self, RuntimeStore};
 
 /// An incident.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ pub async fn keep(store: &dyn RuntimeStore, place: &Place, incident: &Incident) 
 }
 
 /// Keeps the incident that the arbiter is about to tell.
-pub(super) async fn raised(
+pub(in crate::runtime) async fn raised(
     store: &dyn RuntimeStore,
     place: &Place,
     docket: &Docket,
@@ -114,8 +114,8 @@ mod tests {
     use supervisor::ports::{Clock, Outbox, Unavailable};
 
     use super::*;
+    use crate::runtime::arbiter::shell::{Arbitration, Asker};
     use crate::runtime::arbiter::{Command, Outcome, Request, Source};
-    use crate::runtime::arbitration::{Arbitration, Asker};
     use crate::runtime::model::{DeploymentId, Digest, EnvironmentId, RequestKey, Revision, ServiceId, Stage};
     use crate::runtime::store::MemoryStore;
 
@@ -170,7 +170,9 @@ mod tests {
         };
         let finished = |sequence, outcome| Command::Finished { sequence, outcome };
         for (deployment, digit) in [("web-1", "1"), ("web-2", "2")] {
-            let state = ask(Source::Operator, deployment, Command::Deploy { to: revision(deployment, digit), anew: false }).await;
+            let state =
+                ask(Source::Operator, deployment, Command::Deploy { to: revision(deployment, digit), anew: false })
+                    .await;
             let sequence = state.under_way.unwrap().sequence;
             ask(Source::Runner, &format!("{deployment}-end"), finished(sequence, Outcome::Succeeded)).await;
         }

@@ -4,8 +4,8 @@ use protocol::{Principal, Tenant, Time, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::GOOD_FOR;
-use super::state::{Concern, Stood};
+use crate::runtime::records::decisions::GOOD_FOR;
+use crate::runtime::records::decisions::state::{Concern, Stood};
 
 /// A change that waits for a decision, or was decided.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use protocol::Time;
 use supervisor::activity::Failure;
 
-use super::model::{ConfigurationId, ConfigurationRef, Digest, Fault, RuntimeConfiguration};
-use super::place::{self, Place};
-use super::store::{self, Error, RuntimeStore, TRIES};
-use super::workers::configuration::decide::{self, Sync};
+use crate::runtime::model::{ConfigurationId, ConfigurationRef, Digest, Fault, RuntimeConfiguration};
+use crate::runtime::records::place::{self, Place};
+use crate::runtime::store::{self, Error, RuntimeStore, TRIES};
+use crate::runtime::workers::configuration::decide::{self, Sync};
 
 /// A version that has the content that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,8 +133,8 @@ mod tests {
         let name = "web";
         Place {
             owner: protocol::Tenant::new("acme").unwrap(),
-            environment: super::super::model::EnvironmentId::new("dev").unwrap(),
-            service: super::super::model::ServiceId::new(name).unwrap(),
+            environment: crate::runtime::model::EnvironmentId::new("dev").unwrap(),
+            service: crate::runtime::model::ServiceId::new(name).unwrap(),
         }
     }
 

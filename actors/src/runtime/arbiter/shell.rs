@@ -7,7 +7,7 @@
 //! between the two tells it again under the same id and never not at all.
 //!
 //! `Start` and `Abort` are told as events and answered to the asker: whoever asks for a start is the
-//! one who carries it out, and looks at [`UnderWay::stopping`](super::arbiter::UnderWay) on the way.
+//! one who carries it out, and looks at [`UnderWay::stopping`](super::UnderWay) on the way.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 
-use super::arbiter::{Act, Decision, Refusal, Request, ServiceState, decide};
-use super::incidents::{self, Incident};
-use super::model::Stage;
-use super::ownership::{self, Owned};
-use super::place::Place;
-use super::store::{self, Error, Read, RuntimeStore, TRIES};
+use crate::runtime::arbiter::{Act, Decision, Refusal, Request, ServiceState, decide};
+use crate::runtime::model::Stage;
+use crate::runtime::records::incidents::{self, Incident};
+use crate::runtime::records::ownership::{self, Owned};
+use crate::runtime::records::place::Place;
+use crate::runtime::store::{self, Error, Read, RuntimeStore, TRIES};
 
 /// The error name of a refusal for something that is held (H01).
 pub const HELD: &str = "Held";

@@ -7,11 +7,11 @@ use protocol::{Tenant, WorkerKind};
 use serde::{Deserialize, Serialize};
 use supervisor::ports::Unavailable;
 
-use super::model::ids::label;
-use super::model::{Environment, EnvironmentId, Fault, Isolation, Stage, Status, TenantBinding};
-use super::place;
-use super::store::{self, Error, RuntimeStore, Space};
-use super::tenancy::Bound;
+use crate::runtime::model::ids::label;
+use crate::runtime::model::{Environment, EnvironmentId, Fault, Isolation, Stage, Status, TenantBinding};
+use crate::runtime::records::place;
+use crate::runtime::records::tenancy::Bound;
+use crate::runtime::store::{self, Error, RuntimeStore, Space};
 
 /// Why an environment is not as it was asked for.
 #[derive(Debug, thiserror::Error)]

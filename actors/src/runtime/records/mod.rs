@@ -1,0 +1,13 @@
+//! What is kept in the store besides services themselves: what people publish, keep and set, what went wrong,
+//! and whose all of it is.
+
+pub mod configurations;
+pub mod decisions;
+pub mod environments;
+pub mod findings;
+pub mod incidents;
+pub mod ownership;
+pub mod place;
+pub mod policies;
+pub mod secrets;
+pub mod tenancy;
