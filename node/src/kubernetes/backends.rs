@@ -22,8 +22,6 @@ const TRY_TIME: Duration = Duration::from_secs(1);
 pub struct Wanted {
     /// Its service.
     pub service: String,
-    /// Whose that is; empty where an earlier release made it.
-    pub tenant: String,
     /// Its revision.
     pub revision: String,
     /// Where it answers.
@@ -89,7 +87,8 @@ impl Backends {
     fn begin(&self, id: &str, wanted: Wanted) -> Backend {
         let door = Arc::new(Door { open: Mutex::new(false), changed: Notify::new() });
         let doubted = Arc::new(Notify::new());
-        self.table.put(id, (&wanted.service, &wanted.tenant), &wanted.revision, wanted.address, doubted.clone());
+        // A Deployment does not say whose it is: its requests count by their environment.
+        self.table.put(id, (&wanted.service, ""), &wanted.revision, wanted.address, doubted.clone());
         let task = tokio::spawn(try_on(self.table.clone(), id.to_owned(), wanted.address, door.clone(), doubted));
         Backend { wanted, door, task: task.abort_handle() }
     }

@@ -80,8 +80,7 @@ impl Environment {
                     continue;
                 };
                 let (service, revision) = (id.service.clone(), id.revision.clone());
-                let (tenant, incarnation) = (kept.made.set.tenant.clone(), seen::incarnation(&pod));
-                let backend = Wanted { service, tenant, revision, address, incarnation };
+                let backend = Wanted { service, revision, address, incarnation: seen::incarnation(&pod) };
                 wanted.insert(name, (backend, seen::takes_requests(kept, &pod)));
             }
         }

@@ -45,7 +45,8 @@ impl Made {
 }
 
 fn blank(set: &Set) -> Set {
-    let mut blank = Set { replicas: 0, ..set.clone() };
+    // Whose it is stands in the arbiter's record; a Deployment of an earlier release does not say.
+    let mut blank = Set { replicas: 0, tenant: String::new(), ..set.clone() };
     blank.configuration.variables.0.values_mut().for_each(String::clear);
     blank
 }
