@@ -161,7 +161,15 @@ impl Place for World {
     async fn reborn(&mut self) {
         self.processes.close().await;
         let artifacts = Arc::new(self.artifacts.clone());
-        self.processes = Processes::open(settings(self.dir.path()), artifacts, Arc::new(Now)).await.unwrap();
+        // Whatever another test starts in this moment has the lock too, until it has become its program.
+        let mut opened = Processes::open(settings(self.dir.path()), artifacts.clone(), Arc::new(Now)).await;
+        for _ in 0..100 {
+            let Err(error) = &opened else { break };
+            assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            opened = Processes::open(settings(self.dir.path()), artifacts.clone(), Arc::new(Now)).await;
+        }
+        self.processes = opened.unwrap();
         gateway_listens(self).await;
     }
 }
