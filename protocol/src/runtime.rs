@@ -151,11 +151,11 @@ pub struct ServiceRow {
     /// What runs of it, as it was seen.
     #[serde(default)]
     pub sets: Vec<SetRow>,
-    /// What of it is not as asked, as it was seen while nothing was under way; absent: all is as asked, or nobody
-    /// could look.
+    /// What of it is not as asked, as it was seen. Absent where all is as asked, while something is under way, and
+    /// where nobody could look or knows how it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differs: Option<String>,
-    /// What was last asked and carried out, and how that ended where it did not succeed.
+    /// What was asked last, and why it ended, where it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gave_up: Option<String>,
     /// What is under way.

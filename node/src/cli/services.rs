@@ -123,7 +123,7 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
         Some(What::Resume(Seen { one, within })) => {
             let of = OfService::from(one);
             client.resume_service(&of).await?;
-            let open = |row: &ServiceRow| row.standing == "open" && row.differs.is_none() && row.replicas > 0;
+            let open = |row: &ServiceRow| row.standing == "open" && row.differs.is_none();
             return settle::until_seen(&client, (&of.environment, &of.service), &within, ctx, open).await;
         }
         Some(What::Pause(steer)) => {

@@ -48,7 +48,8 @@ pub(super) async fn until_seen(
                 };
                 let waits = waits_for(&row).or((!missing.is_empty()).then_some(missing));
                 let Some(waits) = waits else { break row };
-                if begun.elapsed() >= within.patience {
+                let asks = row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some());
+                if asks || begun.elapsed() >= within.patience {
                     progress.finish_and_clear();
                     ctx.out.answer(&row, |_, _| format!("not yet: {waits}\n"));
                     ctx.out.next(&format!("next: skald services --environment {environment}"));
@@ -77,7 +78,7 @@ pub(super) async fn until_seen(
     let seen = as_asked(&row);
     ctx.out.answer(&row, |row, _| match (seen, &row.gave_up) {
         (true, _) => format!("{}\n", is(row)),
-        (false, Some(why)) => format!("taken back: {why}; {}\n", is(row)),
+        (false, Some(why)) => format!("given up: {why}; {}\n", is(row)),
         (false, None) => format!("not as asked: {}\n", is(row)),
     });
     Ok(if seen { Ending::Done } else { Ending::Bad })
@@ -85,8 +86,8 @@ pub(super) async fn until_seen(
 
 /// What keeps a service from being as asked.
 fn waits_for(row: &ServiceRow) -> Option<String> {
-    let under_way = row.under_way.as_ref().map(|it| it.doing.to_lowercase());
-    under_way.or_else(|| row.differs.clone())
+    let under_way = row.under_way.as_ref().map(|it| it.waits_for.clone().unwrap_or_else(|| it.doing.to_lowercase()));
+    under_way.or_else(|| row.differs.clone().filter(|_| row.gave_up.is_none()))
 }
 
 /// What a service is, in words.

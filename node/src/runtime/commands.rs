@@ -263,7 +263,7 @@ impl RuntimeDesk {
             }
             (Some(_) | None, Some(_) | None) => None,
         };
-        let last = state.answered.iter().rev().find_map(|answered| Some((answered, answered.outcome.as_ref()?)));
+        let last = state.answered.back().and_then(|answered| Some((answered, answered.outcome.as_ref()?)));
         let gave_up = last.and_then(|(answered, outcome)| match outcome {
             Outcome::Succeeded => None,
             Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } => {

@@ -35,9 +35,18 @@ pub enum Meeting {
 /// The table: what is under way, and what is asked.
 pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
     match asked {
-        Asked::DesiredState | Asked::Govern | Asked::ClearHold | Asked::Pause | Asked::Strand | Asked::Resume => {
-            Meeting::Note
-        }
+        Asked::DesiredState | Asked::Govern | Asked::ClearHold | Asked::Pause | Asked::Strand => Meeting::Note,
+        Asked::Resume => match doing {
+            Doing::Draining => Meeting::Wait,
+            Doing::Nothing
+            | Doing::Deploying
+            | Doing::Remediating
+            | Doing::Restoring
+            | Doing::Stopping
+            | Doing::Scaling
+            | Doing::Configuring
+            | Doing::Refreshing => Meeting::Note,
+        },
         Asked::Finished | Asked::Abandon => match doing {
             Doing::Nothing => Meeting::Void,
             Doing::Deploying
@@ -94,15 +103,11 @@ pub fn decide(state: &ServiceState, request: &Request, now: Time) -> Decision {
             Ok(begun) => started(state, request, begun, now),
             Err(refusal) => Decision::Refused(refusal),
         },
-        (Meeting::Note, Some(under_way)) if asked == Asked::Resume && under_way.action.doing() == Doing::Draining => {
-            busy(under_way)
-        }
-        (Meeting::Note, None) if asked == Asked::Resume && state.comes_back().is_some() => {
-            let Some(action) = state.comes_back() else { return Decision::AlreadyDone { sequence: None } };
-            let open = ServiceState { standing: Standing::Open, ..state.clone() };
-            started(&open, request, Begin::Action(action), now)
-        }
         (Meeting::Note, _) => {
+            // It stays drained until it has again what it had.
+            if let (Asked::Resume, Doing::Nothing, Some(back)) = (asked, state.doing(), state.comes_back()) {
+                return started(state, request, Begin::Action(back), now);
+            }
             let mut next = accepted(state, request, now);
             match note(&mut next, request, now) {
                 Ok(Some(acts)) => Decision::Accepted { state: next, acts },

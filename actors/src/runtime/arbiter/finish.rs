@@ -60,7 +60,13 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
         (Action::Stopping { .. }, Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why }) => {
             acts.push(state.incident(why, now))
         }
-        (Action::Scaling { to, .. }, Outcome::Succeeded) => state.replicas = *to,
+        (Action::Scaling { to, .. }, Outcome::Succeeded) => {
+            state.replicas = *to;
+            // Nothing else is carried out for what is drained.
+            if let Standing::Drained { .. } = state.standing {
+                state.standing = Standing::Open;
+            }
+        }
         (Action::Configuring { to, .. }, Outcome::Succeeded) => {
             if let Some(current) = state.current.clone() {
                 state.complete(&Revision { configuration: Some(to.clone()), ..current });

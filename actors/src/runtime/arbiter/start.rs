@@ -201,7 +201,7 @@ fn away(current: &Revision, back: Option<Revision>, why: &str) -> Begin {
 
 impl ServiceState {
     /// What brings a drained service back, when it is resumed: the replicas that it had, with all the traffic.
-    pub(super) fn comes_back(&self) -> Option<Action> {
+    pub fn comes_back(&self) -> Option<Action> {
         let Standing::Drained { replicas, .. } = &self.standing else { return None };
         let current = self.current.as_ref()?;
         let before = replicas.unwrap_or(current.replicas);

@@ -51,7 +51,10 @@ impl Observed {
         let differs = |why: String| Some(Difference { why, hopeless: false });
         let Asked { service, revision, replicas: wanted, ready, weight } = *asked;
         let Some(set) = self.set(service, revision) else {
-            return if (wanted, weight) == (0, 0) { None } else { differs("its replicas are not seen yet".to_owned()) };
+            return match (wanted, weight) {
+                (0, 0) => self.elsewhere(asked),
+                (_, _) => differs("its replicas are not seen yet".to_owned()),
+            };
         };
         let of = |state: ReplicaState| set.replicas.iter().filter(move |replica| replica.state == state);
         let (going, all) = (of(ReplicaState::Draining).count(), set.replicas.len());
@@ -71,7 +74,15 @@ impl Observed {
         if set.weight != weight {
             return differs(format!("it has {} % of the requests, and {weight} are asked for", set.weight));
         }
-        None
+        self.elsewhere(asked)
+    }
+
+    /// Another revision of the service that has requests.
+    fn elsewhere(&self, asked: &Asked<'_>) -> Option<Difference> {
+        let mut others = self.sets.iter().filter(|set| set.service == asked.service && set.revision != asked.revision);
+        let other = others.find(|set| set.weight > 0)?;
+        let why = format!("{} has {} % of the requests", other.revision, other.weight);
+        Some(Difference { why, hopeless: false })
     }
 
     /// The set of `service` at `revision`.
@@ -250,5 +261,8 @@ mod tests {
         let nothing = Asked { replicas: 0, weight: 0, ..asked };
         assert_eq!(Observed::default().differs(&nothing), None);
         assert!(Observed::default().differs(&Asked { weight: 100, ..nothing }).is_some());
+        // Drained is what nobody reaches, by whichever revision.
+        let other = seen(&[Ready, Ready], 100).differs(&Asked { revision: "r2", ..nothing }).unwrap();
+        assert_eq!(other.why, "r1 has 100 % of the requests");
     }
 }

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use protocol::Time;
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
@@ -22,6 +23,8 @@ use crate::runtime::model::{ConfigurationRef, RequestKey, Revision, SecretBindin
 pub const SMALL: [Doing; 4] = [Doing::Scaling, Doing::Configuring, Doing::Refreshing, Doing::Draining];
 /// How often something that is not done yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long something must have been carried before it can be late.
+const CARRIED_MIN: Duration = Duration::from_secs(10);
 /// How long one run waits for one action; shorter than a run may take. The next run goes on.
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -65,7 +68,7 @@ impl Desk {
             let Some(under_way) = under_way.filter(|it| kinds.contains(&it.action.doing())) else {
                 return Ok(Carried::Nothing);
             };
-            let why = match self.step(&now, &under_way).await {
+            let why = match self.step(&now, &under_way, begun.elapsed()).await {
                 Ok(Step::Ended(outcome)) => return self.finish(run, &now, under_way, outcome).await,
                 Ok(Step::Waits(why)) => why,
                 Err(failure) if failure.permanent => {
@@ -81,12 +84,14 @@ impl Desk {
         }
     }
 
-    async fn step(&self, service: &Service, under_way: &UnderWay) -> Result<Step, Failure> {
+    /// One look. Late is what is under way for long, and was carried for a while: not what waited for a node.
+    async fn step(&self, service: &Service, under_way: &UnderWay, carried: Duration) -> Result<Step, Failure> {
+        let since = if carried < CARRIED_MIN { self.ports.clock.now() } else { under_way.since };
         match &under_way.action {
-            Action::Scaling { from, to } => self.scaled(service, under_way, (*from, *to)).await,
-            Action::Configuring { to, .. } => self.configured(service, under_way, to).await,
+            Action::Scaling { from, to } => self.scaled(service, since, (*from, *to)).await,
+            Action::Configuring { to, .. } => self.configured(service, since, to).await,
             Action::Refreshing { secret_binding_id, to, .. } => {
-                self.refreshed(service, under_way, secret_binding_id, *to).await
+                self.refreshed(service, since, secret_binding_id, *to).await
             }
             Action::Draining { .. } => self.drained(service).await,
             Action::Deploying { .. }
@@ -97,7 +102,7 @@ impl Desk {
     }
 
     /// One look on the way from so many replicas to so many. More that do not come are taken back.
-    async fn scaled(&self, service: &Service, under_way: &UnderWay, (from, to): (u32, u32)) -> Result<Step, Failure> {
+    async fn scaled(&self, service: &Service, since: Time, (from, to): (u32, u32)) -> Result<Step, Failure> {
         let (place, ports) = (&service.place, &self.ports);
         let Some(running) = self.runs(service).await? else { return Ok(gone()) };
         let asked = Asked {
@@ -107,15 +112,15 @@ impl Desk {
             ready: to > from,
             weight: WHOLE,
         };
-        let Some(Difference { why, hopeless }) = self.settle(service, &running, &asked).await? else {
+        let Some(Difference { why, .. }) = self.settle(service, &running, &asked).await? else {
             return Ok(Step::Ended(Outcome::Succeeded));
         };
-        let late = ports.clock.now().since(under_way.since) > running.workload.progress_deadline;
-        if to <= from || !(hopeless || late) {
+        let late = ports.clock.now().since(since) > running.workload.progress_deadline;
+        if to <= from || !late {
             return Ok(Step::Waits(why));
         }
         let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
-        set.replicas = from;
+        set.replicas = service.docket.state.replicas;
         ports.compute.apply(&set).await?;
         Ok(Step::Ended(Outcome::RolledBack { why }))
     }
@@ -131,40 +136,40 @@ impl Desk {
         let environment = place.environment.as_str();
         let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
         set.replicas = asked.replicas;
+        // Requests end before their replicas do, and begin after.
+        if asked.weight == 0 {
+            ports.compute.route(environment, asked.service, &[]).await?;
+            ports.compute.apply(&set).await?;
+            return Ok(ports.compute.observe(environment).await?.differs(asked));
+        }
         ports.compute.apply(&set).await?;
         let observed = ports.compute.observe(environment).await?;
-        let weight = observed.set(asked.service, asked.revision).map_or(0, |set| set.weight);
-        if weight == asked.weight {
+        let of = observed.sets.iter().filter(|set| set.service == asked.service);
+        let routed: Vec<_> = of.filter(|set| set.weight > 0).map(|set| (set.revision.as_str(), set.weight)).collect();
+        if routed == [(asked.revision, asked.weight)] {
             return Ok(observed.differs(asked));
         }
-        // After a drain nobody has the traffic; after that of an environment that was away, somebody else may.
-        let routes = if asked.weight == 0 { Vec::new() } else { vec![Route::new(asked.revision, asked.weight)] };
-        ports.compute.route(environment, asked.service, &routes).await?;
+        ports.compute.route(environment, asked.service, &[Route::new(asked.revision, asked.weight)]).await?;
         Ok(ports.compute.observe(environment).await?.differs(asked))
     }
 
-    async fn configured(
-        &self,
-        service: &Service,
-        under_way: &UnderWay,
-        to: &ConfigurationRef,
-    ) -> Result<Step, Failure> {
+    async fn configured(&self, service: &Service, since: Time, to: &ConfigurationRef) -> Result<Step, Failure> {
         let Some(current) = service.current() else { return Ok(gone()) };
         let next = Revision { configuration: Some(to.clone()), ..current.clone() };
-        self.switch(service, &current, &next, under_way.since).await
+        self.switch(service, &current, &next, since).await
     }
 
     async fn refreshed(
         &self,
         service: &Service,
-        under_way: &UnderWay,
+        since: Time,
         secret: &SecretBindingId,
         version: u64,
     ) -> Result<Step, Failure> {
         let Some(current) = service.current() else { return Ok(gone()) };
         let mut next = current.clone();
         next.secrets.insert(secret.clone(), version);
-        self.switch(service, &current, &next, under_way.since).await
+        self.switch(service, &current, &next, since).await
     }
 
     async fn drained(&self, service: &Service) -> Result<Step, Failure> {

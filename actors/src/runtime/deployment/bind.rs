@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
-use super::desk::{Desk, Entered};
+use super::desk::{Desk, Entered, faulty};
 use super::rollout::Input;
+use crate::runtime::model::secret::same_variable;
 use crate::runtime::model::{ConfigurationRef, DeploymentState, SecretBinding, SecretBindingId};
 use crate::runtime::store;
 
@@ -40,6 +41,11 @@ impl Typed for Bind {
         let output = Output { configuration: revision.configuration.clone(), secrets: revision.secrets.len() };
         if read.value.idle() {
             return Ok(output);
+        }
+        for binding in revision.secrets.keys() {
+            if let Some(fault) = revision.secrets.keys().find_map(|other| same_variable(binding, other)) {
+                return Err(faulty(fault));
+            }
         }
         // Whatever it needs is there, or it ends before anything was rolled out.
         read.value.comes.set(&*desk.ports.store, &entered.place, &read.value.tenant).await?.check()?;

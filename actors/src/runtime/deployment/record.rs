@@ -12,7 +12,7 @@ use supervisor::activity::Failure;
 use crate::runtime::arbiter::{ServiceState, Standing};
 use crate::runtime::compute::observed::{Asked, WHOLE};
 use crate::runtime::compute::set::{Configuration, Limits, PROGRAM, SecretRef, Set, SetId, Variables};
-use crate::runtime::model::secret::{same_variable, variable};
+use crate::runtime::model::secret::variable;
 use crate::runtime::model::service::PROBES_MAX;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
@@ -132,10 +132,6 @@ impl Running {
         });
         let mut secrets = BTreeMap::new();
         for (binding, version) in &self.revision.secrets {
-            let others = self.revision.secrets.keys();
-            if let Some(fault) = others.filter_map(|other| same_variable(binding, other)).next() {
-                return Err(Failure::named("BadArguments", fault.to_string()));
-            }
             let name = reference(&place.environment, binding)?.to_string();
             secrets.insert(variable(binding), SecretRef { name, version: *version });
         }

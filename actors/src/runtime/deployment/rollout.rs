@@ -94,6 +94,7 @@ impl Typed for Rollout {
             progress_deadline: workload.progress_deadline,
             // Of none there is nothing to measure.
             skip: record.skips() || record.same_set() || revision.replicas == 0,
+            same: record.same_set(),
         };
         let begun = RolloutState::begin(plan, now);
         desk.change(&entered.place, &mut read, |record| {

@@ -7,6 +7,10 @@ use super::{Action, Move, Phase, RolloutState, Seen, Strategy, Which, replicas, 
 
 pub(super) fn abort(state: &RolloutState, why: &str, seen: &Seen, now: Time, actions: &mut Vec<Action>) -> Move {
     let wanted = state.plan.replicas;
+    if state.plan.same {
+        // What serves goes on serving; whoever began it sets the number that was.
+        return ended(true, why);
+    }
     if !state.plan.stable {
         // H08: there is nothing to go back to, so nobody is sent there any more.
         let gone = weight(actions, seen, 0);

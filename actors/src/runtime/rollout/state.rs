@@ -25,12 +25,15 @@ pub struct Plan {
     pub progress_deadline: Duration,
     /// Steps and analysis are skipped: it goes back to one of the last good revisions (D109).
     pub skip: bool,
+    /// Only the number of replicas changes: there is no other set, and going back is another number.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same: bool,
 }
 
 impl Plan {
     /// A plan with the default deadline that skips nothing.
     pub const fn new(strategy: Strategy, replicas: u32, stable: bool) -> Self {
-        Self { strategy, replicas, stable, progress_deadline: PROGRESS_DEADLINE, skip: false }
+        Self { strategy, replicas, stable, progress_deadline: PROGRESS_DEADLINE, skip: false, same: false }
     }
 
     /// How many phases it can have.
@@ -156,7 +159,8 @@ pub enum Phase {
         /// Why.
         why: String,
     },
-    /// It could not go back; somebody must look (H06). Nothing moves any more by itself.
+    /// It could not go back, or took over and did not become whole; its saga takes it back, or somebody must
+    /// look (H06).
     Stuck {
         /// Why.
         why: String,

@@ -10,7 +10,7 @@ use protocol::command::Routed;
 use protocol::runtime::{OfService, SteerService};
 use serde_json::json;
 
-use super::{Answer, RuntimeDesk, kept, told};
+use super::{Answer, RuntimeDesk, kept, problem, told};
 
 impl RuntimeDesk {
     pub(super) async fn drain(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
@@ -39,7 +39,11 @@ impl RuntimeDesk {
 
     pub(super) async fn resume(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, asker) = self.enter(routed, by, asked).await?;
-        let state = self.seen(&place).await?.state;
+        let docket = self.seen(&place).await?;
+        let state = docket.state;
+        if let Some(Action::Scaling { to, .. }) = state.comes_back() {
+            self.tenancy.room(&granted, &place, &docket.tenant, to).await.map_err(problem)?;
+        }
         let coming = match state.under_way.map(|under_way| under_way.action) {
             Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => {
                 Some(to)

@@ -28,7 +28,7 @@ Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note
 ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note
 Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note
 Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note
-Resume               Note  Note  Note  Note  Note  Note  Note  Note  Note
+Resume               Note  Note  Note  Note  Note  Note  Note  Note  Wait
 ";
     assert_eq!(page, wanted);
 }

@@ -124,7 +124,7 @@ impl Table {
     }
 
     /// `replica` of the service of `tenant` runs at `address`. It gets requests when it is ready; `doubted`
-    /// hears when one of them could not reach it. The tenant is empty where an earlier release made it.
+    /// hears when one of them could not reach it. The tenant is empty where what runs it does not say.
     pub fn put(
         &self,
         replica: &str,

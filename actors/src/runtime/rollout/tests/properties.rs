@@ -189,6 +189,7 @@ proptest! {
         let mut world = World::new(plan);
         // Without another set to go back to, it may be the same set with another number of replicas.
         if !stable && before > 0 {
+            world.state.plan.same = true;
             world.seen.applied = true;
             world.seen.new = Set { total: before, ready: before, available: before };
             world.seen.weight = 100;

@@ -56,6 +56,19 @@ fn fewer_replicas_of_the_same_are_seen_before_it_is_done() {
     }
 }
 
+/// Found by a reader: more replicas that did not come took the requests from those that served.
+#[test]
+fn the_same_set_that_does_not_become_whole_keeps_its_requests() {
+    let rolling = Strategy::RollingHealthGated(Rolling::default());
+    let plan = Plan { same: true, skip: true, ..Plan::new(rolling, 5, false) };
+    let mut world = World::new(plan);
+    (world.seen.applied, world.seen.weight, world.starts) = (true, 100, false);
+    world.seen.new = Set { total: 3, ready: 3, available: 3 };
+    world.run(1_200);
+    assert_eq!(world.state.phase, Phase::Aborted { why: "nothing moved for 600 s".into() });
+    assert_eq!((world.seen.weight, world.seen.new.ready), (100, 3), "{}", world.taken());
+}
+
 /// R109: nothing but the first batch takes traffic before it has been judged.
 #[test]
 fn a_rolling_update_waits_for_its_judge() {

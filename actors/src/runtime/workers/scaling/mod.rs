@@ -159,13 +159,13 @@ impl Worker for Scaling {
         let (observed, traffic) = (compute.observe(id.as_str()).await?, compute.traffic(id.as_str()).await?);
         let seen = Seen { observed, traffic, policies };
         let (mut tally, mut failed) = (Tally::default(), None);
-        // One whose replicas take long to come holds up no other.
+        // One whose replicas take long to come holds up few others.
         let looks = futures::stream::iter(services).map(|service| async {
             let (name, mut tally) = (service.place.service.clone(), Tally::default());
             let looked = self.service(run, service, &seen, &mut tally).await;
             (name, tally, looked)
         });
-        let looked: Vec<_> = looks.buffered(AT_ONCE).collect().await;
+        let looked: Vec<_> = looks.buffer_unordered(AT_ONCE).collect().await;
         for (name, own, looked) in looked {
             tally.governed += own.governed;
             tally.did.extend(own.did);
