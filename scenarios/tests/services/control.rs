@@ -184,6 +184,8 @@ async fn what_waits_for_events_sleeps_until_it_is_called(world: &World) {
     assert_eq!(wanted().await, 1);
     let why = Some("nobody uses it".to_owned());
     let steer = SteerService { environment: DEV.into(), service: "idle".into(), why };
-    world.platform.client.drain_service(&steer).await.unwrap();
+    // What woke it is under way until its replica is seen; a drain is told so, and comes again.
+    until(PATIENCE, "it is let be drained", || async { world.platform.client.drain_service(&steer).await.is_ok() })
+        .await;
     until(PATIENCE, "it is gone", || async { wanted().await == 0 }).await;
 }
