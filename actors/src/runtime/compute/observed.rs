@@ -58,9 +58,8 @@ impl Observed {
         };
         let of = |state: ReplicaState| set.replicas.iter().filter(move |replica| replica.state == state);
         let (going, all) = (of(ReplicaState::Draining).count(), set.replicas.len());
-        if let Some(replica) = of(ReplicaState::CrashLoop).next().filter(|_| ready) {
-            let why = format!("{} ended {} times in a row; see its log", replica.id, replica.failures_in_row);
-            return Some(Difference { why, hopeless: true });
+        if let Some(crashing) = set.crashing().filter(|_| ready) {
+            return Some(crashing);
         }
         if u32::try_from(all - going).unwrap_or(u32::MAX) != wanted {
             return differs(format!("{} replicas are there, and {wanted} are asked for", all - going));
@@ -113,6 +112,15 @@ pub struct ObservedSet {
     pub removing: bool,
     /// Each of them, those being drained as well.
     pub replicas: Vec<ObservedReplica>,
+}
+
+impl ObservedSet {
+    /// A replica that ends again and again.
+    pub fn crashing(&self) -> Option<Difference> {
+        let replica = self.replicas.iter().find(|replica| replica.state == ReplicaState::CrashLoop)?;
+        let why = format!("{} ended {} times in a row; see its log", replica.id, replica.failures_in_row);
+        Some(Difference { why, hopeless: true })
+    }
 }
 
 /// One replica.

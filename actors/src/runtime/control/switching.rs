@@ -10,7 +10,7 @@ use supervisor::activity::Failure;
 use super::{Running, probes};
 use crate::runtime::arbiter::Outcome;
 use crate::runtime::compute::Route;
-use crate::runtime::compute::observed::{Asked, ObservedReplica, ObservedSet, ReplicaState, WHOLE};
+use crate::runtime::compute::observed::{Asked, Difference, ObservedReplica, ObservedSet, ReplicaState, WHOLE};
 use crate::runtime::control::carrying::{Step, gone};
 use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::Revision;
@@ -38,9 +38,9 @@ impl Desk {
         let seen = observed.set(name, &new.set);
         let trouble = match seen {
             Some(set) => self.trouble(&new, set, current.replicas).await,
-            None => Some(Trouble { why: "its replicas are not seen yet".to_owned(), hopeless: false }),
+            None => Some(Difference { why: "its replicas are not seen yet".to_owned(), hopeless: false }),
         };
-        if let Some(Trouble { why, hopeless }) = trouble.filter(|_| old_stands) {
+        if let Some(Difference { why, hopeless }) = trouble.filter(|_| old_stands) {
             let late = ports.clock.now().since(since) > new.workload.progress_deadline;
             if !hopeless && !late {
                 return Ok(Step::Waits(why));
@@ -67,14 +67,9 @@ impl Desk {
     }
 
     /// What keeps `set` from taking the traffic of `wanted` replicas.
-    async fn trouble(&self, running: &Running, set: &ObservedSet, wanted: u32) -> Option<Trouble> {
-        let crashing = set.replicas.iter().find(|replica| match replica.state {
-            ReplicaState::CrashLoop => true,
-            ReplicaState::Starting | ReplicaState::Ready | ReplicaState::Waiting | ReplicaState::Draining => false,
-        });
-        if let Some(replica) = crashing {
-            let why = format!("{} ended {} times in a row; see its log", replica.id, replica.failures_in_row);
-            return Some(Trouble { why, hopeless: true });
+    async fn trouble(&self, running: &Running, set: &ObservedSet, wanted: u32) -> Option<Difference> {
+        if let Some(crashing) = set.crashing() {
+            return Some(crashing);
         }
         let ready = set.replicas.iter().filter(|replica| match replica.state {
             ReplicaState::Ready => true,
@@ -89,7 +84,7 @@ impl Desk {
         if let Some(first) = answers.into_iter().find_map(Result::err) {
             why = format!("{why}; {first}");
         }
-        Some(Trouble { why, hopeless: false })
+        Some(Difference { why, hopeless: false })
     }
 
     /// Whether a replica answers all its probes now.
@@ -105,10 +100,4 @@ impl Desk {
         }
         Ok(())
     }
-}
-
-/// Why a set may not take the traffic, and whether waiting helps.
-struct Trouble {
-    why: String,
-    hopeless: bool,
 }
