@@ -1,7 +1,9 @@
 //! Watching one saga until it ends.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use protocol::SagaKey;
 use protocol::view::{SagaView, Status};
 
@@ -17,6 +19,34 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long a cluster that does not answer is asked again: a takeover lasts a few seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// Looks again and again until a look says what it came to. Whoever stops watching is told `mend`.
+pub(super) async fn until<T>(
+    ctx: &Ctx,
+    every: Duration,
+    mend: impl Fn() -> String,
+    mut look: impl AsyncFnMut(&ProgressBar) -> Result<ControlFlow<T>, Error>,
+) -> Result<T, Fault> {
+    let progress = ctx.out.progress();
+    let mut heard = tokio::time::Instant::now();
+    let ended = loop {
+        match look(&progress).await {
+            Ok(ControlFlow::Break(seen)) => break Ok(seen),
+            Ok(ControlFlow::Continue(())) => heard = tokio::time::Instant::now(),
+            // It was accepted, so it is kept: whoever takes over will answer.
+            Err(error @ (Error::NoNode { .. } | Error::Timeout { .. })) if heard.elapsed() < SILENCE_MAX => {
+                progress.set_message(format!("{error}; asking again"));
+            }
+            Err(error) => break Err(error.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = tokio::signal::ctrl_c() => break Err(Fault::interrupted().mend(mend())),
+        }
+    };
+    progress.finish_and_clear();
+    ended
+}
+
 /// Watches `key` until it ended or `patience` is over, showing the states it goes through.
 pub(super) async fn until_end(
     client: &Client,
@@ -24,42 +54,21 @@ pub(super) async fn until_end(
     patience: Option<Duration>,
     ctx: &Ctx,
 ) -> Result<SagaView, Fault> {
-    let progress = ctx.out.progress();
     let begun = tokio::time::Instant::now();
-    let mut heard = begun;
     let mut shown = String::new();
-    loop {
-        match client.describe(key).await {
-            Ok(view) => {
-                heard = tokio::time::Instant::now();
-                let now = path(&view);
-                if now != shown && ctx.out.is_watched() && !shown.is_empty() {
-                    progress.println(format!("  {shown}"));
-                }
-                progress.set_message(now.clone());
-                shown = now;
-                if view.status.is_final() || patience.is_some_and(|patience| begun.elapsed() >= patience) {
-                    progress.finish_and_clear();
-                    return Ok(view);
-                }
-            }
-            // It was accepted, so it is in the journal: whoever takes over will answer.
-            Err(error @ (Error::NoNode { .. } | Error::Timeout { .. })) if heard.elapsed() < SILENCE_MAX => {
-                progress.set_message(format!("{error}; asking again"));
-            }
-            Err(error) => {
-                progress.finish_and_clear();
-                return Err(error.into());
-            }
+    let mend = || format!("the saga goes on; see it with `skald show {key}`");
+    until(ctx, LOOK_EVERY, mend, async |progress| {
+        let view = client.describe(key).await?;
+        let now = path(&view);
+        if now != shown && ctx.out.is_watched() && !shown.is_empty() {
+            progress.println(format!("  {shown}"));
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = tokio::signal::ctrl_c() => {
-                progress.finish_and_clear();
-                return Err(Fault::interrupted().mend(format!("the saga goes on; see it with `skald show {key}`")));
-            }
-        }
-    }
+        progress.set_message(now.clone());
+        shown = now;
+        let over = view.status.is_final() || patience.is_some_and(|patience| begun.elapsed() >= patience);
+        Ok(if over { ControlFlow::Break(view) } else { ControlFlow::Continue(()) })
+    })
+    .await
 }
 
 /// The present state with what it does.

@@ -1,20 +1,19 @@
 //! Waits until a service is as somebody asked, and says what it is then.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
 use protocol::runtime::{ListServices, ServiceRow};
 
-use crate::client::{Client, Error};
+use crate::client::Client;
 
 use super::context::Ctx;
 use super::fault::Fault;
-use super::{Ended, Ending, duration};
+use super::{Ended, Ending, duration, follow};
 
 /// How often a service is looked at: its replicas start in some hundred milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// How long a cluster that does not answer is asked again: a takeover lasts a few seconds.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 pub(super) struct Patience {
@@ -31,50 +30,32 @@ pub(super) async fn until_seen(
     ctx: &Ctx,
     as_asked: impl Fn(&ServiceRow) -> bool,
 ) -> Ended {
-    let progress = ctx.out.progress();
     let begun = tokio::time::Instant::now();
-    let mut heard = begun;
     let list = ListServices { environment: Some(environment.to_owned()) };
-    let row = loop {
-        let looked = client.services(&list).await;
-        match looked {
-            Ok(listed) => {
-                heard = tokio::time::Instant::now();
-                let missing = listed.missing.join("; ");
-                let row = listed.services.into_iter().find(|row| row.service == service);
-                let Some(row) = row else {
-                    progress.finish_and_clear();
-                    return Err(Fault::new(format!("{environment}/{service} is not there any more")));
-                };
-                let waits = waits_for(&row).or((!missing.is_empty()).then_some(missing));
-                let Some(waits) = waits else { break row };
-                let asks = row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some());
-                if asks || begun.elapsed() >= within.patience {
-                    progress.finish_and_clear();
-                    ctx.out.answer(&row, |_, _| format!("not yet: {waits}\n"));
-                    ctx.out.next(&format!("next: skald services --environment {environment}"));
-                    return Ok(Ending::Unended);
-                }
+    let mend = || format!("it goes on; see it with `skald services --environment {environment}`");
+    let found = follow::until(ctx, LOOK_EVERY, mend, async |progress| {
+        let listed = client.services(&list).await?;
+        let missing = listed.missing.join("; ");
+        let row = listed.services.into_iter().find(|row| row.service == service);
+        let Some(row) = row else { return Ok(ControlFlow::Break(None)) };
+        let waits = waits_for(&row).or((!missing.is_empty()).then_some(missing));
+        let asks = row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some());
+        match waits {
+            Some(waits) if !asks && begun.elapsed() < within.patience => {
                 progress.set_message(waits);
+                Ok(ControlFlow::Continue(()))
             }
-            Err(error @ (Error::NoNode { .. } | Error::Timeout { .. })) if heard.elapsed() < SILENCE_MAX => {
-                progress.set_message(format!("{error}; asking again"));
-            }
-            Err(error) => {
-                progress.finish_and_clear();
-                return Err(error.into());
-            }
+            waits => Ok(ControlFlow::Break(Some((row, waits)))),
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = tokio::signal::ctrl_c() => {
-                progress.finish_and_clear();
-                let mend = format!("it goes on; see it with `skald services --environment {environment}`");
-                return Err(Fault::interrupted().mend(mend));
-            }
-        }
+    });
+    let Some((row, waits)) = found.await? else {
+        return Err(Fault::new(format!("{environment}/{service} is not there any more")));
     };
-    progress.finish_and_clear();
+    if let Some(waits) = waits {
+        ctx.out.answer(&row, |_, _| format!("not yet: {waits}\n"));
+        ctx.out.next(&format!("next: skald services --environment {environment}"));
+        return Ok(Ending::Unended);
+    }
     let seen = as_asked(&row);
     ctx.out.answer(&row, |row, _| match (seen, &row.gave_up) {
         (true, _) => format!("{}\n", is(row)),
