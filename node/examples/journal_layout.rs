@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
     );
     println!("|---|---|---|---|---|");
     for replicas in [Replicas::One, Replicas::Three] {
-        for streams in [1, SHARDS] {
+        for streams in [1, 3, SHARDS] {
             let dir = tempfile::tempdir()?;
             let (_one, _three, urls) = if replicas == Replicas::One {
                 let server = Server::start(&program, ServerConfig::new(dir.path())).await?;

@@ -187,7 +187,7 @@ async fn three_servers_lose_their_leader_and_nothing_else() {
     for n in 0..50 {
         last = append_surely(&journal, last, n).await;
     }
-    let stream = three.bus.jetstream.get_stream("SKALD_JOURNAL").await.unwrap();
+    let stream = three.bus.jetstream.get_stream("SKALD_JOURNAL_0").await.unwrap();
     let leader = stream.cached_info().cluster.clone().unwrap().leader.unwrap();
     three.servers.named(&leader).unwrap().kill().await;
     for n in 50..100 {

@@ -19,8 +19,8 @@ const BAD: Duration = Duration::from_secs(3);
 /// How long the disk stays full.
 const FULL: Duration = Duration::from_secs(3);
 
-/// Streams in which a bit flips: the journal, and what takeovers begin with.
-const FLIPPED: [&str; 2] = ["SKALD_JOURNAL", "KV_skald_snapshots"];
+/// Streams in which a bit flips: one of the journal, and what takeovers begin with.
+const FLIPPED: [&str; 2] = ["SKALD_JOURNAL_0", "KV_skald_snapshots"];
 /// How often the deletion of a stream is tried; each try takes some seconds at most.
 const DELETE_TRIES: u32 = 10;
 /// How long a damaged server goes on.

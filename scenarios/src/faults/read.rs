@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 /// The stream of dead letters.
 pub const DEAD_STREAM: &str = "SKALD_DEAD";
 /// Streams whose names begin so are the journal.
-const JOURNAL_STREAMS: &str = "SKALD_JOURNAL";
+pub(super) const JOURNAL_STREAMS: &str = "SKALD_JOURNAL";
 
 /// What a run left behind.
 #[derive(Default)]

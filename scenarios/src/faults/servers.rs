@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::net::{Net, address};
+use super::read::JOURNAL_STREAMS;
 use super::tools::run;
 use crate::dice::Dice;
 
@@ -252,10 +253,15 @@ impl Servers {
         BTreeMap::new()
     }
 
-    /// The server that leads the journal's stream, or, on another `toss`, the cluster's metadata.
+    /// The server that leads most streams of the journal, or, on another `toss`, the cluster's metadata.
     pub async fn leader(&self, toss: u64) -> Option<usize> {
         let leaders = self.leaders().await;
-        let (meta, journal) = (leaders.get(META), leaders.get("SKALD_JOURNAL"));
+        let mut led = BTreeMap::<_, usize>::new();
+        for (_, server) in leaders.iter().filter(|(what, _)| what.starts_with(JOURNAL_STREAMS)) {
+            *led.entry(server).or_default() += 1;
+        }
+        let journal = led.into_iter().max_by_key(|(_, streams)| *streams).map(|(server, _)| server);
+        let meta = leaders.get(META);
         let name = if toss == 0 { meta.or(journal) } else { journal.or(meta) };
         name?.strip_prefix('s')?.parse().ok()
     }
