@@ -38,7 +38,7 @@ use crate::config::Config;
 use crate::debug::{self, Access, DebugSource, Scope};
 use crate::http;
 use crate::nats::{
-    self, Auth, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime,
+    self, Auth, Bus, BusActivities, Deployer, EventReader, JetStreamJournal, KvCluster, KvDefinitions, KvRuntime,
     KvSnapshots, KvWorkerMemory, StreamOutbox, connect, sync_mode,
 };
 use crate::runtime::keeper::FarKeeper;
@@ -207,6 +207,7 @@ impl Node {
         let doors = if config.connect_config().auth == Auth::None { 0 } else { subjects::DOORS };
         let doors = (0..doors).map(|_| connect(config.connect_config()));
         let doors = futures::future::try_join_all(doors).await?;
+        let moored: Vec<Bus> = doors.iter().chain([&commands_bus]).cloned().collect();
         let queries = Arc::new(QueryService {
             node: id.clone(),
             shards: shape.shards,
@@ -214,7 +215,7 @@ impl Node {
             root: OnceLock::new(),
             workers: workers.clone(),
             bus: bus.clone(),
-            commands: doors.iter().chain([&commands_bus]).cloned().collect(),
+            commands: moored.clone(),
             letters: streams.clone(),
             engine: engine.clone(),
             message_bytes: frame_max_bytes,
@@ -284,6 +285,15 @@ impl Node {
             debug_address.clone(),
         );
         services.extend(host.map(keeps_processes));
+        let main = bus.clone();
+        services.push(Service::new("mooring", move |card| {
+            let kept = nats::mooring::keep(main.clone(), moored.clone(), card);
+            async move {
+                kept.await;
+                Ok(())
+            }
+            .boxed()
+        }));
         services.extend(door);
         if !workers.kinds().is_empty() {
             let environments = environments.context("workers need to know which environments there are")?;

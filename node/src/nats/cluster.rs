@@ -152,6 +152,7 @@ impl Cluster for KvCluster {
             match self.bucket.write(&member_key(node), info.clone(), how).await {
                 Ok(revision) => {
                     *last = revision;
+                    self.bucket.bus.mooring.acknowledged();
                     return Ok(());
                 }
                 Err(WriteError::Stale(Some(there))) if !there.gone && !there.written_by(&self.bucket) => {

@@ -15,6 +15,7 @@ use super::denied::Denied;
 use super::ground::Ground;
 use super::hello;
 use super::login::{self, About, Auth, INBOX, Tls};
+use super::mooring::Mooring;
 use super::scan;
 use crate::node::SystemClock;
 use crate::permissions::OBSERVER_INBOX;
@@ -139,6 +140,8 @@ pub struct Bus {
     /// How often the connection was lost, and when last.
     lost: watch::Receiver<(u64, Option<Time>)>,
     inbox: String,
+    /// Where the connection leads.
+    pub(super) mooring: Arc<Mooring>,
     /// The least that any server of the cluster carried in one message when this connection was made.
     least_payload: usize,
     /// What of the streams is known to all who share the connection.
@@ -197,6 +200,11 @@ impl Bus {
         (self.denied.clone(), self.inbox.clone())
     }
 
+    /// Below which subject answers to this connection come.
+    pub(super) fn inbox(&self) -> &str {
+        &self.inbox
+    }
+
     /// Which server this is connected to, and its version, for people.
     pub fn server(&self) -> String {
         let info = self.client.server_info();
@@ -210,8 +218,9 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     let urls = secret::shown(&config.urls);
     let denied = Arc::new(Denied::default());
     let (losses, lost) = watch::channel((0, None));
+    let mooring = Arc::new(Mooring::new(config.clone()));
     let client = loop {
-        let options = options(&config, &denied, &losses).await?;
+        let options = options(&config, &denied, &losses, Some(&mooring)).await?;
         match options.connect(config.urls.as_slice()).await {
             Ok(client) => break client,
             Err(source) => match source.kind() {
@@ -275,6 +284,7 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
         denied,
         lost,
         inbox,
+        mooring,
         least_payload,
         ground: Arc::default(),
         scans: Arc::new(Semaphore::new(scan::AT_ONCE)),
@@ -283,10 +293,11 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     Ok(bus)
 }
 
-async fn options(
+pub(super) async fn options(
     config: &ConnectConfig,
     denied: &Arc<Denied>,
     losses: &watch::Sender<(u64, Option<Time>)>,
+    mooring: Option<&Arc<Mooring>>,
 ) -> Result<ConnectOptions, ConnectError> {
     let inbox = config.inbox_prefix.as_deref();
     let options = login::options(&config.auth, &config.tls, inbox).await.map_err(ConnectError::Settings)?;
@@ -313,6 +324,13 @@ async fn options(
             }
         }
     });
+    let options = match mooring.cloned() {
+        None => options,
+        Some(mooring) => options.reconnect_to_server_callback(move |servers, _| {
+            let next = mooring.next(&servers);
+            async move { next }
+        }),
+    };
     Ok(options
         .name(&config.name)
         .connection_timeout(config.request_within)

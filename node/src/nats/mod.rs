@@ -21,6 +21,7 @@ mod journal;
 mod layout;
 mod letters;
 pub(crate) mod login;
+pub(crate) mod mooring;
 pub(crate) mod names;
 mod outbox;
 pub mod process;
