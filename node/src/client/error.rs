@@ -1,5 +1,7 @@
 //! Why a call was not answered as hoped.
 
+use std::time::Duration;
+
 use protocol::{Code, Principal, Problem, Tenant};
 
 /// What a caller can tell apart.
@@ -101,6 +103,16 @@ impl Error {
         match self {
             Self::Refused(problem) => Some(problem.code),
             _ => None,
+        }
+    }
+
+    /// The same after `waited` in all.
+    pub(super) fn waited(self, waited: Duration) -> Self {
+        match self {
+            Self::Timeout { what, .. } => {
+                Self::Timeout { what, waited_ms: waited.as_millis().try_into().unwrap_or(u64::MAX) }
+            }
+            other => other,
         }
     }
 

@@ -41,6 +41,13 @@ const TRIES: u32 = 6;
 /// The first pause between tries; it doubles: 100, 200, 400, 800, 1600 ms outlast a takeover.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// After so much silence a call that is safe to repeat is sent again: what was on its way to a node that leaves, or
+/// over a connection that is lost, nobody answers. Answers take some milliseconds, and the election of a leader as
+/// long as this twice.
+const LOST_AFTER: Duration = Duration::from_secs(3);
+/// How long the last try may take at least, whatever the ones before took.
+const LAST_TRY: Duration = Duration::from_millis(500);
+
 /// How to reach a cluster, and as whom.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -166,21 +173,26 @@ impl Client {
         let body = Format::Json.write(body);
         // The same for every try: a start without a key is one start, a signal without an id one signal.
         let id = uuid::Uuid::now_v7().simple().to_string();
-        let mut pause = FIRST_PAUSE;
-        for tries_left in (0..TRIES).rev() {
-            let error = match self.call_once(command, body.clone(), &id, extra).await {
+        let (begun, mut pause, mut tries_left) = (Instant::now(), FIRST_PAUSE, TRIES);
+        loop {
+            let left = self.settings.timeout.saturating_sub(begun.elapsed());
+            // One that waits by itself is not lost because it is silent.
+            let hedged = repeat == Repeat::Safe && extra.is_zero() && left > LOST_AFTER;
+            let within = if hedged { LOST_AFTER } else { left.max(LAST_TRY) + extra };
+            let error = match self.call_once(command, body.clone(), &id, within).await {
                 Ok(answer) => return Ok(answer),
+                Err(Error::Timeout { .. }) if hedged => continue,
                 Err(error) => error,
             };
+            tries_left -= 1;
             match error.passing() {
                 Some(at_least_ms) if repeat == Repeat::Safe && tries_left > 0 => {
                     tokio::time::sleep(pause.max(Duration::from_millis(at_least_ms.min(5_000)))).await;
                     pause *= 2;
                 }
-                _ => return Err(error),
+                _ => return Err(error.waited(begun.elapsed())),
             }
         }
-        unreachable!("the last try returns")
     }
 
     async fn call_once<R: DeserializeOwned>(
@@ -188,10 +200,10 @@ impl Client {
         command: &str,
         body: Vec<u8>,
         id: &str,
-        extra: Duration,
+        within: Duration,
     ) -> Result<R, Error> {
         let subject = subjects::command(&self.settings.tenant, &self.settings.principal, command);
-        let message = self.ask(command, subject, (body, Some(id)), self.settings.timeout + extra).await?;
+        let message = self.ask(command, subject, (body, Some(id)), within).await?;
         read(command, message.headers.as_ref(), &message.payload, self.settings.readable)
     }
 

@@ -91,6 +91,11 @@ impl Client {
         self.call(name::SECRET_UNBIND, unbind, Repeat::Safe, Duration::ZERO).await
     }
 
+    /// Removes a secret that no service uses, with all its values.
+    pub async fn remove_secret(&self, of: &OfSecret) -> Result<Value, Error> {
+        self.call(name::SECRET_REMOVE, of, Repeat::Never, Duration::ZERO).await
+    }
+
     /// Wants a secret rotated.
     pub async fn rotate_secret(&self, of: &OfSecret) -> Result<Value, Error> {
         self.call(name::SECRET_ROTATE, of, Repeat::Safe, Duration::ZERO).await
