@@ -51,6 +51,7 @@ pub mod name {
     pub const SECRET_PUT: &str = "secret.put";
     pub const SECRET_BIND: &str = "secret.bind";
     pub const SECRET_UNBIND: &str = "secret.unbind";
+    pub const SECRET_REMOVE: &str = "secret.remove";
     pub const SECRET_ROTATE: &str = "secret.rotate";
     pub const SECRET_LIST: &str = "secret.list";
     pub const SERVICE_LIST: &str = "service.list";
@@ -109,6 +110,7 @@ pub mod name {
         SECRET_PUT,
         SECRET_BIND,
         SECRET_UNBIND,
+        SECRET_REMOVE,
         SECRET_ROTATE,
         SECRET_LIST,
         SERVICE_LIST,

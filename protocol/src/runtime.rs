@@ -200,4 +200,7 @@ pub struct UnderWayRow {
     /// What it waits for, when it waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Whether it takes longer than it should.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }

@@ -10,6 +10,7 @@
 //! ports        what else the work needs     desired state, secrets, metrics, probes, provisioning
 //! compute      where workloads run          the port, and processes behind a gateway
 //! deployment   the saga's activities        one file each
+//! removal      the other saga's             a service goes, with all that is kept of it
 //! control      what the workers share       the desk, asking, carrying out, telling
 //! workers      the seven                    a folder each: its look, its pure decision, its tests
 //! ```
@@ -26,6 +27,7 @@ pub mod model;
 pub mod ports;
 pub mod probing;
 pub mod records;
+pub mod removal;
 pub mod rollout;
 pub mod store;
 pub mod workers;

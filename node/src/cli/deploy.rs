@@ -178,8 +178,13 @@ pub(super) fn fresh_key(what: &str, service: &str) -> Result<SagaKey, Fault> {
 
 /// Starts a deployment and, unless `detach`, follows it to its end.
 pub(super) async fn carry_out(key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
+    carry_out_as(parts::DEPLOY_DEFINITION, key, input, detach, ctx).await
+}
+
+/// The same for another definition.
+pub(super) async fn carry_out_as(definition: &str, key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
-    let definition = parts::DEPLOY_DEFINITION.into();
+    let definition = definition.to_owned();
     let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
     let answer = client.start(&start).await?;
     if detach {

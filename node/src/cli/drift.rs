@@ -1,6 +1,11 @@
+use actors::runtime::control::cards::Worker as Which;
 use clap::{Args, Subcommand};
+use protocol::WorkerKind;
+use protocol::command::ListWorkers;
 use protocol::runtime::{DriftRow, ListDrift, OfEnvironment, OfFinding, OfService, SetDriftPolicy};
+use protocol::worker::{RunOutcome, WorkerView};
 
+use crate::client::Client;
 use crate::debug;
 
 use super::context::Ctx;
@@ -119,14 +124,17 @@ pub(super) async fn run(args: Drift, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
     match args.what {
         What::List { environment, all } => {
-            let listed = client.drift(&ListDrift { environment, all }).await?;
+            let listed = client.drift(&ListDrift { environment: environment.clone(), all }).await?;
             ctx.out.answer(&listed.findings, |findings, paint| {
                 if findings.is_empty() {
                     return "all is as it is wanted\n".to_owned();
                 }
                 let cells = findings.iter().map(row).collect();
-                debug::table(&["FINDING", "SERVICE", "WHAT", "WANTED", "IS", "STATE"], cells, paint)
+                debug::table(&["FINDING", "SERVICE", "WHAT", "WANTED", "IS", "STATE", "SINCE"], cells, paint)
             });
+            for (environment, look) in looks(&client, environment.as_deref()).await {
+                ctx.out.say(format!("as of   {environment}: {look}"));
+            }
             let waits = listed.findings.iter().find(|row| row.state == "open");
             if let Some(row) = waits {
                 let (finding, environment) = (short(row), &row.environment);
@@ -171,6 +179,23 @@ pub(super) async fn run(args: Drift, ctx: &Ctx) -> Ended {
     Ok(Ending::Done)
 }
 
+/// When each environment was looked at last; what cannot be asked is not said.
+async fn looks(client: &Client, only: Option<&str>) -> Vec<(String, String)> {
+    let Ok(kind) = WorkerKind::new(Which::DriftDetectionWorker.kind()) else { return Vec::new() };
+    let workers = client.workers(&ListWorkers { kind: Some(kind), environment: None }).await;
+    let workers = workers.map(|workers| workers.workers).unwrap_or_default();
+    let of = |worker: WorkerView| {
+        let environment = worker.environment.to_string();
+        let looked = match &worker.last {
+            None => "nobody has looked yet".to_owned(),
+            Some(run) if run.outcome == RunOutcome::Failed => format!("the look at {} failed", run.began),
+            Some(run) => format!("looked at {}", run.began),
+        };
+        only.is_none_or(|only| only == environment).then_some((environment, looked))
+    };
+    workers.into_iter().filter_map(of).collect()
+}
+
 fn short(row: &DriftRow) -> String {
     row.finding.trim_start_matches("sha256:").chars().take(12).collect()
 }
@@ -189,5 +214,6 @@ fn row(row: &DriftRow) -> Vec<String> {
         cut(&row.desired),
         cut(&row.observed),
         format!("{}{again}", row.state),
+        row.opened_at.to_string(),
     ]
 }

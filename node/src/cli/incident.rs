@@ -69,9 +69,10 @@ pub(super) async fn run(args: Incident, ctx: &Ctx) -> Ended {
                     return "there is no incident\n".to_owned();
                 }
                 let cells = incidents.iter().map(|row| {
-                    vec![format!("{}/{}", row.environment, row.service), row.since.to_string(), row.why.clone()]
+                    let now = row.now.clone().unwrap_or_default();
+                    vec![format!("{}/{}", row.environment, row.service), row.since.to_string(), row.why.clone(), now]
                 });
-                debug::table(&["SERVICE", "SINCE", "WHY"], cells.collect(), paint)
+                debug::table(&["SERVICE", "SINCE", "WHY", "NOW"], cells.collect(), paint)
             });
             if let Some(row) = listed.incidents.first() {
                 ctx.out.next(&format!("next: skald incident show {} --environment {}", row.service, row.environment));
@@ -100,6 +101,9 @@ fn text(view: &IncidentView) -> String {
         format!("{}/{} since {}\nwhy     {}\n", incident.environment, incident.service, incident.since, incident.why);
     let runs = row.version.as_deref().unwrap_or("nothing that is completed");
     let _ = writeln!(text, "runs    {runs}");
+    if let Some(now) = &incident.now {
+        let _ = writeln!(text, "now     {now}");
+    }
     for hold in &incident.held {
         let _ = writeln!(text, "held    {hold}");
     }

@@ -11,6 +11,7 @@ mod cancel;
 mod catalog;
 mod completions;
 mod config;
+mod confirm;
 mod context;
 mod decide;
 mod definition;

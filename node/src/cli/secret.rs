@@ -7,6 +7,7 @@ use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow,
 
 use crate::debug;
 
+use super::confirm::confirm;
 use super::context::Ctx;
 use super::fault::Fault;
 use super::{Ended, Ending, duration};
@@ -66,6 +67,17 @@ enum What {
         /// Which service
         #[arg(long, value_name = "NAME")]
         service: String,
+    },
+    /// Removes a secret that no service uses any more, with all its values
+    #[command(
+        after_help = "Example:\n  skald secret remove db-password --environment dev\n\nNext: skald secret list --environment dev"
+    )]
+    Remove {
+        #[command(flatten)]
+        of: Of,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Changes a secret now: to the value that was put last, or to one that is made up
     #[command(
@@ -127,6 +139,11 @@ pub(super) async fn run(args: Secret, ctx: &Ctx) -> Ended {
             ctx.out.answer(&stands, |row, paint| rows(std::slice::from_ref(row), paint));
             let UnbindSecret { environment, service, .. } = unbind;
             ctx.out.next(&format!("next: skald deploy {service} --environment {environment} --artifact FILE"));
+        }
+        What::Remove { of: Of { secret, environment }, yes } => {
+            confirm(&format!("removing the secret {secret} of {environment} with all its values"), yes)?;
+            let answer = ctx.connect().await?.remove_secret(&OfSecret { environment, secret }).await?;
+            ctx.out.answer(&answer, |_, _| "removed\n".to_owned());
         }
         What::Rotate { of } => {
             let of = OfSecret { environment: of.environment, secret: of.secret };

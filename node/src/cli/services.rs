@@ -1,11 +1,14 @@
 use clap::{Args, Subcommand};
+use protocol::SagaKey;
 use protocol::runtime::{ListServices, OfService, ServiceRow, SteerService};
+use serde_json::json;
 
 use crate::debug;
 
+use super::confirm::confirm;
 use super::context::Ctx;
 use super::settle::{self, Patience};
-use super::{Ended, Ending};
+use super::{Ended, Ending, deploy};
 
 /// Shows what runs: versions, replicas, traffic and addresses
 #[derive(Args, Debug)]
@@ -32,7 +35,8 @@ enum What {
     /// Lets a rollout go on that waits for you, and a service act by itself again after an incident
     #[command(after_help = "Example:\n  skald services resume web --environment prod\n\nNext: skald services")]
     Resume(Seen),
-    /// Lets nothing happen to a service by itself: no scaling, no drift put right; you may still act
+    /// Lets nothing happen to a service by itself: no scaling, no drift put right; a rollout that is under way
+    /// stands still where it is; you may still act
     #[command(
         after_help = "Example:\n  skald services pause web --environment prod --reason 'we look at it'\n\nNext: skald services resume web --environment prod"
     )]
@@ -47,6 +51,32 @@ enum What {
         after_help = "Example:\n  skald services unhold web --environment prod\n\nNext: skald deploy web --environment prod --artifact FILE"
     )]
     Unhold(One),
+    /// Removes a service: its traffic, its processes, its configurations and all that is kept of it
+    #[command(after_help = "\
+It is a saga: until its last step it is taken back as a whole when something fails. Secrets of the
+environment stay; the service is bound to none of them any more. What desired state names comes
+again: take its file away first.
+
+Example:
+  skald services remove web --environment dev
+
+Next: skald services")]
+    Remove(Remove),
+}
+
+#[derive(Args, Debug)]
+struct Remove {
+    #[command(flatten)]
+    one: One,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Name of the saga; the same key is the same removal
+    #[arg(long)]
+    key: Option<SagaKey>,
+    /// Return when it is accepted instead of watching it
+    #[arg(long)]
+    detach: bool,
 }
 
 #[derive(Args, Debug)]
@@ -135,6 +165,15 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
             client.drain_service(&steer).await?;
             let drained = |row: &ServiceRow| row.standing.starts_with("drained") && row.differs.is_none();
             return settle::until_seen(&client, (&steer.environment, &steer.service), &within, ctx, drained).await;
+        }
+        Some(What::Remove(Remove { one: One { service, environment }, yes, key, detach })) => {
+            confirm(&format!("removing {environment}/{service} with its configurations and its history"), yes)?;
+            let key = match key {
+                Some(key) => key,
+                None => deploy::fresh_key("remove", &service)?,
+            };
+            let input = json!({ "environment": environment, "service": service });
+            return deploy::carry_out_as(actors::runtime::removal::DEFINITION, key, input, detach, ctx).await;
         }
         Some(What::Unhold(one)) => {
             let answer = client.unhold_service(&one.into()).await?;

@@ -1,6 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actors::runtime::compute::process::proc::marked;
 use clap::Args;
 use protocol::Time;
 
@@ -8,6 +9,7 @@ use super::context::Ctx;
 use super::fault::Fault;
 use super::local::{Gone, Local, Plan};
 use super::node::told_to_stop;
+use super::parts::runtime_dir;
 use super::state::{self, State};
 use super::{Ended, Ending};
 
@@ -18,7 +20,8 @@ const LOOK_AT_SERVERS: Duration = Duration::from_secs(3);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Other commands find it by themselves while it runs. Ctrl-C stops the nodes, then the server; the
-data stays, and the next `skald up` goes on where this one stopped.
+data stays, and the next `skald up` goes on where this one stopped. Services that were deployed go
+on running meanwhile.
 
 Example:
   skald up --nodes 3
@@ -60,7 +63,7 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
     progress.finish_and_clear();
     let mut local = started?;
 
-    let left = leave_state(&local, data);
+    let left = leave_state(&local, data.clone());
     if let Err(error) = &left {
         ctx.out.say(format_args!("other commands will not find this cluster by themselves: {error}"));
     }
@@ -76,7 +79,21 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
         () = local.stop(&say) => {}
         () = told_to_stop() => return Err(Fault::interrupted()),
     }
+    match of_services(&data) {
+        0 => {}
+        left => ctx.out.say(format_args!(
+            "{left} processes of services go on, and the next `skald up` looks after them again; \
+             `skald services drain` and `skald services remove` end them while it runs"
+        )),
+    }
     ended
+}
+
+/// How many processes of services run: nobody who serves requests ends with whoever looks after it.
+fn of_services(data: &Path) -> usize {
+    let instance = std::fs::read_to_string(runtime_dir(data).join("instance")).unwrap_or_default();
+    let found = marked(instance.trim()).unwrap_or_default();
+    found.iter().filter(|one| !one.keeper && one.first).count()
 }
 
 /// Until it is told to stop, or nothing is left to keep running.
@@ -145,6 +162,6 @@ fn announce(local: &Local, ctx: &Ctx) {
     let victim = local.members.last().map_or(0, |member| member.state.pid);
     ctx.out.next(&format!(
         "\nin another terminal:\n  skald tree --watch          what runs\n  skald doctor                whether all is well\n  \
-         skald definition list       what can be started\n  kill -9 {victim:<20}a node dies, the others go on\nCtrl-C stops all"
+         skald definition list       what can be started\n  kill -9 {victim:<20}a node dies, the others go on\nCtrl-C stops nodes and servers"
     ));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::runtime::deployment::DEFINITION;
+use actors::runtime::{deployment, removal};
 use protocol::{Code, Problem, Value, number};
 use serde_json::{Map, json};
 
@@ -65,7 +65,11 @@ pub(super) fn body(route: &Route, said: &Said<'_>) -> Result<Value, Problem> {
             if let Some(name) = ["source", "approvedBy"].into_iter().find(|name| input.contains_key(*name)) {
                 return Err(bad(format!("{name} cannot be said here")).mend("leave it out"));
             }
-            Ok(json!({ "definition": DEFINITION, "key": said.key, "input": input }))
+            Ok(json!({ "definition": deployment::DEFINITION, "key": said.key, "input": input }))
+        }
+        Shape::Removal => {
+            let input = merged(fields, given)?;
+            Ok(json!({ "definition": removal::DEFINITION, "key": said.key, "input": input }))
         }
     }
 }

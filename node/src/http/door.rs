@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::deployment::DEFINITION;
 use actors::runtime::records::decisions::Entry;
+use actors::runtime::{deployment, removal};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -202,7 +202,8 @@ fn changes(route: &Route) -> bool {
 }
 
 fn is_deployment(answer: &Value) -> bool {
-    answer["definition"].as_str().and_then(|named| named.split(' ').next()) == Some(DEFINITION)
+    let named = answer["definition"].as_str().and_then(|named| named.split(' ').next());
+    named.is_some_and(|named| [deployment::DEFINITION, removal::DEFINITION].contains(&named))
 }
 
 /// The request's own name, or a fresh one.

@@ -60,6 +60,8 @@ pub enum Shape {
     /// The start of a deployment of this kind; path and body are its input, the idempotency key its
     /// name. It is answered once it is accepted.
     Deployment(&'static str),
+    /// The start of a removal; the path is its input, and all else as with a deployment.
+    Removal,
     /// The same as fields, and the idempotency key is the `id` of what is kept.
     Keyed,
 }
@@ -113,7 +115,7 @@ macro_rules! of_service {
 }
 
 /// All routes.
-pub const ROUTES: [Route; 39] = [
+pub const ROUTES: [Route; 41] = [
     route(GET, "/environments", ENVIRONMENTS, name::ENVIRONMENT_LIST),
     route(POST, "/environments", ENVIRONMENTS, name::ENVIRONMENT_CREATE),
     route(PUT, of_environment!("/tenants/{tenant}"), ENVIRONMENTS, name::ENVIRONMENT_BIND),
@@ -123,6 +125,7 @@ pub const ROUTES: [Route; 39] = [
     route(GET, "/deployments/{key}", DEPLOYMENTS, name::SAGA_DESCRIBE),
     shaped(route(POST, of_service!("/deployments"), DEPLOYMENTS, name::SAGA_START), Shape::Deployment("deploy")),
     shaped(route(POST, of_service!("/rollbacks"), DEPLOYMENTS, name::SAGA_START), Shape::Deployment("restore")),
+    shaped(route(DELETE, of_service!(""), DEPLOYMENTS, name::SAGA_START), Shape::Removal),
     route(POST, of_service!("/drain"), DEPLOYMENTS, name::SERVICE_DRAIN),
     route(POST, of_service!("/pause"), DEPLOYMENTS, name::SERVICE_PAUSE),
     route(POST, of_service!("/resume"), DEPLOYMENTS, name::SERVICE_RESUME),
@@ -135,6 +138,7 @@ pub const ROUTES: [Route; 39] = [
     ),
     route(GET, of_environment!("/secrets"), SECRETS, name::SECRET_LIST),
     shaped(route(PUT, of_environment!("/secrets/{secret}"), SECRETS, name::SECRET_PUT), Shape::Keyed),
+    route(DELETE, of_environment!("/secrets/{secret}"), SECRETS, name::SECRET_REMOVE),
     route(POST, of_environment!("/secrets/{secret}/rotate"), SECRETS, name::SECRET_ROTATE),
     route(PUT, of_environment!("/secrets/{secret}/services/{service}"), SECRETS, name::SECRET_BIND),
     route(DELETE, of_environment!("/secrets/{secret}/services/{service}"), SECRETS, name::SECRET_UNBIND),

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use actors::runtime::compute::Route;
-use actors::runtime::compute::observed::{Exit, ExitHow, ObservedReplica, ObservedSet, ReplicaState, Unmanaged};
+use actors::runtime::compute::observed::{
+    CRASH_LOOP, Exit, ExitHow, ObservedReplica, ObservedSet, ReplicaState, Unmanaged, said,
+};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubeTime;
 use kube::ResourceExt as _;
@@ -16,8 +18,6 @@ use super::names;
 
 /// A container that has run for this long is in no crash loop: after as long Kubernetes forgets too.
 const STABLE: Duration = Duration::from_secs(600);
-/// Ends in a row that make a crash loop.
-const LOOP: u32 = 3;
 /// Container runtimes say "ended by signal n" as this and n.
 const SIGNALLED: i32 = 128;
 
@@ -101,6 +101,7 @@ fn replica(kept: &Kept, pod: &Pod, now: Time) -> ObservedReplica {
         restarts,
         failures_in_row: if stable { 0 } else { restarts },
         last_exit: container.and_then(|one| exit(one, now)),
+        said: container.map(last_words).unwrap_or_default(),
         config_version: annotation(names::CONFIG_VERSION),
         digest: annotation(names::DIGEST),
         unlimited: unlimited.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| (*name).to_owned()).collect(),
@@ -114,7 +115,7 @@ fn what_it_does(kept: &Kept, pod: &Pod, state: Option<&ContainerState>, restarts
     let waiting = state.and_then(|state| state.waiting.as_ref()?.reason.as_deref());
     let ended = state.is_some_and(|state| state.terminated.is_some());
     match waiting {
-        Some("CrashLoopBackOff") if restarts >= LOOP => ReplicaState::CrashLoop,
+        Some("CrashLoopBackOff") if restarts >= CRASH_LOOP => ReplicaState::CrashLoop,
         Some("ContainerCreating" | "PodInitializing") | None if !ended => {
             if is_ready(pod) {
                 ReplicaState::Ready
@@ -139,6 +140,13 @@ fn exit(container: &ContainerStatus, now: Time) -> Option<Exit> {
     let reason = state?.waiting.as_ref()?.reason.as_deref()?;
     let not_started = !matches!(reason, "ContainerCreating" | "PodInitializing" | "CrashLoopBackOff");
     not_started.then_some(Exit { at: now, how: ExitHow::NotStarted })
+}
+
+/// What it said when it last ended, where it said anything for Kubernetes to keep.
+fn last_words(container: &ContainerStatus) -> Vec<String> {
+    let ended = [&container.state, &container.last_state].into_iter().flatten().filter_map(|it| it.terminated.as_ref());
+    let message = ended.filter_map(|ended| ended.message.as_deref()).next().unwrap_or_default();
+    said(&message.lines().map(str::to_owned).collect::<Vec<_>>())
 }
 
 fn how(ended: &ContainerStateTerminated) -> ExitHow {

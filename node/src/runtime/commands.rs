@@ -138,6 +138,7 @@ impl RuntimeDesk {
             name::SECRET_PUT => self.put_secret(routed, by, body).await,
             name::SECRET_BIND => self.bind_secret(routed, by, typed(body)?).await,
             name::SECRET_UNBIND => self.unbind_secret(routed, by, typed(body)?).await,
+            name::SECRET_REMOVE => self.remove_secret(routed, by, typed(body)?).await,
             name::SECRET_ROTATE => self.rotate_secret(routed, by, typed(body)?).await,
             name::SECRET_LIST => self.list_secrets(routed, by, typed(body)?).await,
             name::SCALING_APPLY => self.apply_policy(routed, by, typed(body)?).await,
@@ -151,7 +152,7 @@ impl RuntimeDesk {
             name::DRIFT_REMEDIATE => self.remediate_drift(routed, by, &typed(body)?).await,
             name::DRIFT_POLICY => self.drift_policy(routed, by, &typed(body)?).await,
             name::DRIFT_SET_POLICY => self.set_drift_policy(routed, by, typed(body)?).await,
-            name::INCIDENT_LIST => self.list_incidents(routed, typed(body)?).await,
+            name::INCIDENT_LIST => self.list_incidents(routed, by, typed(body)?).await,
             name::INCIDENT_SHOW => self.show_incident(routed, by, &typed(body)?).await,
             name::INCIDENT_CLOSE => self.close_incident(routed, by, typed(body)?).await,
             name::SERVICE_LIST => self.list(routed, by, &typed(body)?).await,
@@ -235,7 +236,8 @@ impl RuntimeDesk {
                     | Action::Scaling { .. }
                     | Action::Configuring { .. }
                     | Action::Refreshing { .. }
-                    | Action::Draining { .. } => None,
+                    | Action::Draining { .. }
+                    | Action::Removing { .. } => None,
                 };
                 let record = match coming {
                     Some(to) => {
@@ -253,6 +255,7 @@ impl RuntimeDesk {
                     by: under_way.by.clone(),
                     since: under_way.since,
                     waits_for: waits.map(str::to_owned),
+                    late: state.overdue(self.clock.now()).is_some(),
                 })
             }
         };
@@ -466,7 +469,7 @@ fn told(answer: &impl Serialize) -> Answer {
 }
 
 fn faulty(fault: actors::runtime::model::Fault) -> Problem {
-    Problem::new(Code::BadRequest, format!("{}: {}", fault.field, fault.fault)).mend(fault.mend)
+    fault.into()
 }
 
 fn unknown(place: &Place) -> Problem {

@@ -16,6 +16,7 @@ use actors::runtime::ports::probes::{self, LocalProber};
 use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::probing::HttpProber;
 use actors::runtime::records::environments::Environments;
+use actors::runtime::removal;
 use actors::runtime::store::RuntimeStore;
 use anyhow::Context;
 use supervisor::activities::Activities;
@@ -140,7 +141,7 @@ impl RuntimeHost {
             clock: self.clock.clone(),
         };
         let mut activities = Activities::new();
-        for activity in deployment::activities(ports) {
+        for activity in deployment::activities(ports.clone()).into_iter().chain(removal::activities(ports)) {
             activities.add(activity, self.running_max)?;
         }
         let worker = Worker { bus: self.bus.clone(), dispatcher: self.dispatcher.clone(), clock: self.clock.clone() };

@@ -183,6 +183,7 @@ impl Dispatcher {
             | name::SECRET_PUT
             | name::SECRET_BIND
             | name::SECRET_UNBIND
+            | name::SECRET_REMOVE
             | name::SECRET_ROTATE
             | name::SECRET_LIST
             | name::SERVICE_SCALE
@@ -233,7 +234,7 @@ impl Dispatcher {
             Place::Elsewhere => return self.router.forward(&saga, routed, wait.unwrap_or_default()).await,
         };
         let definition = self.definitions.pick(&saga.tenant, &start.definition, start.version).await?;
-        may_start(&definition, &by)?;
+        may_start(&definition, &by, &start.input)?;
         let fact = StartFact {
             definition: definition.reference().clone(),
             input: start.input,
@@ -358,7 +359,7 @@ impl Dispatcher {
             None => self.definitions.pick(&to.tenant, &definition, None).await?,
         };
         // Whoever started the parent asks for the child: no definition opens another one's door.
-        may_start(&definition, &by)?;
+        may_start(&definition, &by, &input)?;
         let cause = format!("{}/{}", to.tenant, parent.0);
         let reference = definition.reference().clone();
         let (parent, secret) = (Some(parent), Some(secret()));
@@ -368,10 +369,10 @@ impl Dispatcher {
     }
 }
 
-/// Whether `by` may start a saga of this definition, by a command or through a parent.
-fn may_start(definition: &Definition, by: &Principal) -> Result<(), Problem> {
+/// Whether `by` may start a saga of this definition with this input, by a command or through a parent.
+fn may_start(definition: &Definition, by: &Principal, input: &Value) -> Result<(), Problem> {
     if Access::allows(&definition.header().access.start, by.as_str()) {
-        return Ok(());
+        return actors::check_input(definition.name(), input).map_err(Problem::from);
     }
     let what = format!("{by} may not start {}", definition.name());
     Err(Problem::new(Code::Forbidden, what).mend("ask whom its `access` names"))

@@ -29,6 +29,9 @@ pub struct IncidentRow {
     /// What may not come again, with the reason.
     #[serde(default)]
     pub held: Vec<String>,
+    /// What is seen of the service now; absent where nobody can see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
 }
 
 /// The answer to `incident.show`.

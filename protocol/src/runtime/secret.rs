@@ -71,6 +71,7 @@ pub struct UnbindSecret {
     pub service: String,
 }
 
+/// `secret.remove`: removes a secret that no service uses, with all its values.
 /// `secret.rotate`: changes a secret: to the value that was put last, or to one that is made up.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

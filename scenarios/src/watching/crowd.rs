@@ -89,6 +89,7 @@ impl Compute for Crowd {
             restarts: 0,
             failures_in_row: 0,
             last_exit: None,
+            said: Vec::new(),
             config_version: String::new(),
             digest: set.digest.clone(),
             unlimited: Vec::new(),

@@ -147,6 +147,7 @@ fn replica(set: &Set, number: u32) -> ObservedReplica {
         restarts: 0,
         failures_in_row: 0,
         last_exit: None,
+        said: Vec::new(),
         config_version: set.configuration.version.clone(),
         digest: set.digest.clone(),
         unlimited: Vec::new(),

@@ -7,7 +7,8 @@ use actors::runtime::arbiter::shell::Docket;
 use actors::runtime::deployment::{self, Ports};
 use actors::runtime::model::ObservedService;
 use actors::runtime::records::environments::{Environments, Wanted};
-use actors::runtime::store::{self, MemoryStore, Space};
+use actors::runtime::removal;
+use actors::runtime::store::{self, MemoryStore, RuntimeStore, Space};
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::{Envelope, Principal, SagaId, SagaKey, Tenant, Time, TraceId, Value};
@@ -29,6 +30,8 @@ pub enum How {
     BlueGreen,
     /// The first revision comes back.
     Restore,
+    /// It does not: the service goes.
+    Removed,
 }
 
 struct Deployment {
@@ -69,12 +72,16 @@ pub fn stage(how: How) -> Box<dyn Stage> {
     runtime.block_on(async {
         let wanted: Wanted = serde_json::from_value(json!({ "environment": "prod-eu" })).unwrap();
         Environments::new(world.store.clone()).create(&tenant(), &wanted).await.unwrap();
-        world.before("first", json!({ "artifact": digest('1'), "version": "v1", "replicas": 2 })).await;
+        let configuration = json!({ "COLOUR": "green" });
+        let first = json!({
+            "artifact": digest('1'), "version": "v1", "replicas": 2, "configuration": configuration,
+        });
+        world.before("first", first).await;
         match how {
             How::Restore => {
                 world.before("second", json!({ "artifact": digest('2'), "version": "v2", "replicas": 2 })).await;
             }
-            How::Rolling | How::Canary | How::BlueGreen => {}
+            How::Rolling | How::Canary | How::BlueGreen | How::Removed => {}
         }
     });
     Box::new(world)
@@ -134,7 +141,10 @@ impl Deployment {
 
 impl Stage for Deployment {
     fn activities(&self) -> Vec<Arc<dyn Activity>> {
-        deployment::activities(self.ports())
+        match self.how {
+            How::Removed => removal::activities(self.ports()),
+            How::Rolling | How::Canary | How::BlueGreen | How::Restore => deployment::activities(self.ports()),
+        }
     }
 
     fn input(&self) -> Value {
@@ -153,6 +163,7 @@ impl Stage for Deployment {
             How::BlueGreen => json!({
                 "name": "BlueGreen", "autoPromoteAfterMs": 1_000, "after": analysis(1), "scaleDownDelayMs": 3_000,
             }),
+            How::Removed => return json!({ "environment": "prod-eu", "service": "web" }),
             How::Restore => {
                 return json!({ "environment": "prod-eu", "service": "web", "kind": "restore", "why": "it is slow" });
             }
@@ -179,6 +190,11 @@ impl Stage for Deployment {
                 traces.insert(name, told);
             }
             let shown = store::read_all::<ObservedService>(&*self.store, &space, "inventory/prod-eu").await.unwrap();
+            for below in ["owner", "configuration", "published", "deployment", "policy", "health"] {
+                let kept = self.store.list(&space, &format!("{below}/prod-eu")).await.unwrap();
+                let of_it = kept.iter().filter(|_| matches!(self.how, How::Removed));
+                traces.extend(of_it.map(|(name, _)| (name.clone(), "kept".to_owned())));
+            }
             for (name, shown) in shown {
                 let told = format!("{} {} {} {:?}", shown.image, shown.replicas, shown.ready, shown.configuration);
                 traces.insert(name, told);

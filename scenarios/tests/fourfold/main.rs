@@ -15,7 +15,7 @@ fn every_built_in_definition_has_a_stage() {
     let names: Vec<&str> = actors::definitions().iter().map(|(file, _)| *file).collect();
     assert_eq!(
         names,
-        ["installation.yaml", "runtime_deployment.yaml"],
+        ["installation.yaml", "runtime_deployment.yaml", "service_removal.yaml"],
         "a new definition gets a stage and a test here"
     );
 }
@@ -39,6 +39,17 @@ fn deploys(stage: &dyn Fn() -> Box<dyn scenarios::fourfold::Stage>) {
     println!("{count:?}");
     assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
     assert!(count.failed >= 14 && count.crashed > 60, "{count:?}");
+}
+
+#[test]
+fn removal_of_a_service() {
+    let (file, source) = actors::definitions()[2];
+    let (definition, _) = Definition::parse(source, file).unwrap_or_else(|faults| panic!("{faults}"));
+    let subject = Subject { definition: Arc::new(definition), stage: &|| deployment::stage(How::Removed) };
+    let (count, wrong) = fourfold(&subject);
+    println!("{count:?}");
+    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count.failed >= 8 && count.crashed > 10, "{count:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Deployments with real processes and real traffic: a first revision, a canary that passes, one
 //! that does not and stays away, and a node that dies on the way (R036-R059, F33, F36, F38, F56).
 
+use actors::runtime::removal::DEFINITION as REMOVAL;
 use node::client::Since;
-use protocol::command::Start;
+use protocol::command::{Cancel, Start};
 use protocol::runtime::{ListServices, OfService, ProvisionEnvironment, ServiceRow, SteerService};
 use protocol::view::{SagaView, Status};
 use protocol::{Envelope, SagaKey, Value};
@@ -66,6 +67,8 @@ async fn revisions_come_and_go_under_traffic() {
     a_node_that_dies_on_the_way_changes_nothing(&mut platform, &url).await;
     the_last_good_revision_comes_back(&platform, &url).await;
     what_is_completed_is_seen(&platform).await;
+    what_is_cancelled_is_no_fault(&platform).await;
+    what_is_removed_leaves_nothing(&platform).await;
 }
 
 async fn row(platform: &Platform, service: &str) -> ServiceRow {
@@ -104,6 +107,74 @@ async fn what_is_completed_is_seen(platform: &Platform) {
     assert_eq!((back.sets[0].ready, back.sets[0].weight, back.differs.as_deref()), (1, 100, None), "{back:#?}");
     let url = back.endpoint_url.unwrap();
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v1");
+    // Others need its room.
+    assert_eq!(removed(platform, "remove-asked", "asked").await.status, Status::Succeeded);
+}
+
+/// Whoever changes his mind has found no fault: nothing is held, and nobody is called.
+async fn what_is_cancelled_is_no_fault(platform: &Platform) {
+    let of = |version: &str, strategy: Value| {
+        input(version, &platform.release(version, false), |input| {
+            (input["service"], input["replicas"], input["strategy"]) = (json!("given"), json!(1), strategy);
+        })
+    };
+    platform.deployed("given-v1", of("v1", json!({ "name": "BlueGreen", "scaleDownDelayMs": 100 }))).await.unwrap();
+    let waits = json!({ "name": "Canary", "steps": [{ "type": "weight", "percent": 20 }, { "type": "pause" }] });
+    let key = platform.begin("given-v2", of("v2", waits)).await.unwrap();
+    let waits_for = async |what: &str| {
+        until(PATIENCE, what, || async {
+            let waits = row(platform, "given").await.under_way.and_then(|under_way| under_way.waits_for);
+            waits.is_some_and(|waits| waits.contains(what))
+        })
+        .await;
+    };
+    waits_for("a pause").await;
+    // D111: a person holds it up where it is, and lets it go on.
+    let steer = SteerService { environment: DEV.into(), service: "given".into(), why: None };
+    platform.client.pause_service(&steer).await.unwrap();
+    waits_for("it was suspended").await;
+    let of_it = OfService { environment: DEV.into(), service: "given".into() };
+    platform.client.resume_service(&of_it).await.unwrap();
+    waits_for("a pause").await;
+    platform.client.cancel(&Cancel { key: key.clone(), reason: "not today".into() }).await.unwrap();
+    assert_eq!(platform.end(&key).await.unwrap().status, Status::Cancelled);
+    let row = row(platform, "given").await;
+    assert_eq!((row.standing.as_str(), row.version.as_deref(), row.differs.as_deref()), ("open", Some("v1"), None));
+    assert!(row.held.is_empty() && row.under_way.is_none(), "{row:#?}");
+    assert_eq!(removed(platform, "remove-given", "given").await.status, Status::Succeeded);
+}
+
+async fn removed(platform: &Platform, key: &str, service: &str) -> SagaView {
+    let key = SagaKey::new(key).unwrap();
+    let input = json!({ "environment": DEV, "service": service });
+    let (definition, wait_ms) = (REMOVAL.into(), None);
+    let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms };
+    platform.client.start(&start).await.unwrap();
+    platform.end(&key).await.unwrap()
+}
+
+/// A service goes with its processes and its name, which is anybody's then; another of that name begins anew.
+async fn what_is_removed_leaves_nothing(platform: &Platform) {
+    let mut of = input("v1", &platform.release("v1", false), |input| input["service"] = json!("brief"));
+    of["configuration"] = json!({ "COLOUR": "red" });
+    let url = platform.deployed("brief-v1", of.clone()).await.unwrap();
+    assert_eq!(platform.processes(DEV, "brief").len(), 2);
+    let view = removed(platform, "remove-brief", "brief").await;
+    assert_eq!(ended(&view), (Status::Succeeded, "Removed"), "{view:#?}");
+    assert!(platform.processes(DEV, "brief").is_empty());
+    assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().status(), 404);
+    assert!(platform.service(DEV, "brief").await.is_none());
+    let told = events(platform, "remove-brief", "RuntimeServiceRemoved").await;
+    assert_eq!(types(&told), ["RuntimeServiceRemoved"]);
+    // What is not there cannot be removed, and says so.
+    let again = removed(platform, "remove-brief-again", "brief").await;
+    let error = again.outcome.as_ref().and_then(|outcome| outcome.error.as_deref());
+    assert_eq!((again.status, error), (Status::Failed, Some("UnknownService")), "{again:#?}");
+    of["configuration"] = Value::Null;
+    platform.deployed("brief-v1-anew", of).await.unwrap();
+    let back = row(platform, "brief").await;
+    assert!(back.held.is_empty() && back.differs.is_none(), "{back:#?}");
+    assert_eq!(platform.processes(DEV, "brief").len(), 2);
 }
 
 async fn a_first_revision_is_reachable_once_it_is_well(platform: &Platform) -> String {

@@ -3,9 +3,9 @@
 use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
-use super::state::{Desired, Held};
+use super::state::Desired;
 use crate::runtime::model::{
-    ConfigurationRef, DeploymentId, DriftKind, ReplicaRange, RequestKey, Revision, SecretBindingId,
+    ConfigurationRef, DeploymentId, DriftKind, Release, ReplicaRange, RequestKey, Revision, SecretBindingId,
 };
 
 /// Who speaks, by its part. The shell takes it from the authenticated sender, never from the body.
@@ -101,6 +101,11 @@ pub enum Command {
         /// Why.
         why: String,
     },
+    /// Take it away, with all that is kept of it.
+    Remove {
+        /// The saga that does, as `tenant/key`.
+        saga: String,
+    },
     /// What was started has ended.
     Finished {
         /// Under which number it was started.
@@ -128,7 +133,7 @@ pub enum Command {
     /// What is held may come again (H01).
     ClearHold {
         /// What.
-        held: Held,
+        held: Release,
     },
     /// Nothing happens by itself any more.
     Pause {
@@ -179,6 +184,7 @@ pub enum Asked {
     ApplyConfiguration,
     RefreshSecret,
     Drain,
+    Remove,
     Finished,
     Abandon,
     DesiredState,
@@ -191,7 +197,7 @@ pub enum Asked {
 
 impl Asked {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Deploy,
         Self::RollbackDeployment,
         Self::RemediateDrift,
@@ -199,6 +205,7 @@ impl Asked {
         Self::ApplyConfiguration,
         Self::RefreshSecret,
         Self::Drain,
+        Self::Remove,
         Self::Finished,
         Self::Abandon,
         Self::DesiredState,
@@ -222,8 +229,9 @@ impl Asked {
             Self::Finished => &[Source::Runner],
             Self::DesiredState => &[Source::Operator, Source::Sync],
             Self::Govern => &[Source::Operator, Source::Scaling],
-            Self::Strand => &[Source::Operator, Source::Health],
-            Self::Drain | Self::Abandon | Self::ClearHold | Self::Pause | Self::Resume => &[Source::Operator],
+            Self::Strand => &[Source::Operator, Source::Health, Source::Drift],
+            Self::Abandon => &[Source::Operator, Source::Sync],
+            Self::Drain | Self::Remove | Self::ClearHold | Self::Pause | Self::Resume => &[Source::Operator],
         }
     }
 }
@@ -239,6 +247,7 @@ impl Command {
             Self::ApplyConfiguration { .. } => Asked::ApplyConfiguration,
             Self::RefreshSecret { .. } => Asked::RefreshSecret,
             Self::Drain { .. } => Asked::Drain,
+            Self::Remove { .. } => Asked::Remove,
             Self::Finished { .. } => Asked::Finished,
             Self::Abandon { .. } => Asked::Abandon,
             Self::DesiredState { .. } => Asked::DesiredState,

@@ -37,7 +37,7 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
     match asked {
         Asked::DesiredState | Asked::Govern | Asked::ClearHold | Asked::Pause | Asked::Strand => Meeting::Note,
         Asked::Resume => match doing {
-            Doing::Draining => Meeting::Wait,
+            Doing::Draining | Doing::Removing => Meeting::Wait,
             Doing::Nothing
             | Doing::Deploying
             | Doing::Remediating
@@ -56,7 +56,8 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
-            | Doing::Draining => Meeting::End,
+            | Doing::Draining
+            | Doing::Removing => Meeting::End,
         },
         Asked::RollbackDeployment => match doing {
             Doing::Nothing => Meeting::Begin,
@@ -67,14 +68,16 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
-            | Doing::Draining => Meeting::Wait,
+            | Doing::Draining
+            | Doing::Removing => Meeting::Wait,
         },
         Asked::Deploy
         | Asked::RemediateDrift
         | Asked::Scale
         | Asked::ApplyConfiguration
         | Asked::RefreshSecret
-        | Asked::Drain => match doing {
+        | Asked::Drain
+        | Asked::Remove => match doing {
             Doing::Nothing => Meeting::Begin,
             Doing::Deploying
             | Doing::Remediating
@@ -83,7 +86,8 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
-            | Doing::Draining => Meeting::Wait,
+            | Doing::Draining
+            | Doing::Removing => Meeting::Wait,
         },
     }
 }
@@ -160,6 +164,7 @@ fn admit(state: &ServiceState, request: &Request, asked: Asked, now: Time) -> Re
     };
     match &state.standing {
         Standing::Open => Ok(()),
+        Standing::Drained { .. } if matches!(asked, Asked::Drain | Asked::Remove) => Ok(()),
         Standing::Paused { .. } | Standing::Incident { .. } if person => Ok(()),
         Standing::Paused { by, why, .. } => Err(Refusal::Paused { by: by.clone(), why: why.clone() }),
         Standing::Incident { why, .. } => Err(Refusal::Incident { why: why.clone() }),
@@ -260,6 +265,7 @@ fn echo(state: &ServiceState, command: &Command) -> Decision {
         | Command::ApplyConfiguration { .. }
         | Command::RefreshSecret { .. }
         | Command::Drain { .. }
+        | Command::Remove { .. }
         | Command::DesiredState { .. }
         | Command::Govern { .. }
         | Command::ClearHold { .. }

@@ -6,8 +6,8 @@ use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Asked, Source};
-use super::state::{Action, Doing, Held, Hold, ServiceState};
-use crate::runtime::model::{Digest, Fault, ReplicaRange};
+use super::state::{Action, Doing, Hold, ServiceState};
+use crate::runtime::model::{Digest, Fault, Release, ReplicaRange};
 
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,12 +65,19 @@ pub enum Act {
     /// Tell that it may come again.
     SayReleased {
         /// What.
-        held: Held,
+        held: Release,
     },
     /// Open an incident (R110).
     RaiseIncident {
         /// Why.
         why: String,
+    },
+    /// Tell that it is none any more: somebody closed it, or deployed what is good.
+    CloseIncident {
+        /// Why it was one.
+        why: String,
+        /// Since when.
+        since: Time,
     },
 }
 
@@ -154,12 +161,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Held(Hold { what: Held::Image(image), why, since }) => {
-                write!(f, "image {image} was rolled back at {since}: {why}")
-            }
-            Self::Held(Hold { what: Held::Configuration(at), why, since }) => {
-                write!(f, "configuration {at} was rolled back at {since}: {why}")
-            }
+            Self::Held(Hold { what, why, since }) => write!(f, "{what} was rolled back at {since}: {why}"),
             Self::Paused { by, why } => write!(f, "the service was paused by {by}: {why}"),
             Self::Drained { why } => write!(f, "the service was drained: {why}"),
             Self::Incident { why } => write!(f, "the service is an incident: {why}"),
@@ -192,7 +194,9 @@ impl Refusal {
     /// What the asker can do about it.
     pub const fn mend(&self) -> &'static str {
         match self {
-            Self::Held(_) => "let desired state move on, or clear the hold",
+            Self::Held(_) => {
+                "deploy another image, configuration or secret, or let this one come again with `skald services unhold`"
+            }
             Self::Paused { .. } | Self::Drained { .. } => "resume the service",
             Self::Incident { .. } => "deploy or roll back by hand, or resume the service",
             Self::NotYours { .. } => "send it as a command of the part that owns it",

@@ -4,9 +4,9 @@ use protocol::Time;
 
 use super::command::Outcome;
 use super::decision::Act;
-use super::state::{Action, COMPLETED_MAX, HELD_MAX, Held, Hold, ServiceState, Standing, UnderWay};
-use crate::runtime::model::Revision;
+use super::state::{Action, COMPLETED_MAX, HELD_MAX, Hold, ServiceState, Standing, UnderWay};
 use crate::runtime::model::deployment::shortened;
+use crate::runtime::model::{Release, Revision};
 
 /// Takes the end of what was under way into the state.
 pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outcome, now: Time) -> Vec<Act> {
@@ -22,6 +22,7 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
                 None => range.nearest(to.replicas),
             });
             state.complete(to);
+            acts.extend(state.recovered());
         }
         (
             Action::Deploying { from, to } | Action::Remediating { from, to },
@@ -45,6 +46,7 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             let gone = state.current.clone();
             state.completed.retain(|revision| gone.as_ref().is_none_or(|gone| !gone.same_release(revision)));
             state.complete(to);
+            acts.extend(state.recovered());
         }
         // R101.
         (Action::Restoring { .. }, Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why }) => {
@@ -73,7 +75,8 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             }
         }
         (Action::Configuring { to, .. }, Outcome::RolledBack { why }) => {
-            if let Some(hold) = state.hold(Held::Configuration(to.clone()), why, now) {
+            let failed = state.current.clone().map(|current| Revision { configuration: Some(to.clone()), ..current });
+            if let Some(hold) = failed.and_then(|failed| state.hold(failed.release(), why, now)) {
                 acts.push(Act::SayHeld { hold });
             }
         }
@@ -86,14 +89,19 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             let replicas = Some(std::mem::take(&mut state.replicas));
             state.standing = Standing::Drained { why: why.clone(), since: now, replicas };
         }
-        // What was before is still so.
+        // What was before is still so. A service that was removed has no arbiter to hear of it.
         (
-            Action::Scaling { .. } | Action::Refreshing { .. } | Action::Draining { .. },
+            Action::Scaling { .. } | Action::Refreshing { .. } | Action::Draining { .. } | Action::Removing { .. },
             Outcome::RolledBack { .. } | Outcome::Failed { .. },
         )
-        | (Action::Configuring { .. }, Outcome::Failed { .. }) => {}
+        | (Action::Configuring { .. }, Outcome::Failed { .. })
+        | (Action::Removing { .. }, Outcome::Succeeded) => {}
         (
-            Action::Scaling { .. } | Action::Configuring { .. } | Action::Refreshing { .. } | Action::Draining { .. },
+            Action::Scaling { .. }
+            | Action::Configuring { .. }
+            | Action::Refreshing { .. }
+            | Action::Draining { .. }
+            | Action::Removing { .. },
             Outcome::Stuck { why },
         ) => acts.push(state.incident(why, now)),
     }
@@ -111,14 +119,15 @@ fn short(outcome: &Outcome) -> Outcome {
 
 impl Action {
     /// What comes, when a revision comes.
-    pub(super) const fn coming(&self) -> Option<&Revision> {
+    pub const fn coming(&self) -> Option<&Revision> {
         match self {
             Self::Deploying { to, .. } | Self::Remediating { to, .. } | Self::Restoring { to, .. } => Some(to),
             Self::Stopping { .. }
             | Self::Scaling { .. }
             | Self::Configuring { .. }
             | Self::Refreshing { .. }
-            | Self::Draining { .. } => None,
+            | Self::Draining { .. }
+            | Self::Removing { .. } => None,
         }
     }
 }
@@ -134,20 +143,14 @@ impl ServiceState {
         }
     }
 
-    /// What of `bad` must not come again, when `good` runs instead: the image if that differs,
-    /// otherwise the configuration.
-    pub(super) fn what_to_hold(good: Option<&Revision>, bad: &Revision) -> Option<Held> {
-        match (good, &bad.configuration) {
-            (Some(good), Some(configuration)) if good.image == bad.image => {
-                (good.configuration != bad.configuration).then(|| Held::Configuration(configuration.clone()))
-            }
-            (Some(good), None) if good.image == bad.image => None,
-            (Some(_) | None, _) => Some(Held::Image(bad.image.clone())),
-        }
+    /// What of `bad` must not come again, when `good` runs instead: all of it, unless it is the same.
+    pub(super) fn what_to_hold(good: Option<&Revision>, bad: &Revision) -> Option<Release> {
+        let same = good.is_some_and(|good| good.runs_as(bad));
+        (!same).then(|| bad.release())
     }
 
     /// Holds `what`; `None` when it is held already.
-    pub(super) fn hold(&mut self, what: Held, why: &str, since: Time) -> Option<Hold> {
+    pub(super) fn hold(&mut self, what: Release, why: &str, since: Time) -> Option<Hold> {
         if self.held.iter().any(|hold| hold.what == what) {
             return None;
         }
@@ -155,20 +158,36 @@ impl ServiceState {
         self.held.push(hold.clone());
         if self.held.len() > HELD_MAX {
             let desired = self.desired.as_ref().map(|(desired, _)| desired);
-            let wanted = |held: &Held| match held {
-                Held::Image(image) => desired.is_some_and(|desired| desired.image == *image),
-                Held::Configuration(at) => desired.is_some_and(|desired| desired.configuration.as_ref() == Some(at)),
-            };
-            if let Some(oldest) = self.held.iter().position(|hold| !wanted(&hold.what)) {
+            let is_desired = |hold: &Hold| desired.is_some_and(|desired| desired.is(&hold.what));
+            if let Some(oldest) = self.held.iter().position(|hold| !is_desired(hold)) {
                 self.held.remove(oldest);
             }
         }
         Some(hold)
     }
 
+    /// That it is no incident any more, if it is one.
+    pub(super) fn closed(&self) -> Option<Act> {
+        match &self.standing {
+            Standing::Incident { why, since } => Some(Act::CloseIncident { why: why.clone(), since: *since }),
+            Standing::Open | Standing::Paused { .. } | Standing::Drained { .. } => None,
+        }
+    }
+
+    /// Something good runs, which is what an incident waits for.
+    fn recovered(&mut self) -> Option<Act> {
+        let closed = self.closed()?;
+        self.standing = Standing::Open;
+        Some(closed)
+    }
+
     /// Nothing good could be reached: people must act (R094, R110).
     pub(super) fn incident(&mut self, why: &str, since: Time) -> Act {
         let why = shortened(why);
+        // Whoever closes it has again what was there before it was drained.
+        if let Standing::Drained { replicas: Some(replicas), .. } = self.standing {
+            self.replicas = replicas;
+        }
         self.standing = Standing::Incident { why: why.clone(), since };
         Act::RaiseIncident { why }
     }

@@ -31,6 +31,5 @@ pub use command::{Asked, Command, Outcome, Request, Source};
 pub use decide::{Meeting, decide, meeting};
 pub use decision::{Act, Decision, Refusal};
 pub use state::{
-    ANSWERED_MAX, Action, Answered, COMPLETED_MAX, Desired, Doing, HELD_MAX, Held, Hold, ServiceState, Standing,
-    UnderWay,
+    ANSWERED_MAX, Action, Answered, COMPLETED_MAX, Desired, Doing, HELD_MAX, Hold, ServiceState, Standing, UnderWay,
 };

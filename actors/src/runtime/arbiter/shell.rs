@@ -216,7 +216,11 @@ impl Arbitration {
                     let (docket, now) = (&seen.value, self.clock.now());
                     Some(incidents::raised(&*self.store, place, docket, (due, why), now).await?)
                 }
-                Act::Start { .. } | Act::Abort { .. } | Act::SayHeld { .. } | Act::SayReleased { .. } => None,
+                Act::Start { .. }
+                | Act::Abort { .. }
+                | Act::SayHeld { .. }
+                | Act::SayReleased { .. }
+                | Act::CloseIncident { .. } => None,
             };
             let event = self.event(place, &seen.value, due, incident.as_ref())?;
             let told = self.outbox.publish(&event).await;
@@ -247,6 +251,7 @@ impl Arbitration {
             Act::Abort { sequence, why } => ("RuntimeActionStopped", json!({ "sequence": sequence, "why": why })),
             Act::SayHeld { hold } => ("RuntimeReleaseHeld", json!({ "hold": hold })),
             Act::SayReleased { held } => ("RuntimeReleaseUnheld", json!({ "held": held })),
+            Act::CloseIncident { why, since } => ("RuntimeIncidentClosed", json!({ "why": why, "since": since })),
             // Whoever opens the incident needs all of it (R110, R111).
             Act::RaiseIncident { why } => {
                 let envelope = incident.and_then(|incident| incident.envelope.as_ref());

@@ -4,10 +4,10 @@ use protocol::Time;
 
 use super::command::{Command, Request, Source};
 use super::decision::{Act, Refusal};
-use super::state::{Action, Held, ServiceState, Standing};
+use super::state::{Action, ServiceState, Standing};
 use crate::runtime::model::deployment::shortened;
 use crate::runtime::model::service::REPLICAS_MAX;
-use crate::runtime::model::{DriftKind, Fault, ReplicaRange, Revision, Stage};
+use crate::runtime::model::{DriftKind, Fault, Release, Revision, Stage};
 
 /// What a request begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,7 +21,7 @@ pub(super) enum Begin {
         /// What.
         action: Action,
         /// What may not come again, and why.
-        hold: (Held, String),
+        hold: (Release, String),
         /// Why somebody must look, when they must.
         incident: Option<String>,
     },
@@ -52,8 +52,8 @@ pub(super) fn begin(state: &ServiceState, request: &Request) -> Result<Begin, Re
                 }
                 Some(_) | None => {}
             }
-            let held = Held::Configuration(to.clone());
-            if let Some(hold) = state.held.iter().find(|hold| hold.what == held) {
+            let coming = Revision { configuration: Some(to.clone()), ..current.clone() };
+            if let Some(hold) = state.hold_on(&coming) {
                 return Err(Refusal::Held(hold.clone()));
             }
             Ok(Begin::Action(Action::Configuring { from: current.configuration.clone(), to: to.clone() }))
@@ -71,9 +71,11 @@ pub(super) fn begin(state: &ServiceState, request: &Request) -> Result<Begin, Re
             }
         }
         Command::Drain { why } => match state.current {
+            Some(_) if matches!(state.standing, Standing::Drained { .. }) => Ok(Begin::Nothing),
             Some(_) => Ok(Begin::Action(Action::Draining { why: shortened(why) })),
             None => Err(Refusal::NothingRuns),
         },
+        Command::Remove { saga } => Ok(Begin::Action(Action::Removing { saga: saga.clone() })),
         // The table never sends these here.
         Command::Finished { .. }
         | Command::Abandon { .. }
@@ -171,7 +173,8 @@ fn scale(state: &ServiceState, source: Source, to: u32, observed: u32) -> Result
         (Some(range), false) => return Err(Refusal::Owned(range)),
         (Some(range), true) if !range.holds(to) => return Err(Refusal::OutOfRange { asked: to, range }),
         (None, false) if to > REPLICAS_MAX => {
-            return Err(Refusal::OutOfRange { asked: to, range: ReplicaRange { min: 0, max: REPLICAS_MAX } });
+            let mend = format!("use 0 to {REPLICAS_MAX}");
+            return Err(Refusal::Faulty(Fault::new("replicas", format!("{to} are asked for"), mend)));
         }
         (Some(_), true) | (None, false) => {}
     }
@@ -193,7 +196,7 @@ fn away(current: &Revision, back: Option<Revision>, why: &str) -> Begin {
         (Some(to), (None, _)) => Begin::Action(Action::Restoring { from: current.clone(), to }),
         (None, (held, why)) => {
             let incident = Some(format!("there is no completed deployment to go back to: {why}"));
-            let held = held.unwrap_or_else(|| Held::Image(current.image.clone()));
+            let held = held.unwrap_or_else(|| current.release());
             Begin::Away { action: Action::Stopping { from: current.clone() }, hold: (held, why), incident }
         }
     }
@@ -223,14 +226,8 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
             };
             state.desired = Some((desired.clone(), request.asked_at));
             // H01: a hold ends when desired state moves on from what is held.
-            let left = |held: &Held| match (held, &before) {
-                (_, None) => false,
-                (Held::Image(image), Some(before)) => before.image == *image && desired.image != *image,
-                (Held::Configuration(at), Some(before)) => {
-                    before.configuration.as_ref() == Some(at) && desired.configuration.as_ref() != Some(at)
-                }
-            };
-            let released = |held: &Held| Act::SayReleased { held: held.clone() };
+            let left = |held: &Release| before.as_ref().is_some_and(|before| before.is(held)) && !desired.is(held);
+            let released = |held: &Release| Act::SayReleased { held: held.clone() };
             let acts = state.held.iter().map(|hold| &hold.what).filter(|held| left(held)).map(released).collect();
             state.held.retain(|hold| !left(&hold.what));
             Ok(Some(acts))
@@ -275,8 +272,9 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
         Command::Resume => match &state.standing {
             Standing::Open => Ok(None),
             Standing::Paused { .. } | Standing::Drained { .. } | Standing::Incident { .. } => {
+                let closed = state.closed();
                 state.standing = Standing::Open;
-                Ok(Some(Vec::new()))
+                Ok(Some(closed.into_iter().collect()))
             }
         },
         Command::Deploy { .. }
@@ -286,6 +284,7 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
         | Command::ApplyConfiguration { .. }
         | Command::RefreshSecret { .. }
         | Command::Drain { .. }
+        | Command::Remove { .. }
         | Command::Finished { .. }
         | Command::Abandon { .. } => Err(Refusal::NotUnderWay),
     }

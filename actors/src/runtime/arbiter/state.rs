@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Asked, Outcome, Source};
 use crate::runtime::model::{
-    ConfigurationRef, Digest, ReplicaRange, RequestKey, Revision, SecretBindingId, ServiceId, Stage,
+    ConfigurationRef, Digest, Release, ReplicaRange, RequestKey, Revision, SecretBindingId, ServiceId, Stage,
 };
 
 /// How many accepted requests are remembered by key: at one a minute two hours, and some 15 KiB of
@@ -75,23 +75,10 @@ pub struct Desired {
     pub configuration: Option<ConfigurationRef>,
 }
 
-/// What can be held.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Held {
-    /// An image.
-    Image(Digest),
-    /// A configuration, when it was all that the revision changed: holding the image would then hold
-    /// the one that runs well.
-    Configuration(ConfigurationRef),
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Image(image) => write!(f, "image {image}"),
-            Self::Configuration(at) => write!(f, "configuration {at}"),
-        }
+impl Desired {
+    /// Whether it is `release` that it says; where it says no configuration, any is.
+    pub(super) fn is(&self, release: &Release) -> bool {
+        self.image == release.image && (self.configuration.is_none() || self.configuration == release.configuration)
     }
 }
 
@@ -100,7 +87,7 @@ impl fmt::Display for Held {
 #[serde(rename_all = "camelCase")]
 pub struct Hold {
     /// What.
-    pub what: Held,
+    pub what: Release,
     /// Why.
     pub why: String,
     /// Since when.
@@ -192,6 +179,11 @@ pub enum Action {
         /// Why.
         why: String,
     },
+    /// It goes, with all that is kept of it.
+    Removing {
+        /// The saga that takes it away, as `tenant/key`.
+        saga: String,
+    },
 }
 
 /// The kind of what is under way.
@@ -207,11 +199,12 @@ pub enum Doing {
     Configuring,
     Refreshing,
     Draining,
+    Removing,
 }
 
 impl Doing {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Nothing,
         Self::Deploying,
         Self::Remediating,
@@ -221,6 +214,7 @@ impl Doing {
         Self::Configuring,
         Self::Refreshing,
         Self::Draining,
+        Self::Removing,
     ];
 
     /// How long it may take before somebody should look (H06). Nothing is given up by itself: what is
@@ -229,7 +223,7 @@ impl Doing {
         match self {
             Self::Nothing => Duration::MAX,
             Self::Deploying | Self::Remediating => Duration::from_secs(24 * 3600),
-            Self::Restoring | Self::Stopping | Self::Draining => Duration::from_secs(1800),
+            Self::Restoring | Self::Stopping | Self::Draining | Self::Removing => Duration::from_secs(1800),
             Self::Scaling | Self::Configuring | Self::Refreshing => Duration::from_secs(1800),
         }
     }
@@ -247,6 +241,7 @@ impl Action {
             Self::Configuring { .. } => Doing::Configuring,
             Self::Refreshing { .. } => Doing::Refreshing,
             Self::Draining { .. } => Doing::Draining,
+            Self::Removing { .. } => Doing::Removing,
         }
     }
 }
@@ -334,10 +329,8 @@ impl ServiceState {
 
     /// What holds `revision` back, if anything does.
     pub fn hold_on(&self, revision: &Revision) -> Option<&Hold> {
-        self.held.iter().find(|hold| match &hold.what {
-            Held::Image(image) => *image == revision.image,
-            Held::Configuration(held) => revision.configuration.as_ref() == Some(held),
-        })
+        let release = revision.release();
+        self.held.iter().find(|hold| hold.what == release)
     }
 
     /// What is under way for longer than it should: somebody should look.

@@ -1,9 +1,11 @@
 //! What is there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 use protocol::Time;
+use protocol::text::shortened;
 use serde::{Deserialize, Serialize};
 
 /// All that was found of one environment.
@@ -117,9 +119,32 @@ pub struct ObservedSet {
 impl ObservedSet {
     /// A replica that ends again and again.
     pub fn crashing(&self) -> Option<Difference> {
-        let replica = self.replicas.iter().find(|replica| replica.state == ReplicaState::CrashLoop)?;
-        let why = format!("{} ended {} times in a row; see its log", replica.id, replica.failures_in_row);
+        let why = self.replicas.iter().find_map(ObservedReplica::crashes)?;
         Some(Difference { why, hopeless: true })
+    }
+}
+
+impl ObservedReplica {
+    /// Whether it ends again and again, and does not answer at the moment.
+    pub fn is_crashing(&self) -> bool {
+        match self.state {
+            ReplicaState::CrashLoop => true,
+            ReplicaState::Starting | ReplicaState::Waiting => self.failures_in_row >= CRASH_LOOP,
+            ReplicaState::Ready | ReplicaState::Draining => false,
+        }
+    }
+
+    /// That it does, with how it ended and what it said last, for a person.
+    pub fn crashes(&self) -> Option<String> {
+        if !self.is_crashing() {
+            return None;
+        }
+        let how = self.last_exit.as_ref().map(|exit| format!(", last {}", exit.how)).unwrap_or_default();
+        let said = match &self.said[..] {
+            [] => "it said nothing".to_owned(),
+            said => format!("it said: {}", said.join(" | ")),
+        };
+        Some(format!("{} ended {} times in a row{how}; {said}", self.id, self.failures_in_row))
     }
 }
 
@@ -147,12 +172,28 @@ pub struct ObservedReplica {
     pub failures_in_row: u32,
     /// How it last ended, when it ever did.
     pub last_exit: Option<Exit>,
+    /// What it wrote last, where it ends again and again: at most [`SAID_LINES`] lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
     /// The configuration that it runs with.
     pub config_version: String,
     /// The artifact that it runs.
     pub digest: String,
     /// The limits that nothing holds it to, by name.
     pub unlimited: Vec<String>,
+}
+
+/// Ends in a row that make a crash loop.
+pub const CRASH_LOOP: u32 = 3;
+/// Lines that are read of what a replica wrote before it ended.
+pub const SAID_LINES: usize = 3;
+/// The longest of these, in bytes; of a longer one the beginning is shown, and how long it is.
+pub const SAID_MAX_BYTES: usize = 256;
+
+/// The last lines of what a replica wrote, for whoever asks why it ended.
+pub fn said(lines: &[String]) -> Vec<String> {
+    let lines = &lines[lines.len().saturating_sub(SAID_LINES)..];
+    lines.iter().map(|line| shortened(line, SAID_MAX_BYTES).into_owned()).collect()
 }
 
 /// What a replica does.
@@ -195,6 +236,17 @@ pub enum ExitHow {
     NotStarted,
 }
 
+impl fmt::Display for ExitHow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "with status {status}"),
+            Self::Signal(signal) => write!(f, "by signal {signal}"),
+            Self::Unseen => f.write_str("while nobody looked"),
+            Self::NotStarted => f.write_str("because it could not be started"),
+        }
+    }
+}
+
 /// What says it belongs to the environment, and belongs to none of its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -222,7 +274,8 @@ mod tests {
             started_at: None,
             restarts: 0,
             failures_in_row: 3,
-            last_exit: None,
+            last_exit: Some(Exit { at: Time::default(), how: ExitHow::Status(1) }),
+            said: vec!["no such table: users".to_owned(), "giving up".to_owned()],
             config_version: String::new(),
             digest: String::new(),
             unlimited: Vec::new(),
@@ -248,20 +301,30 @@ mod tests {
 
     #[test]
     fn what_is_asked_against_what_is_seen() {
-        use ReplicaState::{CrashLoop, Draining, Ready, Starting};
+        use ReplicaState::{CrashLoop, Draining, Ready, Starting, Waiting};
         let asked = Asked { service: "web", revision: "r1", replicas: 2, ready: true, weight: 100 };
         for (states, weight, differs) in [
             (&[Ready, Ready][..], 100, None),
             (&[Ready], 100, Some("1 replicas are there, and 2 are asked for")),
             (&[Ready, Ready, Ready], 100, Some("3 replicas are there, and 2 are asked for")),
             (&[Ready, Ready, Draining], 100, Some("1 replicas that go have not ended yet")),
-            (&[Ready, Starting], 100, Some("1 of 2 replicas are ready")),
-            (&[Ready, CrashLoop], 100, Some("web-1 ended 3 times in a row; see its log")),
+            (
+                &[Ready, CrashLoop],
+                100,
+                Some("web-1 ended 3 times in a row, last with status 1; it said: no such table: users | giving up"),
+            ),
             (&[Ready, Ready], 0, Some("it has 0 % of the requests, and 100 are asked for")),
         ] {
             let found = seen(states, weight).differs(&asked);
             assert_eq!(found.as_ref().map(|found| found.why.as_str()), differs, "{states:?}");
             assert_eq!(found.is_some_and(|found| found.hopeless), states.contains(&CrashLoop), "{states:?}");
+        }
+        // One that is being started once more is still one that ends again and again.
+        for (failures, differs) in [(2, "1 of 2 replicas are ready"), (3, "web-1 ended 3 times in a row, ")] {
+            let mut starting = seen(&[Ready, Waiting], 100);
+            starting.sets[0].replicas[1].failures_in_row = failures;
+            let found = starting.differs(&asked).unwrap();
+            assert!(found.why.starts_with(differs), "{failures}: {}", found.why);
         }
         // Whether those that stay are well is not what was asked when some should go.
         let fewer = Asked { ready: false, ..asked };

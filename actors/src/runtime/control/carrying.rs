@@ -97,7 +97,8 @@ impl Desk {
             Action::Deploying { .. }
             | Action::Remediating { .. }
             | Action::Restoring { .. }
-            | Action::Stopping { .. } => Ok(Step::Waits("a saga carries it out".to_owned())),
+            | Action::Stopping { .. }
+            | Action::Removing { .. } => Ok(Step::Waits("a saga carries it out".to_owned())),
         }
     }
 

@@ -4,11 +4,11 @@ use protocol::{Principal, TraceId, Value};
 use supervisor::worker::{Run, Why};
 
 use super::{Carried, SMALL};
-use crate::runtime::arbiter::{Command, Doing, Held, Outcome};
+use crate::runtime::arbiter::{Command, Doing, Outcome};
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::Desk;
 use crate::runtime::control::stage::Stage;
-use crate::runtime::model::{ConfigurationRef, Revision};
+use crate::runtime::model::{ConfigurationRef, Release, Revision};
 use crate::runtime::records::configurations;
 
 /// A service of two replicas, whose arbiter has accepted another configuration; and what the set is
@@ -62,8 +62,9 @@ async fn a_bad_configuration_never_takes_the_traffic() {
     };
     assert_eq!((stage.machine.replicas("web"), stage.machine.routed("web")), (old, before));
     let state = stage.service("web").await.docket.state;
-    assert_eq!(state.held[0].what, Held::Configuration(to));
-    assert!(state.under_way.is_none() && state.current.is_some_and(|current| current.configuration.is_none()));
+    let current = state.current.unwrap();
+    assert_eq!(state.held[0].what, Release { configuration: Some(to), ..current.release() });
+    assert!(state.under_way.is_none() && current.configuration.is_none());
 }
 
 /// More replicas are done when they are there; those that do not come are taken back.

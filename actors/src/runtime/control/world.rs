@@ -106,6 +106,7 @@ impl Compute for Floor {
                 restarts: if ready { 0 } else { 5 },
                 failures_in_row: if ready { 0 } else { 5 },
                 last_exit: None,
+                said: Vec::new(),
                 config_version: set.configuration.version.clone(),
                 digest: set.digest.clone(),
                 unlimited: Vec::new(),
@@ -189,10 +190,11 @@ impl Sagas for Begun {
     }
 
     async fn became(&self, _: &Tenant, key: &SagaKey) -> Result<Option<Became>, Failure> {
-        if self.began.lock().unwrap().iter().all(|known| known.key != *key) {
-            return Ok(None);
+        if let Some(ended) = self.ended.lock().unwrap().get(key) {
+            return Ok(Some(Became::Ended(ended.clone())));
         }
-        Ok(Some(self.ended.lock().unwrap().get(key).cloned().map_or(Became::UnderWay, Became::Ended)))
+        let began = self.began.lock().unwrap().iter().any(|known| known.key == *key);
+        Ok(began.then_some(Became::UnderWay))
     }
 }
 
@@ -404,10 +406,8 @@ impl World {
         self.completed(to, DeploymentKind::Deploy).await;
     }
 
-    /// What is under way ends well, and runs.
-    pub async fn completed(&self, to: Revision, kind: DeploymentKind) {
-        let (place, workload) = (self.place(), workload());
-        let comes = Running::new(to.clone(), workload);
+    /// What a saga of the name of the deployment writes down of it.
+    pub async fn recorded(&self, to: &Revision, kind: DeploymentKind) -> Record {
         let record = Record {
             deployment: Deployment {
                 deployment_id: to.deployment_id.clone(),
@@ -422,21 +422,30 @@ impl World {
             },
             tenant: acme(),
             saga: format!("acme/{}", to.deployment_id),
-            comes: comes.clone(),
+            comes: Running::new(to.clone(), workload()),
             previous: None,
             unchanged: false,
             stops: None,
+            given_up: false,
             nowhere: false,
             rollout: None,
             baseline: Baseline::default(),
+            suspended: false,
             resumes: 0,
             heard: 0,
             bound: Vec::new(),
             asked: None,
             trace: None,
         };
-        let name = place.deployment(&to.deployment_id);
-        store::change(&*self.store, &place.space(), &name, |_: Option<&Record>| Some(record.clone())).await.unwrap();
+        let (space, name) = (self.place().space(), self.place().deployment(&to.deployment_id));
+        store::change(&*self.store, &space, &name, |_: Option<&Record>| Some(record.clone())).await.unwrap();
+        record
+    }
+
+    /// What is under way ends well, and runs.
+    pub async fn completed(&self, to: Revision, kind: DeploymentKind) {
+        let (place, record) = (self.place(), self.recorded(&to, kind).await);
+        let comes = &record.comes;
         let set = comes.set(&*self.store, &place, &record.tenant).await.unwrap();
         let old: Vec<SetId> = self.floor.sets.lock().unwrap().keys().cloned().collect();
         self.floor.apply(&set).await.unwrap();

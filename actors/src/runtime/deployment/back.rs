@@ -97,7 +97,7 @@ async fn settle(desk: &Desk, attempt: &Attempt, entered: &Entered, record: &Reco
 }
 
 /// Removes a set, and says on the way that the attempt is alive: requests under way may take a while.
-pub(super) async fn remove(desk: &Desk, attempt: &Attempt, id: &SetId) -> Result<(), Failure> {
+pub(in crate::runtime) async fn remove(desk: &Desk, attempt: &Attempt, id: &SetId) -> Result<(), Failure> {
     let removing = desk.ports.compute.remove(id);
     tokio::pin!(removing);
     loop {

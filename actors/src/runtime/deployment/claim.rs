@@ -17,6 +17,7 @@ use super::desk::{Desk, Entered, request_key, undo_id};
 use super::inventory;
 use super::plan::{Planned, plan};
 use super::record::{Record, Wanted};
+use super::rollout::GIVEN_UP;
 use crate::runtime::arbiter::shell::{BUSY, REFUSED, Written};
 use crate::runtime::arbiter::{Action, Command, Decision, Outcome, Request, ServiceState, Source};
 use crate::runtime::model::{DeploymentId, DeploymentKind, DeploymentState, DriftKind, EnvironmentId, ServiceId};
@@ -162,7 +163,7 @@ impl Typed for Claim {
         if read.value.idle() {
             return Ok(());
         }
-        let why = read.value.deployment.why.clone().unwrap_or_else(|| "it was given up".to_owned());
+        let why = read.value.deployment.why.clone().unwrap_or_else(|| GIVEN_UP.to_owned());
         let outcome = |under: &Action| match under {
             // What goes has gone.
             Action::Stopping { .. } => Outcome::Succeeded,
@@ -172,9 +173,10 @@ impl Typed for Claim {
             | Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
-            | Action::Draining { .. } => match read.value.rollout {
-                Some(_) => Outcome::RolledBack { why: why.clone() },
-                None => Outcome::Failed { why: why.clone() },
+            | Action::Draining { .. }
+            | Action::Removing { .. } => match read.value.rollout {
+                Some(_) if !read.value.given_up => Outcome::RolledBack { why: why.clone() },
+                Some(_) | None => Outcome::Failed { why: why.clone() },
             },
         };
         finish(&self.desk, &entered, &read.value, outcome).await?;

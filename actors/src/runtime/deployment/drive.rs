@@ -99,8 +99,8 @@ pub(super) async fn drive(
     }
 }
 
-/// What is said to it now: to go on, once for each time that a person said it; to go back, until it
-/// does.
+/// What is said to it now: to go on, once for each time that a person said it; to stand still, as long as
+/// nobody does; to go back, until it does.
 fn word(record: &Record, phase: &Phase, until: Until) -> Word {
     let goes_back = match phase {
         Phase::Aborting { .. } | Phase::Aborted { .. } => true,
@@ -120,6 +120,7 @@ fn word(record: &Record, phase: &Phase, until: Until) -> Word {
         Until::Back if goes_back => Word::None,
         Until::Back => Word::Abort { why: record.deployment.why.clone().unwrap_or_default() },
         Until::Started | Until::Gated | Until::Done if record.resumes > record.heard => Word::Resume,
+        Until::Started | Until::Gated | Until::Done if record.suspended => Word::Suspend,
         Until::Started | Until::Gated | Until::Done => Word::None,
     }
 }

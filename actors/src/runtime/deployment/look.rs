@@ -11,9 +11,6 @@ use crate::runtime::records::place::Place;
 use crate::runtime::rollout::analysis::Figures;
 use crate::runtime::rollout::{Seen, Set, Word};
 
-/// Ends in a row after which a replica is not waited for any more; compute calls it a crash loop.
-const FAILURES_MAX: u32 = 3;
-
 /// Whether a replica has to answer its probe to count as ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ready {
@@ -64,7 +61,7 @@ pub(super) async fn look(desk: &Desk, place: &Place, record: &Record, ready: Rea
         },
         counted,
         faults,
-        crashing: set(&record.comes.set).and_then(crashing),
+        crashing: set(&record.comes.set).and_then(ObservedSet::crashing).map(|crashing| crashing.why),
         old_there: previous.is_some_and(|previous| set(&previous.set).is_some_and(|there| !there.removing)),
     })
 }
@@ -103,18 +100,6 @@ async fn answering(desk: &Desk, record: &Record, set: Option<&ObservedSet>, read
     let answers = join_all(asked).await;
     let ready = answers.iter().filter(|answer| answer.is_ok()).count();
     (counted(staying(set).count(), ready), answers.into_iter().filter_map(Result::err).collect())
-}
-
-fn crashing(set: &ObservedSet) -> Option<String> {
-    let replica = set.replicas.iter().find(|replica| {
-        let looping = match replica.state {
-            ReplicaState::CrashLoop => true,
-            ReplicaState::Starting | ReplicaState::Ready | ReplicaState::Waiting | ReplicaState::Draining => false,
-        };
-        looping || replica.failures_in_row >= FAILURES_MAX
-    })?;
-    let how = replica.last_exit.as_ref().map_or_else(|| "ended".to_owned(), |exit| format!("{:?}", exit.how));
-    Some(format!("{} ended {} times in a row, last with {how}; see its log", replica.id, replica.failures_in_row))
 }
 
 /// What came since the last measurement.

@@ -19,10 +19,11 @@ use std::sync::Arc;
 
 use supervisor::activity::Activity;
 
-mod back;
+pub(super) mod back;
 pub mod bind;
 pub mod claim;
 pub mod desk;
+pub mod door;
 mod drive;
 pub mod environment;
 pub mod finish;

@@ -144,10 +144,7 @@ async fn deploy(
         }
     };
     let secrets = secrets(desk, entered, seen, &wanted.secrets).await?;
-    let before = match state.replicas {
-        0 => REPLICAS,
-        replicas => replicas,
-    };
+    let before = if current.is_some() { state.replicas } else { REPLICAS };
     let revision = Revision {
         deployment_id: begin.id.clone(),
         version: wanted.version.clone().unwrap_or_else(|| hex_of(&image)[..SHORT].to_owned()),
@@ -244,7 +241,8 @@ async fn restore(
         | Action::Scaling { .. }
         | Action::Configuring { .. }
         | Action::Refreshing { .. }
-        | Action::Draining { .. } => None,
+        | Action::Draining { .. }
+        | Action::Removing { .. } => None,
     });
     // What comes is what must go; else what runs.
     let goes = coming.map(|(_, to)| to).or(state.current.as_ref());
@@ -304,9 +302,11 @@ impl Begin<'_> {
             previous,
             unchanged: false,
             stops: None,
+            given_up: false,
             nowhere: false,
             rollout: None,
             baseline: Baseline::default(),
+            suspended: false,
             resumes: 0,
             heard: 0,
             bound: Vec::new(),

@@ -206,12 +206,18 @@ pub struct Record {
     /// There is nothing good to go back to: all it does is to stop the traffic (H08).
     #[serde(default)]
     pub nowhere: bool,
+    /// It was given up by whoever wanted it, and did not fail: nothing of it is held against it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
     /// The rollout, once it has begun.
     #[serde(default)]
     pub rollout: Option<RolloutState>,
     /// What the gateway had counted for the new set at the last measurement.
     #[serde(default)]
     pub baseline: Baseline,
+    /// Whether a person said that nothing of it may move (D111).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// How often a person said that it may go on.
     #[serde(default)]
     pub resumes: u32,

@@ -13,6 +13,8 @@ use crate::runtime::model::{DeploymentState, EnvironmentId, ServiceId};
 use crate::runtime::rollout::{Plan, RolloutState};
 use crate::runtime::store::Read;
 
+/// Why a deployment is taken back that did not fail.
+pub(super) const GIVEN_UP: &str = "it was given up";
 /// The error name of a way back that leads nowhere (H08).
 pub const NOTHING_GOOD: &str = "NothingGood";
 
@@ -116,7 +118,11 @@ impl Typed for Rollout {
         let entered =
             self.desk.enter_back(attempt, "workloads.takeback", &input.environment, &input.service, body).await?;
         let Some(mut read) = self.desk.record(attempt, &entered.place).await? else { return Ok(()) };
-        let why = read.value.deployment.why.clone().unwrap_or_else(|| "it was given up".to_owned());
+        // What failed has said why before it was taken back.
+        if read.value.deployment.why.is_none() && !read.value.given_up {
+            self.desk.change(&entered.place, &mut read, |record| record.given_up = true).await?;
+        }
+        let why = read.value.deployment.why.clone().unwrap_or_else(|| GIVEN_UP.to_owned());
         back::back(&self.desk, attempt, &entered, &mut read, &why).await.map(|_| ())
     }
 }

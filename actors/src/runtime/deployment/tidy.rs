@@ -25,9 +25,7 @@ pub(super) async fn tidy(desk: &Desk, place: &Place) -> Result<(), Failure> {
     all.sort_by_key(|(_, record)| record.deployment.at);
     let surplus = all.len().saturating_sub(KEPT);
     for (name, _) in all.into_iter().take(surplus) {
-        if let Some(there) = desk.ports.store.get(&place.space(), &name).await? {
-            desk.ports.store.remove(&place.space(), &name, there.revision).await?;
-        }
+        store::forget(store, &place.space(), &name).await?;
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use protocol::{Code, Problem};
+
 /// One fault: where, what, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
@@ -30,6 +32,12 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.field, self.fault, self.mend)
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::new(Code::BadRequest, format!("{}: {}", fault.field, fault.fault)).mend(fault.mend)
     }
 }
 

@@ -29,5 +29,5 @@ pub use observed::ObservedService;
 pub use probe::{Probe, ProbeKind, ProbeSpec};
 pub use scaling::{ReplicaRange, ScalingPolicy};
 pub use secret::SecretBinding;
-pub use service::{Revision, ServiceSpec, TargetKind};
+pub use service::{Release, Revision, ServiceSpec, TargetKind};
 pub use strategy::Strategy;

@@ -1,6 +1,7 @@
 //! A service as it is wanted, and a revision of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use protocol::Tenant;
 use serde::{Deserialize, Serialize};
@@ -78,11 +79,55 @@ impl Revision {
         self.image == other.image && self.configuration == other.configuration
     }
 
+    /// What of it makes it run as it does.
+    pub fn release(&self) -> Release {
+        let Self { image, configuration, secrets, .. } = self.clone();
+        Release { image, configuration, secrets }
+    }
+
     /// Holds the sizes to their bounds.
     pub fn check(&self) -> Result<(), Fault> {
         fault::text("version", &self.version, VERSION_MAX_BYTES)?;
         fault::between("replicas", self.replicas, 0, REPLICAS_MAX)?;
         fault::at_most("secrets", self.secrets.len(), SECRETS_MAX, "secrets")
+    }
+}
+
+/// What of a revision makes it run as it does: whoever changes any part of it has something else.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// The image.
+    pub image: Digest,
+    /// The configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationRef>,
+    /// The versions of its secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretBindingId, u64>,
+}
+
+impl Release {
+    /// Whether it is what `spec` wants. Where that takes whichever version of a secret is current, any is.
+    pub fn is_wanted_by(&self, spec: &ServiceSpec) -> bool {
+        let mut secrets = spec.secrets.iter();
+        self.image == spec.image
+            && self.configuration == spec.configuration
+            && secrets.all(|(binding, version)| *version == 0 || self.secrets.get(binding) == Some(version))
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "image {}", self.image)?;
+        if let Some(configuration) = &self.configuration {
+            write!(f, " with configuration {configuration}")?;
+        }
+        for (number, (binding, version)) in self.secrets.iter().enumerate() {
+            let word = if number == 0 { " and secret" } else { "," };
+            write!(f, "{word} {binding} version {version}")?;
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod configurations;
 pub mod decisions;
 pub mod environments;
 pub mod findings;
+pub mod forgetting;
 pub mod incidents;
 pub mod ownership;
 pub mod place;

@@ -89,6 +89,7 @@ pub fn rule(command: &str) -> Option<Rule> {
         | name::SECRET_PUT
         | name::SECRET_BIND
         | name::SECRET_UNBIND
+        | name::SECRET_REMOVE
         | name::SECRET_ROTATE
         | name::SECRET_LIST => Rule::Environment,
         name::DRIFT_POLICY => Rule::Use,

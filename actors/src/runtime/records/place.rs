@@ -62,6 +62,11 @@ impl Place {
         format!("incident/{}/{}", self.environment, self.service)
     }
 
+    /// What was last brought of it from desired state.
+    pub fn synced(&self) -> String {
+        format!("synced/{}/{}", self.environment, self.service)
+    }
+
     /// The policy that owns its replicas.
     pub fn policy(&self) -> String {
         format!("{}/{}", policies(&self.environment), self.service)

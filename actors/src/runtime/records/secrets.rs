@@ -12,6 +12,7 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
+use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::model::ids::label;
 use crate::runtime::model::secret::{Requested, check_name, same_variable};
 use crate::runtime::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
@@ -22,6 +23,9 @@ use crate::runtime::workers::secrets::decide::{Phase, Rotation};
 
 /// The error name of a secret that is not there.
 pub const UNKNOWN: &str = "UnknownSecret";
+
+/// The error name of a secret that cannot go because it is needed.
+pub const IN_USE: &str = "SecretInUse";
 
 /// The secrets of one environment.
 #[derive(Clone)]
@@ -162,6 +166,35 @@ impl Secrets {
             })
             .await?;
         stands.map(|stands| (stands, changed)).ok_or_else(|| unknown(&self.environment, binding))
+    }
+
+    /// Removes the secret with all its values, for good. Refused while a service is bound to it, or runs with it.
+    pub async fn remove(&self, binding: &SecretBindingId) -> Result<(), Failure> {
+        let (name, at) = (self.name(binding), reference(&self.environment, binding)?);
+        let there = store::read::<SecretBinding>(&*self.store, &self.space(), &name).await?;
+        let there = there.ok_or_else(|| unknown(&self.environment, binding))?;
+        let dockets = place::dockets(&self.environment);
+        let dockets = store::read_all::<Docket>(&*self.store, &self.space(), &dockets).await?;
+        let runs = dockets.into_iter().map(|(_, docket)| docket.state).filter(|state| {
+            let coming = state.under_way.as_ref().and_then(|under_way| under_way.action.coming());
+            let mut revisions = state.current.iter().chain(coming);
+            revisions.any(|revision| revision.secrets.contains_key(binding))
+        });
+        let mut users = there.value.bound.clone();
+        users.extend(runs.map(|state| state.service_id));
+        if let Some(user) = users.first() {
+            let Self { environment, .. } = self;
+            let why = format!(
+                "{binding} is used by {}; unbind it (`skald secret unbind {binding} --environment {environment} --service \
+                 {user}`) and deploy what runs with it, or remove the service",
+                users.iter().map(ServiceId::as_str).collect::<Vec<_>>().join(", ")
+            );
+            return Err(Failure::named(IN_USE, why));
+        }
+        // Values first: what is left then can be removed again.
+        self.values.remove(&at).await?;
+        store::forget(&*self.store, &self.space(), &place::rotation(&self.environment, binding)).await?;
+        Ok(store::forget(&*self.store, &self.space(), &name).await?)
     }
 
     /// Wants the secret rotated. Answers whether that is new: a rotation that goes on is not asked

@@ -184,6 +184,14 @@ impl AnalysisSpec {
         Ok(())
     }
 
+    /// Whether there were requests enough to tell, and each of them failed. The first few of an interval say less
+    /// than as many at its end, so that it takes the usual number at least.
+    fn is_hopeless(&self, figures: Option<&Figures>) -> bool {
+        let enough = self.requests_min.max(REQUESTS_MIN);
+        let all_fail = |seen: &Figures| seen.requests >= enough && seen.failures >= seen.requests;
+        figures.is_some_and(all_fail) && self.measure(figures) == Measured::Failure
+    }
+
     /// One measurement.
     pub fn measure(&self, figures: Option<&Figures>) -> Measured {
         let Some(figures) = figures else { return Measured::Error };
@@ -276,12 +284,13 @@ impl Run {
         }
     }
 
-    /// The run after a look at `figures` (of the interval that ends now). Too early or after the
-    /// end it stays as it is. A dry run never says anything but Passed.
+    /// The run after a look at `figures` (of the interval that ends now). After the end it stays as it is, and too
+    /// early too, unless all requests fail: what is bad without exception is not sent users for the rest of the
+    /// interval. A dry run never says anything but Passed.
     #[must_use]
     pub fn look(&self, spec: &AnalysisSpec, figures: Option<&Figures>, now: Time) -> Self {
         let mut run = self.clone();
-        if run.verdict.is_some() || now < run.next_at {
+        if run.verdict.is_some() || (now < run.next_at && !spec.is_hopeless(figures)) {
             return run;
         }
         // From now, not from when it was due: figures of one interval are not counted twice after a
@@ -392,10 +401,31 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_without_exception_is_not_waited_for() {
+        let now = Time::from_micros(1);
+        let spec = AnalysisSpec::failures_at_most(1.0, 3);
+        let begun = Run::begin(&spec, Time::from_micros(0));
+        assert_eq!(begun.look(&spec, figures(20, 20).as_ref(), now).verdict, Some(Verdict::Failed));
+        for (story, seen) in [("too few", figures(19, 19)), ("one went well", figures(200, 199)), ("none", None)] {
+            assert_eq!(begun.look(&spec, seen.as_ref(), now), begun, "{story}");
+        }
+        let bears = AnalysisSpec { failure_limit: 1, ..spec.clone() };
+        let once = begun.look(&bears, figures(20, 20).as_ref(), now);
+        assert_eq!((once.verdict, once.failures), (None, 1));
+        assert_eq!(once.look(&bears, figures(20, 20).as_ref(), now).verdict, Some(Verdict::Failed));
+        let bears_all = AnalysisSpec::failures_at_most(100.0, 3);
+        assert_eq!(begun.look(&bears_all, figures(20, 20).as_ref(), now), begun);
+        // Something that no request says is not failed by requests.
+        let slow = Condition { figure: Figure::P50Ms, is: Is::AtMost, bound: 5.0 };
+        let slow = AnalysisSpec { success: vec![slow], ..spec };
+        assert_eq!(begun.look(&slow, figures(20, 20).as_ref(), now), begun);
+    }
+
+    #[test]
     fn looking_too_early_or_too_late_changes_nothing() {
         let spec = AnalysisSpec::failures_at_most(1.0, 1);
         let begun = Run::begin(&spec, Time::from_micros(0));
-        assert_eq!(begun.look(&spec, figures(100, 100).as_ref(), Time::from_micros(1)), begun);
+        assert_eq!(begun.look(&spec, figures(100, 99).as_ref(), Time::from_micros(1)), begun);
         let ended = run(&spec, &[figures(100, 0)]);
         assert_eq!(ended.look(&spec, figures(100, 100).as_ref(), Time::from_micros(i64::MAX)), ended);
     }

@@ -27,7 +27,10 @@ pub(super) fn step(
         return Move::To(Phase::Stuck { why: "it has another strategy".into() });
     };
     match judged(state, &canary, seen, resumed, now) {
-        Some(Verdict::Failed) => return Move::To(Phase::Aborting { why: "the background analysis failed".into() }),
+        Some(Verdict::Failed) => {
+            let why = format!("the background analysis failed at {}", at(index, seen));
+            return Move::To(Phase::Aborting { why });
+        }
         // Nothing moves until somebody says.
         Some(Verdict::Inconclusive) => return Move::Stay,
         Some(Verdict::Passed) | None => {}
@@ -57,9 +60,14 @@ pub(super) fn step(
         },
         Some(CanaryStep::Analysis { analysis }) => {
             let verdict = judge::of_phase(state, analysis, seen, resumed, now);
-            after_verdict(verdict, &format!("the analysis of step {}", index + 1), following)
+            after_verdict(verdict, &format!("the analysis of {}", at(index, seen)), following)
         }
     }
+}
+
+/// The step as people count it, and what goes to the new set meanwhile.
+fn at(index: usize, seen: &Seen) -> String {
+    format!("step {} with {} % of the traffic", index + 1, seen.weight)
 }
 
 /// The analysis of the whole canary, from the first weight on.
@@ -81,7 +89,9 @@ pub(super) fn promote(state: &mut RolloutState, seen: &Seen, now: Time, actions:
     if let Strategy::Canary(canary) = state.plan.strategy.clone() {
         match judged(state, &canary, seen, false, now) {
             Some(Verdict::Failed) => {
-                return Move::To(Phase::Aborting { why: "the background analysis failed".into() });
+                let why =
+                    format!("the background analysis failed at the promotion with {} % of the traffic", seen.weight);
+                return Move::To(Phase::Aborting { why });
             }
             // All steps were passed; an open figure does not stop it here.
             Some(Verdict::Inconclusive | Verdict::Passed) | None => state.asking = false,

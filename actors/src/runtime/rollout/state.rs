@@ -236,9 +236,14 @@ impl RolloutState {
     /// Whether it waits for a person, and what for.
     pub fn waits_for(&self) -> Option<&'static str> {
         match (&self.suspended_since, self.asking) {
-            (Some(_), _) => Some("it was suspended; resume or abort it"),
-            (None, true) => Some("an analysis could not tell; resume to go on, or abort"),
-            (None, false) => self.paused().filter(|duration| duration.is_none()).map(|_| "a pause; resume or abort it"),
+            (Some(_), _) => Some("it was suspended: `skald services resume` goes on, `skald rollback` goes back"),
+            (None, true) => {
+                Some("an analysis could not tell: `skald services resume` goes on, `skald rollback` goes back")
+            }
+            (None, false) => self
+                .paused()
+                .filter(|duration| duration.is_none())
+                .map(|_| "a pause: `skald services resume` goes on, `skald rollback` goes back"),
         }
     }
 

@@ -234,6 +234,19 @@ pub async fn change<T: Serialize + DeserializeOwned>(
     Err(stale)
 }
 
+/// Removes what stands under `name`, whatever it is.
+pub async fn forget(store: &dyn RuntimeStore, space: &Space, name: &str) -> Result<(), Error> {
+    let mut lost = Error::Stale { name: name.to_owned() };
+    for _ in 0..TRIES {
+        let Some(there) = store.get(space, name).await? else { return Ok(()) };
+        match store.remove(space, name, there.revision).await {
+            Err(stale @ Error::Stale { .. }) => lost = stale,
+            other => return other,
+        }
+    }
+    Err(lost)
+}
+
 fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::Unreadable { name: name.to_owned(), why: error.to_string() })
 }

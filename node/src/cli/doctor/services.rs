@@ -41,6 +41,15 @@ fn of(row: &ServiceRow) -> Option<Finding> {
             format!("skald services resume {at}"),
         ));
     }
+    if let Some(late) = row.under_way.as_ref().filter(|under_way| under_way.late) {
+        let doing = late.doing.to_lowercase();
+        let found = format!("{name}: {doing} since {}, which is longer than it should take", late.since);
+        let mend = match &late.saga {
+            Some(saga) => format!("skald show {saga}"),
+            None => format!("skald workers --environment {} shows what its last run said", row.environment),
+        };
+        return Some(Finding::fail("services", found, mend));
+    }
     let differs = row.differs.as_ref()?;
     let mend = format!(
         "skald workers health --environment {} shows its probes; the same deployment again brings it",
@@ -64,6 +73,10 @@ mod tests {
         assert_eq!(of(&row(serde_json::json!({}))), None);
         let fewer = of(&row(serde_json::json!({ "differs": "1 of 2 replicas are ready" }))).unwrap();
         assert_eq!((fewer.verdict, fewer.found.as_str()), (Verdict::Fail, "dev/web: 1 of 2 replicas are ready"));
+        let late = serde_json::json!({ "doing": "Deploying", "by": "ann", "since": "2026-01-01T00:00:00Z", "late": true,
+            "saga": "deploy-web" });
+        let late = of(&row(serde_json::json!({ "underWay": late }))).unwrap();
+        assert_eq!((late.verdict, late.mend.as_deref()), (Verdict::Fail, Some("skald show deploy-web")));
         let broken = of(&row(serde_json::json!({ "standing": "incident: it was bad" }))).unwrap();
         assert!(broken.verdict == Verdict::Fail && broken.mend.unwrap().contains("incident show web"));
     }

@@ -7,9 +7,8 @@ use actors::runtime::records::incidents;
 use actors::runtime::records::place;
 use actors::runtime::store;
 use protocol::command::Routed;
-use protocol::runtime::{CloseIncident, IncidentRow, IncidentView, Incidents, ListServices, OfService};
+use protocol::runtime::{CloseIncident, IncidentRow, IncidentView, Incidents, ListServices, OfService, ServiceRow};
 use protocol::{Code, Principal, Problem, SagaKey};
-use serde_json::json;
 
 use super::{Answer, Docket, RuntimeDesk, kept, problem, told};
 
@@ -17,11 +16,21 @@ use super::{Answer, Docket, RuntimeDesk, kept, problem, told};
 const TRAIL_MAX: usize = 10;
 
 impl RuntimeDesk {
-    pub(super) async fn list_incidents(&self, routed: &Routed, asked: ListServices) -> Answer {
+    pub(super) async fn list_incidents(&self, routed: &Routed, by: &Principal, asked: ListServices) -> Answer {
         let mut incidents = Vec::new();
         for environment in self.environments_of(&routed.tenant, asked.environment.as_deref()).await? {
             let dockets = self.dockets(&routed.tenant, &environment).await?;
-            incidents.extend(dockets.iter().filter_map(|docket| row(environment.environment_id.as_str(), docket)));
+            let id = &environment.environment_id;
+            let known = dockets.iter().filter_map(|docket| Some((docket, standing(id.as_str(), docket)?)));
+            let known: Vec<_> = known.collect();
+            if known.is_empty() {
+                continue;
+            }
+            let seen = self.observed(&routed.tenant, by, id).await.ok();
+            for (docket, incident) in known {
+                let row = self.service(&environment, docket, seen.as_ref()).await?;
+                incidents.push(IncidentRow { now: now(&row), ..incident });
+            }
         }
         incidents.sort_by_key(|incident: &IncidentRow| incident.since);
         told(&Incidents { incidents })
@@ -30,16 +39,17 @@ impl RuntimeDesk {
     pub(super) async fn show_incident(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, _) = self.enter(routed, by, asked).await?;
         let docket = self.seen(&place).await?;
-        let incident = row(place.environment.as_str(), &docket).ok_or_else(|| none(asked))?;
+        let incident = standing(place.environment.as_str(), &docket).ok_or_else(|| none(asked))?;
         let seen = self.observed(&routed.tenant, by, &place.environment).await.ok();
         let below = place::deployments(&place.environment, &place.service);
         let records = store::read_all::<Record>(&*self.store, &place.space(), &below).await.map_err(kept)?;
         let last = records.into_iter().map(|(_, record)| record).max_by_key(|record| record.deployment.at);
         let saga = last.and_then(|record| SagaKey::new(record.saga.split_once('/')?.1).ok());
         let known = incidents::last(&*self.store, &place).await.map_err(problem)?;
+        let row = self.service(&granted.environment.value, &docket, seen.as_ref()).await?;
         told(&IncidentView {
-            incident,
-            row: self.service(&granted.environment.value, &docket, seen.as_ref()).await?,
+            incident: IncidentRow { now: now(&row), ..incident },
+            row,
             trail: docket.state.answered.iter().rev().take(TRAIL_MAX).map(line).collect(),
             saga,
             by: known.as_ref().map(|known| known.by.clone()),
@@ -56,23 +66,30 @@ impl RuntimeDesk {
         let of = OfService { environment, service };
         let (place, granted, asker) = self.enter(routed, by, &of).await?;
         let docket = self.seen(&place).await?;
-        let incident = row(place.environment.as_str(), &docket).ok_or_else(|| none(&of))?;
+        let incident = standing(place.environment.as_str(), &docket).ok_or_else(|| none(&of))?;
         self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
         if unhold {
             self.unhold(&Routed { id: format!("{}.unhold", routed.id), ..routed.clone() }, by, &of).await?;
         }
-        let payload = json!({
-            "environmentId": place.environment, "serviceId": place.service, "why": incident.why,
-            "since": incident.since, "by": by,
-        });
-        let since = incident.since.to_string();
-        let about = [place.environment.as_str(), place.service.as_str(), &since];
-        self.tell(&asker, "RuntimeIncidentClosed", &about, payload).await?;
         told(&incident)
     }
 }
 
-fn row(environment: &str, docket: &Docket) -> Option<IncidentRow> {
+/// What is seen of the service now, whatever made it an incident then.
+fn now(row: &ServiceRow) -> Option<String> {
+    if let Some(under_way) = &row.under_way {
+        return Some(format!("{} since {}", under_way.doing.to_lowercase(), under_way.since));
+    }
+    let runs = row.sets.iter().find(|set| set.weight > 0);
+    match (&row.differs, runs) {
+        (Some(differs), _) => Some(differs.clone()),
+        (None, Some(set)) => Some(format!("{} of {} replicas are ready", set.ready, set.wanted)),
+        (None, None) if row.endpoint_url.is_some() => Some("nothing has its requests".to_owned()),
+        (None, None) => None,
+    }
+}
+
+fn standing(environment: &str, docket: &Docket) -> Option<IncidentRow> {
     let (why, since) = match &docket.state.standing {
         Standing::Incident { why, since } => (why.clone(), *since),
         Standing::Open | Standing::Paused { .. } | Standing::Drained { .. } => return None,
@@ -83,6 +100,7 @@ fn row(environment: &str, docket: &Docket) -> Option<IncidentRow> {
         why,
         since,
         held: docket.state.held.iter().map(ToString::to_string).collect(),
+        now: None,
     })
 }
 

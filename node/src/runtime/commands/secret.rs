@@ -1,5 +1,5 @@
-//! `secret.put`, `secret.bind`, `secret.unbind`, `secret.rotate`, `secret.list`. A value goes from the command's body
-//! into the store of secrets and nowhere else: not into an answer, an event, a log or a fault.
+//! `secret.put`, `secret.bind`, `secret.unbind`, `secret.remove`, `secret.rotate`, `secret.list`. A value goes from the
+//! command's body into the store of secrets and nowhere else: not into an answer, an event, a log or a fault.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -72,6 +72,15 @@ impl RuntimeDesk {
         let place = Place { owner: granted.owner, environment, service };
         ownership::give_back(&*self.store, &place, &routed.tenant, self.clock.now()).await.map_err(problem)?;
         told(&row(&stands, &[], None))
+    }
+
+    pub(super) async fn remove_secret(&self, routed: &Routed, by: &Principal, asked: OfSecret) -> Answer {
+        let binding = SecretBindingId::new(asked.secret).map_err(faulty)?;
+        let (environment, _, asker) = self.enter_environment(routed, by, &asked.environment).await?;
+        self.secrets(&asker, &environment).remove(&binding).await.map_err(problem)?;
+        let payload = json!({ "environmentId": environment, "secretBindingId": binding, "by": by });
+        self.tell(&asker, "SecretRemoved", &[environment.as_str(), binding.as_str(), &routed.id], payload).await?;
+        told(&json!({ "environment": environment, "secret": binding, "removed": true }))
     }
 
     pub(super) async fn rotate_secret(&self, routed: &Routed, by: &Principal, asked: OfSecret) -> Answer {

@@ -2,12 +2,13 @@
 //! service besides what runs on it.
 
 use actors::runtime::arbiter::shell::Asker;
-use actors::runtime::arbiter::{Action, Command};
+use actors::runtime::arbiter::{Action, Command, ServiceState};
 use actors::runtime::deployment::record::Record;
+use actors::runtime::records::place::Place;
 use actors::runtime::store;
-use protocol::Principal;
 use protocol::command::Routed;
 use protocol::runtime::{OfService, SteerService};
+use protocol::{Principal, Problem};
 use serde_json::json;
 
 use super::{Answer, RuntimeDesk, kept, problem, told};
@@ -17,8 +18,13 @@ impl RuntimeDesk {
         self.steer(routed, by, asked, |why| Command::Drain { why }).await
     }
 
+    /// Nothing happens by itself any more, and a rollout that is under way stands still where it is (D111).
     pub(super) async fn pause(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
-        self.steer(routed, by, asked, |why| Command::Pause { why }).await
+        let of = OfService { environment: asked.environment.clone(), service: asked.service.clone() };
+        let answer = self.steer(routed, by, asked, |why| Command::Pause { why }).await?;
+        let (place, ..) = self.enter(routed, by, &of).await?;
+        self.tell_rollout(&place, &self.seen(&place).await?.state, |record| record.suspended = true).await?;
+        Ok(answer)
     }
 
     async fn steer(
@@ -44,32 +50,44 @@ impl RuntimeDesk {
         if let Some(Action::Scaling { to, .. }) = state.comes_back() {
             self.tenancy.room(&granted, &place, &docket.tenant, to).await.map_err(problem)?;
         }
-        let coming = match state.under_way.map(|under_way| under_way.action) {
-            Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => {
-                Some(to)
-            }
+        // The arbiter first: what it refuses, no rollout hears.
+        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
+        self.tell_rollout(&place, &state, |record| {
+            record.resumes += 1;
+            record.suspended = false;
+        })
+        .await?;
+        told(&json!({ "environment": place.environment, "service": place.service, "resumed": true }))
+    }
+
+    /// Tells the rollout that is under way, if one is.
+    async fn tell_rollout(
+        &self,
+        place: &Place,
+        state: &ServiceState,
+        word: impl Fn(&mut Record) + Send + Sync,
+    ) -> Result<(), Problem> {
+        let coming = match state.under_way.as_ref().map(|under_way| &under_way.action) {
+            Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => to,
             Some(
                 Action::Stopping { .. }
                 | Action::Scaling { .. }
                 | Action::Configuring { .. }
                 | Action::Refreshing { .. }
-                | Action::Draining { .. },
+                | Action::Draining { .. }
+                | Action::Removing { .. },
             )
-            | None => None,
+            | None => return Ok(()),
         };
-        // The arbiter first: what it refuses, no rollout hears.
-        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
-        if let Some(to) = coming {
-            let name = place.deployment(&to.deployment_id);
-            store::change(&*self.store, &place.space(), &name, |record: Option<&Record>| {
-                let mut record = record?.clone();
-                record.resumes += 1;
-                Some(record)
-            })
-            .await
-            .map_err(kept)?;
-        }
-        told(&json!({ "environment": place.environment, "service": place.service, "resumed": true }))
+        let name = place.deployment(&coming.deployment_id);
+        store::change(&*self.store, &place.space(), &name, |record: Option<&Record>| {
+            let mut next = record?.clone();
+            word(&mut next);
+            (record != Some(&next)).then_some(next)
+        })
+        .await
+        .map_err(kept)?;
+        Ok(())
     }
 
     pub(super) async fn unhold(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {

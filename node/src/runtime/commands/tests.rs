@@ -454,9 +454,16 @@ async fn a_secret_is_unbound() {
     world.ask(name::SECRET_PUT, put).await.unwrap();
     let of = json!({ "environment": "dev", "secret": "db", "service": "web" });
     assert_eq!(world.ask(name::SECRET_BIND, of.clone()).await.unwrap()["bound"], json!({ "web": 0 }));
+    let itself = json!({ "environment": "dev", "secret": "db" });
+    let used = world.ask(name::SECRET_REMOVE, itself.clone()).await.unwrap_err();
+    assert!(used.message.contains("db is used by web"), "{used}");
     for _ in 0..2 {
         assert_eq!(world.ask(name::SECRET_UNBIND, of.clone()).await.unwrap()["bound"], json!({}));
     }
+    assert_eq!(world.ask(name::SECRET_REMOVE, itself.clone()).await.unwrap()["removed"], true);
+    let listed = world.ask(name::SECRET_LIST, json!({ "environment": "dev" })).await.unwrap();
+    assert_eq!(listed["secrets"], json!([]));
+    assert!(world.ask(name::SECRET_REMOVE, itself).await.is_err(), "there is none any more");
     let none = json!({ "environment": "dev", "secret": "none", "service": "web" });
     assert!(world.ask(name::SECRET_UNBIND, none).await.is_err());
 }

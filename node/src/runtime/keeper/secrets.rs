@@ -47,6 +47,9 @@ pub(super) enum SecretAsk {
         name: SecretName,
         version: u64,
     },
+    Remove {
+        name: SecretName,
+    },
     Describe {
         name: SecretName,
     },
@@ -64,6 +67,7 @@ impl SecretAsk {
             Self::SetLabels { .. } => "move labels",
             Self::Retire { .. } => "retire a value",
             Self::Destroy { .. } => "destroy a value",
+            Self::Remove { .. } => "remove a secret",
             Self::Describe { .. } => "describe a secret",
         }
     }
@@ -97,6 +101,7 @@ pub(super) async fn carried_out(
         SecretAsk::SetLabels { name, seen, wanted } => versions.set_labels(&name, seen, wanted).await.map(|()| Done)?,
         SecretAsk::Retire { name, version } => versions.retire(&name, version).await.map(|()| Done)?,
         SecretAsk::Destroy { name, version } => versions.destroy(&name, version).await.map(|()| Done)?,
+        SecretAsk::Remove { name } => versions.remove(&name).await.map(|()| Done)?,
         SecretAsk::Describe { name } => Described(versions.describe(&name).await?),
     })
 }
@@ -168,6 +173,10 @@ impl SecretVersions for FarKeeper {
 
     async fn destroy(&self, name: &SecretName, version: u64) -> Result<(), Failure> {
         self.settled(SecretAsk::Destroy { name: name.clone(), version }).await
+    }
+
+    async fn remove(&self, name: &SecretName) -> Result<(), Failure> {
+        self.settled(SecretAsk::Remove { name: name.clone() }).await
     }
 
     async fn describe(&self, name: &SecretName) -> Result<Option<Described>, Failure> {

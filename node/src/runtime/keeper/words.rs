@@ -246,6 +246,7 @@ mod tests {
             restarts: 0,
             failures_in_row: 0,
             last_exit: None,
+            said: Vec::new(),
             config_version: "web@1".into(),
             digest: "a".repeat(64),
             unlimited: Vec::new(),

@@ -49,7 +49,7 @@ fn command() -> impl Strategy<Value = (Source, Command)> {
         1 => (0u32..3, 3u32..7).prop_map(|(min, max)| {
             (Source::Scaling, Command::Govern { range: Some(ReplicaRange { min, max }) })
         }),
-        1 => n.prop_map(|n| (Source::Operator, Command::ClearHold { held: Held::Image(image(n)) })),
+        1 => n.prop_map(|n| (Source::Operator, Command::ClearHold { held: revision(n).release() })),
         1 => Just((Source::Operator, Command::Pause { why: String::new() })),
         1 => Just((Source::Health, Command::Strand { why: String::new() })),
         2 => Just((Source::Operator, Command::Resume)),

@@ -29,7 +29,7 @@ fn a_rolled_back_image_is_held_against_drift_and_sync() {
     web.yes(Source::Sync, Command::DesiredState { desired: desired(2) });
     web.yes(Source::Sync, Command::Deploy { to: revision(2), anew: false });
     let acts = web.end(bad());
-    assert!(matches!(&acts[..], [Act::SayHeld { hold }] if hold.what == Held::Image(image(2))), "{acts:?}");
+    assert!(matches!(&acts[..], [Act::SayHeld { hold }] if hold.what == revision(2).release()), "{acts:?}");
     assert_eq!(web.state.current, Some(revision(1)));
     for _ in 0..3 {
         assert!(matches!(web.no(Source::Drift, drift(2)), Refusal::Held(_)));
@@ -41,10 +41,13 @@ fn a_rolled_back_image_is_held_against_drift_and_sync() {
         );
     }
     let refusal = web.no(Source::Operator, Command::Deploy { to: revision(2), anew: false });
-    assert_eq!(refusal.mend(), "let desired state move on, or clear the hold");
+    assert_eq!(
+        refusal.mend(),
+        "deploy another image, configuration or secret, or let this one come again with `skald services unhold`"
+    );
     // It moves on, and back: somebody means it.
     let acts = web.yes(Source::Sync, Command::DesiredState { desired: desired(3) });
-    assert_eq!(acts, [Act::SayReleased { held: Held::Image(image(2)) }]);
+    assert_eq!(acts, [Act::SayReleased { held: revision(2).release() }]);
     assert!(matches!(web.no(Source::Drift, drift(2)), Refusal::NotDesired { .. }), "decided on an older read");
     web.yes(Source::Sync, Command::DesiredState { desired: desired(2) });
     web.yes(Source::Drift, drift(2));
@@ -56,7 +59,7 @@ fn a_person_clears_a_hold() {
     web.deployed(1);
     web.yes(Source::Operator, Command::Deploy { to: revision(2), anew: false });
     web.end(bad());
-    let held = Held::Image(image(2));
+    let held = revision(2).release();
     assert!(matches!(web.no(Source::Sync, Command::ClearHold { held: held.clone() }), Refusal::NotYours { .. }));
     web.yes(Source::Operator, Command::ClearHold { held: held.clone() });
     assert_eq!(web.no(Source::Operator, Command::ClearHold { held }), Refusal::NotHeld);
@@ -93,7 +96,15 @@ fn a_restore_that_fails_is_an_incident() {
     let acts = web.end(Outcome::Failed { why: "no machine is left".into() });
     assert_eq!(acts, [Act::RaiseIncident { why: "no machine is left".into() }]);
     assert!(matches!(web.no(Source::Health, rollback(2, "r2")), Refusal::Incident { .. }));
+    // It ends with a deployment that is good, and the next fault is a new one.
     web.yes(Source::Operator, Command::Deploy { to: revision(4), anew: false });
+    let acts = web.end(Outcome::Succeeded);
+    assert!(matches!(&acts[..], [Act::CloseIncident { why, .. }] if why == "no machine is left"), "{acts:?}");
+    assert_eq!(web.state.standing, Standing::Open);
+    let acts = web.yes(Source::Health, Command::Strand { why: "it is gone".into() });
+    assert_eq!(acts, [Act::RaiseIncident { why: "it is gone".into() }]);
+    let acts = web.yes(Source::Operator, Command::Resume);
+    assert!(matches!(&acts[..], [Act::CloseIncident { why, .. }] if why == "it is gone"), "{acts:?}");
 }
 
 /// H08: there is nothing to go back to.
@@ -209,11 +220,19 @@ fn configuration_and_secrets_go_forward_only() {
 fn what_is_held_is_what_changed() {
     let mut web = Story::new(Stage::Dev);
     web.deployed(1);
-    let to = Revision { configuration: Some(configuration(1)), ..revision(1) };
-    web.yes(Source::Operator, Command::Deploy { to, anew: false });
-    web.end(bad());
+    let bad = Revision { configuration: Some(configuration(1)), ..revision(1) };
+    web.yes(Source::Operator, Command::Deploy { to: bad.clone(), anew: false });
+    web.end(super::stories::bad());
     let held: Vec<_> = web.state.held.iter().map(|hold| hold.what.clone()).collect();
-    assert_eq!(held, [Held::Configuration(configuration(1))]);
+    assert_eq!(held, [bad.release()]);
+    assert!(matches!(web.no(Source::Operator, Command::Deploy { to: bad.clone(), anew: false }), Refusal::Held(_)));
+    // The mended configuration goes in with the same image, and the same configuration with another image.
+    let mended = Revision { configuration: Some(configuration(2)), ..bad.clone() };
+    web.yes(Source::Operator, Command::Deploy { to: mended, anew: false });
+    web.end(Outcome::Succeeded);
+    let other = Revision { configuration: bad.configuration, ..revision(2) };
+    web.yes(Source::Operator, Command::Deploy { to: other, anew: false });
+    web.end(Outcome::Succeeded);
 }
 
 #[test]

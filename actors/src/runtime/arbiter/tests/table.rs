@@ -12,23 +12,24 @@ fn what_meets_what() {
         page.truncate(page.trim_end().len());
         page.push('\n');
     }
-    // Nothing, Deploying, Remediating, Restoring, Stopping, Scaling, Configuring, Refreshing, Draining
+    // Nothing, Deploying, Remediating, Restoring, Stopping, Scaling, Configuring, Refreshing, Draining, Removing
     let wanted = "\
-Deploy               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-RollbackDeployment   Begin Stop  Stop  Wait  Wait  Wait  Wait  Wait  Wait
-RemediateDrift       Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Scale                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-ApplyConfiguration   Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-RefreshSecret        Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Drain                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Finished             Void  End   End   End   End   End   End   End   End
-Abandon              Void  End   End   End   End   End   End   End   End
-DesiredState         Note  Note  Note  Note  Note  Note  Note  Note  Note
-Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note
-ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note
-Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note
-Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note
-Resume               Note  Note  Note  Note  Note  Note  Note  Note  Wait
+Deploy               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+RollbackDeployment   Begin Stop  Stop  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+RemediateDrift       Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Scale                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+ApplyConfiguration   Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+RefreshSecret        Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Drain                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Remove               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Finished             Void  End   End   End   End   End   End   End   End   End
+Abandon              Void  End   End   End   End   End   End   End   End   End
+DesiredState         Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Resume               Note  Note  Note  Note  Note  Note  Note  Note  Wait  Wait
 ";
     assert_eq!(page, wanted);
 }
@@ -37,12 +38,12 @@ Resume               Note  Note  Note  Note  Note  Note  Note  Note  Wait
 #[test]
 fn who_may_ask_what() {
     let may = |source| Asked::ALL.into_iter().filter(|asked| asked.by().contains(&source)).collect::<Vec<_>>();
-    assert_eq!(may(Source::Drift), [Asked::RemediateDrift]);
+    assert_eq!(may(Source::Drift), [Asked::RemediateDrift, Asked::Strand]);
     assert_eq!(may(Source::Health), [Asked::RollbackDeployment, Asked::Strand]);
     assert_eq!(may(Source::Scaling), [Asked::Scale, Asked::Govern]);
     assert_eq!(may(Source::Configuration), [Asked::ApplyConfiguration]);
     assert_eq!(may(Source::Secrets), [Asked::RefreshSecret]);
-    assert_eq!(may(Source::Sync), [Asked::Deploy, Asked::DesiredState]);
+    assert_eq!(may(Source::Sync), [Asked::Deploy, Asked::Abandon, Asked::DesiredState]);
     assert_eq!(may(Source::Runner), [Asked::Finished]);
     assert_eq!(may(Source::Operator).len(), Asked::ALL.len() - 1);
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::super::gateway::Table;
-use super::super::observed::{Exit, ExitHow, ReplicaState};
+use super::super::observed::{CRASH_LOOP, Exit, ExitHow, ReplicaState};
 use super::alive::Alive;
 use super::birth::{self, change, marker};
 use super::proc;
@@ -24,9 +24,6 @@ use super::secrets;
 use super::shared::Shared;
 use super::start::say;
 use super::state;
-
-/// Failures in a row from which on it is called a crash loop.
-const CRASH_LOOP: u32 = 3;
 
 /// A replica that does not accept connections is tried eagerly for this long.
 const EAGER_TIME: Duration = Duration::from_secs(10);

@@ -80,6 +80,7 @@ impl Replica {
             restarts: record.restarts,
             failures_in_row: record.failures_in_row,
             last_exit: record.last_exit,
+            said: Vec::new(),
             config_version: self.set.configuration.version.clone(),
             digest: self.set.digest.clone(),
             unlimited: record.unlimited,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use supervisor::activity::Failure;
 
 use super::super::Compute;
-use super::super::observed::{Observed, ObservedSet, ReplicaState, Unmanaged};
+use super::super::observed::{Observed, ObservedReplica, ObservedSet, ReplicaState, Unmanaged};
 use super::super::set::{Set, SetId, check_name};
 use super::super::traffic::{Route, ServiceTraffic, check_routes};
 use super::replica::Replica;
@@ -63,12 +63,15 @@ impl Compute for Processes {
                 command: proc::command(found.pid),
             })
             .collect();
-        let environments = self.shared.environments();
-        let Some(found) = environments.get(environment) else {
-            return Ok(Observed { unmanaged, ..Observed::default() });
+        let observed = {
+            let environments = self.shared.environments();
+            let Some(found) = environments.get(environment) else {
+                return Ok(Observed { unmanaged, ..Observed::default() });
+            };
+            let sets = found.sets.values().map(|wanted| observed(found, wanted)).collect();
+            Observed { gateway: Some(found.gateway.address), sets, unmanaged }
         };
-        let sets = found.sets.values().map(|wanted| observed(found, wanted)).collect();
-        Ok(Observed { gateway: Some(found.gateway.address), sets, unmanaged })
+        self.with_last_words(environment, observed).await
     }
 
     async fn route(&self, environment: &str, service: &str, routes: &[Route]) -> Result<(), Failure> {
@@ -192,6 +195,22 @@ impl Processes {
             return Err(Failure::named("NotPermitted", why));
         }
         Ok(())
+    }
+
+    /// What those wrote that end again and again.
+    async fn with_last_words(&self, environment: &str, mut observed: Observed) -> Result<Observed, Failure> {
+        if !observed.sets.iter().flat_map(|set| &set.replicas).any(ObservedReplica::is_crashing) {
+            return Ok(observed);
+        }
+        let (shared, environment) = (self.shared.clone(), environment.to_owned());
+        let reading = tokio::task::spawn_blocking(move || {
+            let replicas = observed.sets.iter_mut().flat_map(|set| &mut set.replicas);
+            for replica in replicas.filter(|replica| replica.is_crashing()) {
+                replica.said = logs::last_words(&shared.store.log(&environment, &replica.id));
+            }
+            observed
+        });
+        reading.await.map_err(|error| disk(std::io::Error::other(error)))
     }
 
     fn wanted(&self, id: &SetId) -> Option<Wanted> {

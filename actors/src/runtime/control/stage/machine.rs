@@ -153,6 +153,7 @@ impl Compute for Machine {
                     restarts: 0,
                     failures_in_row: 0,
                     last_exit: None,
+                    said: Vec::new(),
                     config_version: set.configuration.version.clone(),
                     digest: set.digest.clone(),
                     unlimited: Vec::new(),

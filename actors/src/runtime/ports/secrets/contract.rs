@@ -130,4 +130,14 @@ pub async fn hold(store: &dyn SecretStore, name: &SecretName) {
     assert_eq!(refusal(store.create_version(name, &token("more"), more).await), "SecretTooLarge");
     assert_eq!(store.create_version(name, &token("none"), Secret::new("")).await.unwrap(), 6);
     assert_eq!(get(number(6)).await, "6 ");
+
+    // All of it goes, and another of that name begins anew.
+    for _ in 0..2 {
+        store.remove(name).await.unwrap();
+        assert_eq!(store.describe(name).await.unwrap(), None);
+        assert_eq!(get(number(6)).await, "UnknownSecret");
+        assert!(!store.list().await.unwrap().contains(name));
+    }
+    assert_eq!(create("day-1", "value-new").await.unwrap(), 1);
+    assert_eq!(get(labelled(Label::Pending)).await, "1 value-new");
 }

@@ -81,6 +81,10 @@ pub trait SecretStore: Send + Sync + 'static {
     /// labels; with `current` on it this is refused. Again: nothing happens.
     async fn destroy(&self, name: &SecretName, version: u64) -> Result<(), Failure>;
 
+    /// Removes a secret with all its versions and values, for good; a new one of that name begins anew. What is not
+    /// there: nothing happens.
+    async fn remove(&self, name: &SecretName) -> Result<(), Failure>;
+
     /// What is known of a secret besides its values. `None`: there is none of that name.
     async fn describe(&self, name: &SecretName) -> Result<Option<Described>, Failure>;
 

@@ -39,6 +39,9 @@ pub trait SecretVersions: Send + Sync + 'static {
     /// Removes the value of a version for good.
     async fn destroy(&self, name: &SecretName, version: u64) -> Result<(), Failure>;
 
+    /// Removes a secret with all its versions, as [`SecretStore::remove`] does.
+    async fn remove(&self, name: &SecretName) -> Result<(), Failure>;
+
     /// What is known of a secret besides its values. `None`: there is none of that name.
     async fn describe(&self, name: &SecretName) -> Result<Option<Described>, Failure>;
 }
@@ -141,6 +144,10 @@ impl SecretVersions for StoredVersions {
 
     async fn destroy(&self, name: &SecretName, version: u64) -> Result<(), Failure> {
         self.store.destroy(name, version).await
+    }
+
+    async fn remove(&self, name: &SecretName) -> Result<(), Failure> {
+        self.store.remove(name).await
     }
 
     async fn describe(&self, name: &SecretName) -> Result<Option<Described>, Failure> {

@@ -92,7 +92,7 @@ pub async fn concerns(
                 Tenant::new(text("tenant")).map_err(|error| Failure::named("BadArguments", error.to_string()))?;
             vec![itself, Concern { of: guest, name: place::binding(&environment), what: What::Write }]
         }
-        name::SECRET_PUT | name::SECRET_BIND | name::SECRET_UNBIND | name::SECRET_ROTATE => {
+        name::SECRET_PUT | name::SECRET_BIND | name::SECRET_UNBIND | name::SECRET_REMOVE | name::SECRET_ROTATE => {
             let secret = SecretBindingId::new(text("secret")).map_err(faulty)?;
             vec![value(format!("{}/{secret}", place::secrets(&environment)))]
         }
@@ -227,7 +227,7 @@ fn rollout(under_way: &UnderWay) -> Option<(u64, Option<&crate::runtime::model::
         Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. } => {
             Some((under_way.sequence, Some(&to.deployment_id)))
         }
-        Action::Stopping { .. } | Action::Draining { .. } => Some((under_way.sequence, None)),
+        Action::Stopping { .. } | Action::Draining { .. } | Action::Removing { .. } => Some((under_way.sequence, None)),
         Action::Scaling { .. } | Action::Configuring { .. } | Action::Refreshing { .. } => None,
     }
 }

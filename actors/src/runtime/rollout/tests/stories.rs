@@ -99,7 +99,7 @@ fn a_canary_goes_step_by_step() {
     assert_eq!(world.taken(), "New 1, weight 10");
     world.run(3600);
     assert_eq!(world.taken(), "New 5, weight 50");
-    assert_eq!(world.state.waits_for(), Some("a pause; resume or abort it"));
+    assert_eq!(world.state.waits_for(), Some("a pause: `skald services resume` goes on, `skald rollback` goes back"));
     world.say(Word::Resume);
     world.run(600);
     assert_eq!(world.taken(), "New 10, weight 100, promote, Old 0");
@@ -118,7 +118,10 @@ fn a_canary_that_fails_goes_back() {
     assert_eq!(world.taken(), "weight 0");
     world.run(600);
     assert_eq!(world.taken(), "New 0");
-    assert_eq!(world.state.phase, Phase::Aborted { why: "the background analysis failed".into() });
+    assert_eq!(
+        world.state.phase,
+        Phase::Aborted { why: "the background analysis failed at step 3 with 50 % of the traffic".into() }
+    );
     assert_eq!(world.seen.old.ready, 10, "the old set was whole all the time");
 }
 
@@ -128,7 +131,10 @@ fn an_analysis_that_cannot_tell_asks_a_person() {
     let mut world = World::new(canary(vec![WEIGHT_10, analysis], None));
     world.seen.figures = Some(Figures { requests: 1, ..Figures::default() });
     world.run(24 * 3600);
-    assert_eq!(world.state.waits_for(), Some("an analysis could not tell; resume to go on, or abort"));
+    assert_eq!(
+        world.state.waits_for(),
+        Some("an analysis could not tell: `skald services resume` goes on, `skald rollback` goes back")
+    );
     assert_eq!(world.taken(), "New 1, weight 10");
     world.say(Word::Resume);
     world.run(600);

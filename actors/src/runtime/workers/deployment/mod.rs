@@ -1,10 +1,12 @@
 //! `RuntimeDeploymentWorker`: brings what is written down (W009–W015).
 //!
-//! A deployment that somebody began is a saga, and the engine carries it on wherever it stands; this
-//! worker has nothing to add to that, and no event makes it begin one (H04). What it looks at is the
+//! A deployment that somebody began is a saga, and the engine carries it on wherever it stands; no event
+//! makes this worker begin one (H04). It frees services that a saga left busy, and it looks at the
 //! repository: it tells each arbiter what is wanted, which ends holds that desired state has moved on
 //! from (H01), and brings a service once per change of its file. What differs without a change of the
 //! file is drift, and drift detection's.
+
+mod abandoned;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,20 +25,28 @@ use crate::runtime::control::desk::{Desk, Look, Ports, Service};
 use crate::runtime::control::sagas::Starting;
 use crate::runtime::deployment::DEFINITION;
 use crate::runtime::deployment::claim::{Asks, Input, Kind};
-use crate::runtime::model::{RequestKey, ServiceSpec};
+use crate::runtime::model::{RequestKey, ServiceId, ServiceSpec};
 use crate::runtime::ports::desired::Empty;
 use crate::runtime::records::ownership::NAME_TAKEN;
 use crate::runtime::records::place::Place;
 use crate::runtime::store;
 use crate::runtime::workers::drift;
 
-/// How often the repository is looked at: it tells nobody that it moved.
+/// How often it looks: neither the repository that moved tells it, nor a saga that left a service behind.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// The worker.
 pub struct RuntimeDeployment {
     desk: Desk,
     triggers: Vec<&'static str>,
+}
+
+/// What it remembers from one run to the next; losing it costs an alarm that is told again.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Memory {
+    /// What is busy for too long and was told, by its number.
+    late: BTreeMap<ServiceId, u64>,
 }
 
 /// What was last brought from the repository.
@@ -64,8 +74,7 @@ impl Worker for RuntimeDeployment {
     }
 
     fn rhythm(&self) -> Rhythm {
-        let rhythm = self.desk.ports.desired.as_ref().map_or_else(Rhythm::on_events, |_| Rhythm::every(EVERY));
-        rhythm.retry(Retry::max(self.desk.worker.card().attempts))
+        Rhythm::every(EVERY).retry(Retry::max(self.desk.worker.card().attempts))
     }
 
     fn triggers(&self) -> &[&str] {
@@ -78,11 +87,18 @@ impl Worker for RuntimeDeployment {
         };
         let under_way = look.services.iter().filter(|it| it.docket.state.under_way.is_some()).count();
         let saw = format!("{} services, {under_way} of them changing", look.services.len());
+        let mut memory: Memory = serde_json::from_value(run.remembered.clone()).unwrap_or_default();
+        let (before, mut did, mut why) = (memory.clone(), Vec::new(), Vec::new());
+        self.free(run, &look, &mut memory, &mut did).await?;
+        let remember = serde_json::to_value(&memory).map_err(|error| Failure::permanent("remembering", error))?;
+        let remembering = |report: Report| if memory == before { report } else { report.remember(remember) };
         let Some(desired) = &self.desk.ports.desired else {
-            return Ok(Report::unchanged(saw, "deployments that were begun go on by themselves"));
+            return Ok(remembering(match did.is_empty() {
+                true => Report::unchanged(saw, "deployments that were begun go on by themselves"),
+                false => Report::changed(saw, did.join(", "), "nobody carried it out any more, or it takes too long"),
+            }));
         };
         let read = desired.read(&look.environment.environment_id, Empty::Allowed).await?;
-        let (mut did, mut why) = (Vec::new(), Vec::new());
         for (wave, specs) in waves(read.services.values()) {
             let mut unsettled = Vec::new();
             for spec in specs {
@@ -96,11 +112,11 @@ impl Worker for RuntimeDeployment {
             }
         }
         let saw = format!("{saw}, {} wanted at {}", read.services.len(), &read.commit.as_str()[..12]);
-        Ok(match did.is_empty() {
+        Ok(remembering(match did.is_empty() {
             true if why.is_empty() => Report::unchanged(saw, "what is written down was brought before"),
             true => Report::unchanged(saw, why.join("; ")),
             false => Report::changed(saw, did.join(", "), why.join("; ")),
-        })
+        }))
     }
 }
 
@@ -120,7 +136,7 @@ impl RuntimeDeployment {
             service: spec.service_id.clone(),
         };
         let digest = digest(spec)?;
-        let (space, name) = (place.space(), synced(&place));
+        let (space, name) = (place.space(), place.synced());
         let known = store::read::<Synced>(&*self.desk.ports.store, &space, &name).await?;
         let service = look.services.iter().find(|it| it.place.service == spec.service_id);
         if known.as_ref().is_some_and(|known| known.value.spec == digest) {
@@ -233,10 +249,6 @@ fn as_written(service: &Service, spec: &ServiceSpec) -> bool {
         let configuration = spec.configuration.is_none() || current.configuration == spec.configuration;
         current.image == spec.image && replicas && configuration
     })
-}
-
-fn synced(place: &Place) -> String {
-    format!("synced/{}/{}", place.environment, place.service)
 }
 
 fn short(spec: &ServiceSpec) -> String {

@@ -2,8 +2,9 @@ use protocol::view::Status;
 
 use super::*;
 use crate::runtime::arbiter::Outcome;
+use crate::runtime::control::telling::ALARM;
 use crate::runtime::control::world::{World, image};
-use crate::runtime::model::{ServiceId, Stage};
+use crate::runtime::model::{DeploymentKind, ServiceId, Stage};
 
 fn worker(world: &World) -> RuntimeDeployment {
     RuntimeDeployment::new(&world.ports)
@@ -96,4 +97,38 @@ async fn waves_come_one_after_the_other() {
     world.deployed(world.revision("d1", 1, 2)).await;
     world.run(&worker).await.unwrap();
     assert_eq!(services(&world), ["web", "api"]);
+}
+
+/// H06: a service is not busy for ever with what nobody carries out any more.
+#[tokio::test]
+async fn what_a_saga_left_behind_is_freed() {
+    let world = World::new(Stage::Dev).await;
+    let worker = worker(&world);
+    world.deployed(world.revision("d1", 1, 2)).await;
+    let to = world.revision("d2", 2, 2);
+    world.ask(Source::Operator, "deploy:d2", Command::Deploy { to: to.clone(), anew: false }).await.unwrap();
+    world.recorded(&to, DeploymentKind::Deploy).await;
+    world.wait(3_600);
+    world.is_quiet(&worker).await;
+    world.ended(&SagaKey::new("d2").unwrap(), Status::Abandoned);
+    let report = world.run(&worker).await.unwrap();
+    assert!(report.did.starts_with("freed web: d2 ended as abandoned"), "{report:?}");
+    let state = world.state().await;
+    assert!(state.under_way.is_none() && matches!(state.standing, Standing::Incident { .. }), "{state:?}");
+    world.is_quiet(&worker).await;
+}
+
+/// H06: what takes longer than it should is told once.
+#[tokio::test]
+async fn what_takes_too_long_is_told_once() {
+    let world = World::new(Stage::Dev).await;
+    let worker = worker(&world);
+    world.deployed(world.revision("d1", 1, 2)).await;
+    world.ask(Source::Operator, "scale", Command::Scale { to: 3, observed: 2 }).await.unwrap();
+    world.is_quiet(&worker).await;
+    world.wait(86_400);
+    let report = world.run(&worker).await.unwrap();
+    assert!(report.did.starts_with("told that web is busy for long: Scaling since"), "{report:?}");
+    assert_eq!(world.heard().last().unwrap(), ALARM);
+    world.is_quiet(&worker).await;
 }

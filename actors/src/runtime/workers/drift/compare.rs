@@ -37,7 +37,7 @@ pub(super) fn compare(
         match (wanted.get(name), there.get(name)) {
             (Some(spec), Some(seen)) => fields(spec, seen, known, &mut differences),
             // H01: what was rolled back and had nothing before it is missing on purpose.
-            (Some(spec), None) if known.held.contains(&spec.image) => {
+            (Some(spec), None) if known.holds(spec) => {
                 differences.push(difference(name, DriftKind::Held, "", &spec.image, "nothing"));
             }
             (Some(spec), None) => differences.push(difference(name, DriftKind::Missing, "", &spec.image, "nothing")),
@@ -56,9 +56,9 @@ fn fields(spec: &ServiceSpec, seen: &ObservedService, known: &Known, differences
         differences.push(difference(name, kind, field, desired, observed));
     };
     let none = || "none".to_owned();
-    // H01: while what is wanted is held, the whole revision is: its configuration belongs to it.
-    if known.held.contains(&spec.image) {
-        if spec.image != seen.image {
+    // H01.
+    if known.holds(spec) {
+        if spec.image != seen.image || spec.configuration != seen.configuration {
             add(DriftKind::Held, "", &spec.image, seen.image.as_str());
         }
         return;

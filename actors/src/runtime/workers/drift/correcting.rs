@@ -8,6 +8,7 @@ use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
 use super::{Done, DriftDetection, Memory, wanted, whose_service};
+use crate::runtime::arbiter::shell::Asker;
 use crate::runtime::arbiter::{Command, Decision, Request, Source};
 use crate::runtime::control::loop_alarm::{self, May};
 use crate::runtime::control::sagas::{Became, Starting};
@@ -73,11 +74,13 @@ impl DriftDetection {
                     done.why.push(format!("{service} was put right without effect, it is tried again at {at}"));
                     return Ok(());
                 }
-                May::AndTell(why) => {
-                    let payload = json!({ "environmentId": spec.environment_id, "serviceId": service, "why": why });
-                    self.desk
-                        .tell(run, &tenant, ALARM, &[correction.key.as_str(), &next.times.to_string()], payload)
-                        .await?;
+                May::AndTell(_) => {
+                    let why = without_effect(correction, open, row.times);
+                    self.give_up(run, seen, &place, &tenant, (correction.key.as_str(), why)).await?;
+                    // Whoever closes the incident lets it be tried again.
+                    memory.loops.remove(service);
+                    done.did.push(format!("gave {service} up: it was put right {} times without effect", row.times));
+                    return Ok(());
                 }
                 May::Now => {}
             }
@@ -104,6 +107,29 @@ impl DriftDetection {
         self.desk.ports.sagas.start(&starting).await?;
         done.did.push(format!("had {service} put right by {key}"));
         done.why.push(format!("{:?} differ", correction.kinds));
+        Ok(())
+    }
+
+    /// Tells people that what is done about a service does not help, and leaves it to them.
+    async fn give_up(
+        &self,
+        run: &Run,
+        seen: &Seen,
+        place: &Place,
+        tenant: &Tenant,
+        (about, why): (&str, String),
+    ) -> Result<(), Failure> {
+        let payload = json!({ "environmentId": place.environment, "serviceId": place.service, "why": why });
+        self.desk.tell(run, tenant, ALARM, &[about, &run.now().to_string()], payload).await?;
+        let request = Request {
+            key: RequestKey::new(format!("{about}/{}", run.now().as_micros())).map_err(faulty)?,
+            source: Source::Drift,
+            by: self.desk.principal()?,
+            asked_at: run.now(),
+            command: Command::Strand { why },
+        };
+        let asker = Asker { tenant: tenant.clone(), trace: run.trace.clone(), saga: run.key.clone() };
+        self.desk.arbitration.ask(place, &asker, seen.look.environment.stage, &request).await?;
         Ok(())
     }
 
@@ -210,6 +236,17 @@ enum Asked {
     UnderWay(SagaKey),
     /// It has ended without effect; this is the key of the next try.
     Ended(SagaKey),
+}
+
+/// What is as before, although it was put right.
+fn without_effect(correction: &Correction, open: &BTreeMap<FindingHash, DriftFinding>, times: u32) -> String {
+    let findings = correction.findings.iter().filter_map(|hash| open.get(hash));
+    let differs = findings.map(|finding| {
+        let (kind, DriftFinding { desired, observed, .. }) = (format!("{:?}", finding.kind).to_lowercase(), finding);
+        format!("{kind}: {desired} is wanted, {observed} is there")
+    });
+    let differs: Vec<_> = differs.collect();
+    format!("drift was corrected {times} times without effect; {}", differs.join("; "))
 }
 
 fn faulty(fault: crate::runtime::model::Fault) -> Failure {

@@ -11,7 +11,7 @@ use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::model::{
-    Digest, DriftFinding, DriftKind, EnvironmentId, Fault, FindingHash, FindingState, ObservedService, ReplicaRange,
+    DriftFinding, DriftKind, EnvironmentId, Fault, FindingHash, FindingState, ObservedService, Release, ReplicaRange,
     RequestKey, ServiceId, ServiceSpec, Stage,
 };
 use crate::runtime::workers::drift::compare::{Difference, compare, hash};
@@ -123,12 +123,19 @@ impl DriftPolicy {
 pub struct Known {
     /// The policy that owns its replicas (H02).
     pub governed: Option<ReplicaRange>,
-    /// Images that may not come again (H01).
-    pub held: BTreeSet<Digest>,
+    /// What may not come again (H01).
+    pub held: BTreeSet<Release>,
     /// Whether something is under way: what is seen meanwhile is on its way to somewhere.
     pub under_way: bool,
     /// When the last thing ended: an older observation shows a world that is gone.
     pub settled_at: Option<Time>,
+}
+
+impl Known {
+    /// Whether what `spec` wants may not come again.
+    pub(super) fn holds(&self, spec: &ServiceSpec) -> bool {
+        self.held.iter().any(|held| held.is_wanted_by(spec))
+    }
 }
 
 /// What is compared.
@@ -180,6 +187,8 @@ pub struct Drift {
     /// What to ask for. A correction is asked for at every look until it is taken; its key makes that
     /// one request.
     pub corrections: Vec<Correction>,
+    /// Services of which the look shows nothing that could be judged: they are on their way.
+    pub unsettled: BTreeSet<ServiceId>,
 }
 
 impl Drift {
@@ -238,6 +247,7 @@ pub fn detect(look: &Look<'_>, now: Time) -> Result<Drift, Fault> {
     for (service_id, findings) in correct {
         drift.corrections.push(correction(look.environment, service_id, &findings)?);
     }
+    drift.unsettled = unsettled;
     Ok(drift)
 }
 

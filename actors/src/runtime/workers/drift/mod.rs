@@ -12,7 +12,7 @@ pub mod decide;
 mod keeping;
 mod seen;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use protocol::Tenant;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use supervisor::activity::Failure;
 use supervisor::worker::{Report, Rhythm, Run, Worker};
 
-use crate::runtime::arbiter::{Held, ServiceState};
+use crate::runtime::arbiter::ServiceState;
 use crate::runtime::compute::set::Limits;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::{Desk, Ports};
@@ -135,7 +135,9 @@ impl Worker for DriftDetection {
                 self.correct(run, &seen, spec, correction, &open, &mut memory, &mut done).await?;
             }
         }
-        memory.loops.retain(|service, _| drift.corrections.iter().any(|one| one.service_id == *service));
+        // What is on its way may yet turn out to have changed nothing.
+        let still = |service: &ServiceId| drift.corrections.iter().any(|one| one.service_id == *service);
+        memory.loops.retain(|service, _| still(service) || drift.unsettled.contains(service));
         let saw = format!(
             "{} services, {} wanted at {}, {} findings open",
             seen.services.len(),
@@ -162,12 +164,13 @@ fn owned(mut spec: ServiceSpec, seen: &Seen, bound: &BTreeMap<SecretBindingId, S
     let service = seen.look.services.iter().find(|it| it.place.service == spec.service_id);
     let runs = seen.services.iter().find(|it| it.service_id == spec.service_id);
     let observed = || runs.and_then(|runs| runs.configuration.clone());
+    // Where the image runs, it is its configuration that was rolled back.
     let held = |spec: &ServiceSpec| {
-        let wanted = spec.configuration.clone().map(Held::Configuration);
+        let runs = runs.is_some_and(|runs| runs.image == spec.image);
         let holds = |service: &crate::runtime::control::desk::Service| {
-            service.docket.state.held.iter().any(|hold| Some(&hold.what) == wanted.as_ref())
+            service.docket.state.held.iter().any(|hold| hold.what.is_wanted_by(spec))
         };
-        service.is_some_and(holds)
+        runs && service.is_some_and(holds)
     };
     if spec.configuration.is_none() || held(&spec) {
         spec.configuration = observed();
@@ -226,14 +229,7 @@ fn workload(spec: &ServiceSpec) -> Workload {
 fn known(seen: &Seen) -> BTreeMap<ServiceId, Known> {
     let of = |service: &crate::runtime::control::desk::Service| {
         let (state, name) = (&service.docket.state, service.place.service.clone());
-        let held: BTreeSet<_> = state
-            .held
-            .iter()
-            .filter_map(|hold| match &hold.what {
-                Held::Image(image) => Some(image.clone()),
-                Held::Configuration(_) => None,
-            })
-            .collect();
+        let held = state.held.iter().map(|hold| hold.what.clone()).collect();
         let under_way = state.under_way.is_some() || seen.moving.contains(&name);
         // Everything was looked at just now.
         let known = Known { governed: state.governed, held, under_way, settled_at: None };

@@ -3,7 +3,8 @@ use protocol::view::Status;
 use serde_json::json;
 
 use super::*;
-use crate::runtime::arbiter::{Command, Desired, Outcome, Source};
+use crate::runtime::arbiter::{Command, Desired, Outcome, Source, Standing};
+use crate::runtime::control::telling::ALARM;
 use crate::runtime::control::world::{World, acme, image};
 use crate::runtime::deployment::claim::Input;
 use crate::runtime::model::{ConfigurationRef, DeploymentKind, DriftKind, ReplicaRange, Stage};
@@ -167,6 +168,38 @@ async fn a_correction_that_failed_gets_another_key_and_a_pause() {
     let second = world.began()[1].key.clone();
     assert_ne!(first, second);
     assert!(second.as_str().ends_with("-2"), "{second}");
+}
+
+/// What does not help is not done for ever: it becomes an incident, and is tried again when that is closed.
+#[tokio::test]
+async fn a_correction_without_effect_is_given_up() {
+    let (world, _) = in_order(Stage::Dev).await;
+    changed_by_hand(&world).await;
+    let worker = worker(&world);
+    let tried = async |number: usize| {
+        world.run(&worker).await.unwrap();
+        let key = world.began()[number - 1].key.clone();
+        let to = world.state().await.current.unwrap();
+        let command = Command::RemediateDrift { to, kinds: vec![DriftKind::Configuration], approved_by: None };
+        world.ask(Source::Drift, &format!("deploy:{key}"), command).await.unwrap();
+        // While something is under way, no look can tell whether it helps.
+        world.run(&worker).await.unwrap();
+        world.finished(Outcome::Succeeded).await;
+        world.ended(&key, Status::Succeeded);
+        world.wait(900);
+    };
+    for number in 1..=3 {
+        tried(number).await;
+    }
+    world.run(&worker).await.unwrap();
+    let Standing::Incident { why, .. } = world.state().await.standing else { panic!("it is an incident") };
+    assert!(why.starts_with("drift was corrected 3 times without effect; configuration: "), "{why}");
+    assert_eq!((world.began().len(), world.heard().iter().filter(|event| *event == ALARM).count()), (3, 1));
+    world.wait(3_600);
+    world.run(&worker).await.unwrap();
+    assert_eq!(world.began().len(), 3, "it is left to people");
+    world.ask(Source::Operator, "close", Command::Resume).await.unwrap();
+    tried(4).await;
 }
 
 /// D202: an environment that nobody wrote down is nobody's mistake; one that is empty all of a sudden

@@ -61,7 +61,12 @@ pub(super) fn watched(service: &Service) -> bool {
     let state = &service.docket.state;
     let quiet = match state.doing() {
         Doing::Nothing | Doing::Scaling | Doing::Restoring | Doing::Stopping => true,
-        Doing::Deploying | Doing::Remediating | Doing::Configuring | Doing::Refreshing | Doing::Draining => false,
+        Doing::Deploying
+        | Doing::Remediating
+        | Doing::Configuring
+        | Doing::Refreshing
+        | Doing::Draining
+        | Doing::Removing => false,
     };
     let stands = match state.standing {
         Standing::Open | Standing::Paused { .. } | Standing::Incident { .. } => true,
@@ -109,7 +114,8 @@ pub(super) fn of_the_arbiter(stored: &Stored, state: &ServiceState) -> Result<Op
             | Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
-            | Action::Draining { .. } => Heard::RestoreBegun,
+            | Action::Draining { .. }
+            | Action::Removing { .. } => Heard::RestoreBegun,
         }));
     }
     let answered = state.answered.iter().find(|answered| answered.key == key);

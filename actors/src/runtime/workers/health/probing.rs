@@ -228,7 +228,7 @@ impl Known {
         match replica.state {
             // Compute starts them again by itself.
             ReplicaState::Waiting => return (Verdict::NotReady, state("it ended, and is started again")),
-            ReplicaState::CrashLoop => return (Verdict::NotReady, state("it ends again and again; see its log")),
+            ReplicaState::CrashLoop => return (Verdict::NotReady, replica.crashes()),
             ReplicaState::Draining => return (Verdict::NotReady, state("it is being drained")),
             ReplicaState::Starting if replica.started_at.is_none_or(|at| now.since(at) <= START_MAX) => {
                 return (Verdict::Starting, None);

@@ -105,7 +105,8 @@ impl Scaling {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
-            | Doing::Draining => {
+            | Doing::Draining
+            | Doing::Removing => {
                 tally.why.push(format!("{name}: {:?} is under way", state.doing()));
                 Ok(())
             }

@@ -36,7 +36,7 @@ fn asked(command: &str, service: &str, decision: &str) -> Value {
         name::CONFIGURATION_PUBLISH => with(json!({ "entries": { "COLOUR": "red" } })),
         name::SECRET_PUT => json!({ "environment": "dev", "secret": "db", "value": "other" }),
         name::SECRET_BIND | name::SECRET_UNBIND => with(json!({ "secret": "db" })),
-        name::SECRET_ROTATE => json!({ "environment": "dev", "secret": "db" }),
+        name::SECRET_ROTATE | name::SECRET_REMOVE => json!({ "environment": "dev", "secret": "db" }),
         name::SECRET_LIST => json!({ "environment": "dev" }),
         name::SCALING_APPLY => {
             let targets = json!([{ "metric": "rps", "perReplica": 50.0 }]);

@@ -125,6 +125,11 @@ impl SecretStore for SealedFiles {
         .await
     }
 
+    async fn remove(&self, name: &SecretName) -> Result<(), Failure> {
+        let name = name.clone();
+        self.on_shelf("removing a secret", move |shelf| shelf.remove(&name)).await
+    }
+
     async fn describe(&self, name: &SecretName) -> Result<Option<Described>, Failure> {
         let name = name.clone();
         self.on_shelf("reading a secret", move |shelf| Ok(shelf.read(&name)?.map(|history| history.described(name))))

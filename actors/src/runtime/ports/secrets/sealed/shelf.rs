@@ -171,6 +171,16 @@ impl Shelf {
         durable::write(&self.file(name, ENDING), &sealed).map_err(disk)
     }
 
+    /// Removes a secret. Its lock stays: somebody may hold it.
+    pub fn remove(&self, name: &SecretName) -> Result<(), Failure> {
+        let _together = durable::lock_shared(&self.keys_lock()).map_err(disk)?;
+        if !self.file(name, ENDING).try_exists().map_err(disk)? {
+            return Ok(());
+        }
+        let _alone = durable::lock(&self.file(name, ".lock")).map_err(disk)?;
+        durable::remove(&self.file(name, ENDING)).map_err(disk)
+    }
+
     /// Seals everything anew.
     pub fn rotate_key(&self) -> Result<KeyId, Failure> {
         let current = {

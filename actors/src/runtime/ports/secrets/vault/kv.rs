@@ -209,6 +209,14 @@ impl Kv {
         self.tell("destroy", path, json!({ "versions": [version] })).await
     }
 
+    /// Removes everything at `path` for good.
+    pub async fn forget(&self, path: &str) -> Result<(), Failure> {
+        match self.ask(Method::DELETE, "metadata", path, "", None).await? {
+            Some((StatusCode::BAD_REQUEST, _)) => Self::refused("metadata", path),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn tell(&self, verb: &str, path: &str, body: Value) -> Result<(), Failure> {
         match self.ask(Method::POST, verb, path, "", Some(body)).await? {
             Some((StatusCode::BAD_REQUEST, _)) => Self::refused(verb, path),

@@ -208,6 +208,12 @@ impl SecretStore for Vault {
         self.kv.destroy(&format!("{name}/value"), version).await
     }
 
+    async fn remove(&self, name: &SecretName) -> Result<(), Failure> {
+        // The book first: values without one are found again, and a book without values would be another secret's.
+        self.kv.forget(&format!("{name}/book")).await?;
+        self.kv.forget(&format!("{name}/value")).await
+    }
+
     async fn describe(&self, name: &SecretName) -> Result<Option<Described>, Failure> {
         let Some(known) = self.known(name).await? else { return Ok(None) };
         let created = |number| known.created.iter().find(|(n, _)| *n == number).map(|(_, at)| *at);

@@ -1,0 +1,71 @@
+//! `service.forget`: nothing of it is kept any more. `removal.review`: whether that is so, although the answer was lost.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use supervisor::activity::{Attempt, Failure, Typed};
+
+use super::desk::{Input, ours};
+use crate::runtime::deployment::Desk;
+use crate::runtime::records::{forgetting, ownership};
+use crate::runtime::store::Error;
+
+/// Whether it is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// Whether nothing of it is kept.
+    pub removed: bool,
+}
+
+/// `service.forget`.
+pub struct Forget {
+    /// What it works with.
+    pub desk: Desk,
+}
+
+#[async_trait]
+impl Typed for Forget {
+    type Input = Input;
+    type Output = Output;
+    const NAME: &'static str = "service.forget";
+
+    async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
+        let store = &*self.desk.ports.store;
+        let entered = input.enter(&self.desk, attempt, Self::NAME).await?;
+        let (place, tenant) = (&entered.place, &attempt.saga.tenant);
+        let seen = self.desk.arbitration.look(place).await?;
+        // The arbiter's state goes last: without it, all else has gone. One that is not ours is another service.
+        if let Some(seen) = seen.filter(|seen| ours(&seen.value, attempt).is_some()) {
+            let observed = self.desk.ports.compute.observe(place.environment.as_str()).await?;
+            if observed.sets.iter().any(|set| set.service == place.service.as_str()) {
+                return Err(Failure::transient("forgetting a service", format!("{place} still runs")));
+            }
+            forgetting::forget(store, place).await?;
+            match store.remove(&place.space(), &place.docket(), seen.revision).await {
+                Ok(()) => {}
+                // Desired state was told to it meanwhile, or a person paused it.
+                Err(stale @ Error::Stale { .. }) => return Err(stale.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        ownership::give_back(store, place, tenant, self.desk.ports.clock.now()).await?;
+        Ok(Output { removed: true })
+    }
+}
+
+/// `removal.review`.
+pub struct Review {
+    /// What it works with.
+    pub desk: Desk,
+}
+
+#[async_trait]
+impl Typed for Review {
+    type Input = Input;
+    type Output = Output;
+    const NAME: &'static str = "removal.review";
+
+    async fn run(&self, attempt: &Attempt, input: Input) -> Result<Output, Failure> {
+        Ok(Output { removed: input.claimed(&self.desk, attempt).await?.is_none() })
+    }
+}
