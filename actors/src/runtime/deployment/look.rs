@@ -7,8 +7,8 @@ use super::desk::Desk;
 use super::record::{Baseline, Record};
 use crate::runtime::compute::observed::{Observed, ObservedSet, ReplicaState};
 use crate::runtime::compute::traffic::LATENCY_MS;
+use crate::runtime::model::analysis::Figures;
 use crate::runtime::records::place::Place;
-use crate::runtime::rollout::analysis::Figures;
 use crate::runtime::rollout::{Seen, Set, Word};
 
 /// Whether a replica has to answer its probe to count as ready.

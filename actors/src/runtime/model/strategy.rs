@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::analysis::AnalysisSpec;
 use super::fault::{self, Fault};
 use super::millis;
-use crate::runtime::rollout::analysis::AnalysisSpec;
 
 /// Replicas above the wanted number while rolling (D103; Kubernetes has 25 %).
 pub const MAX_SURGE: Portion = Portion::Percent(25);

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use protocol::Time;
 use supervisor::activity::Failure;
 
+use crate::runtime::model::published::{self, Sync};
 use crate::runtime::model::{ConfigurationId, ConfigurationRef, Digest, Fault, RuntimeConfiguration};
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Error, RuntimeStore, TRIES};
-use crate::runtime::workers::configuration::decide::{self, Sync};
 
 /// A version that has the content that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,7 +116,7 @@ pub async fn remember(
     let name = place::published(&place.environment, published.at.configuration_id.as_str());
     let mut new = false;
     store::change(store, &place.space(), &name, |known: Option<&Sync>| {
-        let next = decide::published(known, &published.at, &published.digest, now);
+        let next = published::published(known, &published.at, &published.digest, now);
         new = next.is_some();
         next
     })

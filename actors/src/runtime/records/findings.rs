@@ -6,10 +6,11 @@
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
-use crate::runtime::model::{Digest, DriftFinding, DriftKind, EnvironmentId, FindingHash, FindingState, Revision};
+use crate::runtime::model::{
+    Digest, DriftFinding, DriftKind, DriftPolicy, EnvironmentId, FindingHash, FindingState, Revision,
+};
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, RuntimeStore, Space};
-use crate::runtime::workers::drift::decide::DriftPolicy;
 
 /// The error name of a finding that is not there.
 pub const UNKNOWN: &str = "UnknownFinding";

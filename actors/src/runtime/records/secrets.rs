@@ -15,11 +15,10 @@ use supervisor::activity::Failure;
 use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::model::ids::label;
 use crate::runtime::model::secret::{Requested, check_name, same_variable};
-use crate::runtime::model::{EnvironmentId, Fault, RequestKey, SecretBinding, SecretBindingId, ServiceId};
+use crate::runtime::model::{EnvironmentId, Fault, RequestKey, Rotation, SecretBinding, SecretBindingId, ServiceId};
 use crate::runtime::ports::secrets::{Secret, SecretName, SecretVersions, usable};
 use crate::runtime::records::place;
 use crate::runtime::store::{self, RuntimeStore, Space};
-use crate::runtime::workers::secrets::decide::{Phase, Rotation};
 
 /// The error name of a secret that is not there.
 pub const UNKNOWN: &str = "UnknownSecret";
@@ -201,7 +200,7 @@ impl Secrets {
     /// for again (W049).
     pub async fn request(&self, binding: &SecretBindingId, by: &Principal, now: Time) -> Result<bool, Failure> {
         let rotating = match self.rotation(binding).await? {
-            Some(rotation) => goes_on(&rotation),
+            Some(rotation) => rotation.goes_on(),
             None => false,
         };
         let mut new = false;
@@ -255,14 +254,6 @@ pub async fn named(
     match store.get(&Space::Of(owner.clone()), &name).await? {
         Some(_) => Ok(()),
         None => label("secret", binding.as_str()).map_err(faulty),
-    }
-}
-
-/// Whether a rotation has not ended.
-pub const fn goes_on(rotation: &Rotation) -> bool {
-    match rotation.phase {
-        Phase::Doing { .. } | Phase::Confirming { .. } => true,
-        Phase::Done | Phase::Kept { .. } => false,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use protocol::Time;
 
-use super::analysis::{AnalysisSpec, Run, Verdict};
+use super::analysis::{Run, Verdict};
 use super::{RolloutState, Seen};
+use crate::runtime::model::analysis::AnalysisSpec;
 
 /// Looks at the analysis of this phase; begins it at the first look. A person's word settles what
 /// the figures left open.

@@ -6,7 +6,8 @@ use protocol::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Strategy;
-use super::analysis::{Figures, Run};
+use super::analysis::Run;
+use crate::runtime::model::analysis::Figures;
 use crate::runtime::model::millis;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use actors::runtime::arbiter::shell::Asker;
+use actors::runtime::model::DriftPolicy;
 use actors::runtime::model::{DriftFinding, Environment, FindingState};
 use actors::runtime::records::findings;
 pub(super) use actors::runtime::records::findings::Decision;
 use actors::runtime::records::ownership::Rule;
 use actors::runtime::records::place::Place;
-use actors::runtime::workers::drift::decide::DriftPolicy;
 use protocol::command::Routed;
 use protocol::runtime::{
     DriftPolicyView, DriftRow, Drifts, ListDrift, OfEnvironment, OfFinding, OfService, SetDriftPolicy,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actors::runtime::arbiter::shell::Asker;
+use actors::runtime::model::rotation::{Phase, Rotation};
 use actors::runtime::model::secret::variable;
 use actors::runtime::model::{EnvironmentId, RequestKey, SecretBinding, SecretBindingId, ServiceId};
 use actors::runtime::ports::secrets::Secret;
 use actors::runtime::records::ownership::{self, Rule};
 use actors::runtime::records::place::Place;
-use actors::runtime::records::secrets::{self, Put, Secrets, goes_on};
-use actors::runtime::workers::secrets::decide::{Phase, Rotation};
+use actors::runtime::records::secrets::{self, Put, Secrets};
 use protocol::command::Routed;
 use protocol::runtime::{BindSecret, ListSecrets, OfSecret, PutSecret, SecretRow, SecretValue, UnbindSecret};
 use protocol::{Code, Principal, Problem, Value};
@@ -144,7 +144,7 @@ fn row(binding: &SecretBinding, dockets: &[Docket], rotation: Option<&Rotation>)
         rotated_at: binding.rotated_at,
         rotate_every_ms: binding.rotation_period.and_then(|period| u64::try_from(period.as_millis()).ok()),
         bound: binding.bound.iter().map(|service| (service.to_string(), runs(service))).collect::<BTreeMap<_, _>>(),
-        rotation: rotation.filter(|rotation| goes_on(rotation)).map(far).or_else(requested),
+        rotation: rotation.filter(|rotation| rotation.goes_on()).map(far).or_else(requested),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use protocol::Time;
 
-use super::analysis::Figures;
 use super::*;
+use crate::runtime::model::analysis::Figures;
 
 /// Two sets, a proxy and a clock.
 pub(super) struct World {

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
-use super::analysis::AnalysisSpec;
 use super::rolling::bounds;
 use super::{Strategy, *};
+use crate::runtime::model::analysis::AnalysisSpec;
 use crate::runtime::model::strategy::{BlueGreen, Canary, CanaryStep, Portion, Rolling, SCALE_DOWN_DELAY};
 
 /// What happens between two looks.

@@ -1,5 +1,5 @@
-use super::analysis::AnalysisSpec;
 use super::*;
+use crate::runtime::model::analysis::AnalysisSpec;
 use crate::runtime::model::strategy::{BlueGreen, Canary, CanaryStep, Portion, Rolling, SCALE_DOWN_DELAY};
 
 fn canary(steps: Vec<CanaryStep>, background: Option<AnalysisSpec>) -> Plan {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::Time;
-use serde::{Deserialize, Serialize};
 
+use crate::runtime::model::published::Sync;
 use crate::runtime::model::{ConfigurationRef, Digest, Fault, RequestKey, ServiceId};
 
 /// How long a configuration must be quiet before it is rolled out: long enough for a script that
@@ -17,22 +17,6 @@ use crate::runtime::model::{ConfigurationRef, Digest, Fault, RequestKey, Service
 pub const QUIET: Duration = Duration::from_secs(10);
 /// The longest a stream of versions may put it off.
 pub const PUT_OFF_MAX: Duration = Duration::from_secs(120);
-
-/// What is remembered of one configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Sync {
-    /// The newest version that was published.
-    pub newest: ConfigurationRef,
-    /// What its content is.
-    pub digest: Digest,
-    /// When the burst began that has not been rolled out yet.
-    pub burst_since: Time,
-    /// When its last version was published.
-    pub published_at: Time,
-    /// The version about which `ConfigurationSynced` was said; 0: none.
-    pub told: u64,
-}
 
 /// A workload that uses the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,18 +40,6 @@ pub struct Look {
     pub look_at: Option<Time>,
     /// Say `ConfigurationSynced` for this version: every user runs on its content. Said once.
     pub synced: Option<ConfigurationRef>,
-}
-
-/// A version was published. `None`: it is known, or older than what is known (W042).
-pub fn published(known: Option<&Sync>, at: &ConfigurationRef, digest: &Digest, now: Time) -> Option<Sync> {
-    let fresh = |told| Sync { newest: at.clone(), digest: digest.clone(), burst_since: now, published_at: now, told };
-    match known {
-        None => Some(fresh(0)),
-        Some(known) if known.newest.version >= at.version => None,
-        // The last one was said already: a new burst begins.
-        Some(known) if known.told == known.newest.version => Some(fresh(known.told)),
-        Some(known) => Some(Sync { burst_since: known.burst_since, ..fresh(known.told) }),
-    }
 }
 
 /// The key of a roll (W042): configuration, service and version.
@@ -108,6 +80,7 @@ pub fn look(sync: &Sync, users: &[User], now: Time) -> Result<(Sync, Look), Faul
 mod tests {
     use super::*;
     use crate::runtime::model::ConfigurationId;
+    use crate::runtime::model::published::published;
 
     fn at(seconds: u64) -> Time {
         Time::from_micros(0).after(Duration::from_secs(seconds))

@@ -23,10 +23,11 @@ use crate::runtime::control::desk::{Desk, Ports, Service};
 use crate::runtime::control::loop_alarm::{self, May, Row};
 use crate::runtime::control::telling::ALARM;
 use crate::runtime::control::{Carried, Said};
+use crate::runtime::model::published::Sync;
 use crate::runtime::model::{ConfigurationRef, Digest, RequestKey, RuntimeConfiguration, ServiceId};
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Space};
-use decide::{Sync, User};
+use decide::User;
 
 /// How often it looks whether a burst is over: well below the quiet that it waits for, and cheap,
 /// because an environment where nothing was published is two questions to the store.

@@ -6,10 +6,10 @@ use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
 use super::{Done, DriftDetection, whose};
-use crate::runtime::model::{DriftFinding, EnvironmentId, FindingHash, FindingState};
+use crate::runtime::model::{DriftFinding, DriftPolicy, EnvironmentId, FindingHash, FindingState};
 use crate::runtime::records::place;
 use crate::runtime::store::{self, Space};
-use crate::runtime::workers::drift::decide::{Drift, DriftPolicy};
+use crate::runtime::workers::drift::decide::Drift;
 use crate::runtime::workers::drift::seen::Seen;
 
 impl DriftDetection {

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::runtime::model::EnvironmentId;
+use crate::runtime::model::SecretBindingId;
 
 fn name(n: u8) -> ServiceId {
     ServiceId::new(format!("s{n}")).unwrap()

@@ -22,13 +22,14 @@ use crate::runtime::control::desk::{Desk, Look, Ports, Service};
 use crate::runtime::control::loop_alarm::PAUSE_MAX;
 use crate::runtime::control::telling::ALARM;
 use crate::runtime::control::{Carried, Said};
+use crate::runtime::model::rotation::{Phase, Rotation, Step};
 use crate::runtime::model::{EnvironmentId, RequestKey, SecretBinding, ServiceId};
 use crate::runtime::ports::secrets::{SecretName, SecretVersions};
 use crate::runtime::records::place;
-use crate::runtime::records::secrets::{bindings, goes_on, reference};
+use crate::runtime::records::secrets::{bindings, reference};
 use crate::runtime::store::{self, Space};
 use crate::runtime::workers::configuration::{asked, ended, numbered};
-use crate::runtime::workers::secrets::decide::{Do, Heard, Phase, Rotation, Step, due};
+use crate::runtime::workers::secrets::decide::{Do, Heard, due};
 
 /// How often it looks whether a secret is due, or a workload came to confirm.
 const EVERY: Duration = Duration::from_secs(30);
@@ -124,7 +125,7 @@ impl SecretRotation {
         at: SecretName,
     ) -> Result<Option<Turn<'a>>, Failure> {
         let known = self.rotation(run, &binding).await?;
-        if let Some(rotation) = known.clone().filter(goes_on) {
+        if let Some(rotation) = known.clone().filter(Rotation::goes_on) {
             return Ok(Some(Turn { run, look, values, binding, at, rotation }));
         }
         let Some(described) = values.describe(&at).await? else { return Ok(None) };
