@@ -13,6 +13,24 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("scenarios", &["protocol", "supervisor", "actors", "node"]),
 ];
 
+/// The rooms of the runtime platform, from the ground up: each may know those before it.
+const ROOMS: [&str; 14] = [
+    "model",
+    "durable",
+    "store",
+    "rollout",
+    "arbiter",
+    "ports",
+    "probing",
+    "compute",
+    "records",
+    "arbitration",
+    "deployment",
+    "removal",
+    "control",
+    "workers",
+];
+
 /// Words of clocks, chance, files, sockets and other threads.
 const IMPURE: [&str; 22] = [
     "tokio",
@@ -91,6 +109,43 @@ fn the_arrows_point_one_way() {
     assert!(!dependencies(&engine).contains("async-nats"), "the engine does not know NATS");
     for runtime in ["tokio", "async-nats", "ractor"] {
         assert!(!dependencies(&words).contains(runtime), "the words do not know {runtime}");
+    }
+}
+
+/// Tests build worlds of everything.
+fn is_of_tests(path: &Path) -> bool {
+    let parts = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+    parts
+        .into_iter()
+        .any(|part| part.contains("tests") || ["world.rs", "stage", "contract.rs"].contains(&part.as_str()))
+}
+
+#[test]
+fn the_rooms_of_the_runtime_know_those_below_them() {
+    let runtime = root().join("actors/src/runtime");
+    let mut looked_at = 0;
+    for (height, room) in ROOMS.iter().enumerate() {
+        let (dir, file) = (runtime.join(room), runtime.join(room).with_extension("rs"));
+        let files = if dir.is_dir() { sources(&dir) } else { vec![file] };
+        assert!(!files.is_empty(), "{room} was not found");
+        for file in files {
+            let within = file.strip_prefix(&runtime).unwrap();
+            if is_of_tests(within) {
+                continue;
+            }
+            looked_at += 1;
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            for higher in &ROOMS[height + 1..] {
+                let named = code.contains(&format!("crate::runtime::{higher}"));
+                assert!(!named, "{}: {room} must not know {higher}", within.display());
+            }
+        }
+    }
+    assert!(looked_at > 150, "only {looked_at} files");
+    let there = std::fs::read_dir(&runtime).unwrap().map(|entry| entry.unwrap().file_name());
+    for name in there.map(|name| name.to_string_lossy().trim_end_matches(".rs").to_owned()) {
+        assert!(name == "mod" || ROOMS.contains(&name.as_str()), "{name} stands in no order");
     }
 }
 

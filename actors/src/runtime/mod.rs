@@ -3,22 +3,26 @@
 //!
 //! ```text
 //! model        what things are              no behaviour but their invariants
-//! arbiter      may this happen now?         one per service; every action passes through it
-//! rollout      what is the next move?       of a strategy that is under way
 //! store        what is remembered           values with compare-and-set
-//! records      what people publish, keep and set, what went wrong, and whose all of it is
+//! rollout      what is the next move?       of a strategy that is under way
+//! arbiter      may this happen now?         one per service; every action passes through it
 //! ports        what else the work needs     desired state, secrets, metrics, probes, provisioning
 //! compute      where workloads run          the port, and processes behind a gateway
+//! records      what people publish, keep and set, what went wrong, and whose all of it is
+//! arbitration  the arbiter on the store     decides, makes it durable, tells it
 //! deployment   the saga's activities        one file each
 //! removal      the other saga's             a service goes, with all that is kept of it
 //! control      what the workers share       the desk, asking, carrying out, telling
 //! workers      the seven                    a folder each: its look, its pure decision, its tests
 //! ```
 //!
-//! `model`, `rollout`, the arbiter but its shell and each worker's `decide` are pure: what was seen, what is remembered and the moment come in, what to do
-//! comes out. There is deliberately no clock, no socket, no file and no task in them.
+//! Each knows those above it in this list; `scenarios/tests/layout.rs` holds them to it.
+//!
+//! `model`, `rollout`, `arbiter` and each worker's `decide` are pure: what was seen, what is remembered and the moment
+//! come in, what to do comes out. There is deliberately no clock, no socket, no file and no task in them.
 
 pub mod arbiter;
+pub mod arbitration;
 pub mod compute;
 pub mod control;
 pub mod deployment;

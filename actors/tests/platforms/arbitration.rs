@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use actors::runtime::arbiter::shell::{Arbitration, Asker};
 use actors::runtime::arbiter::{Command, Outcome, Request, Source};
+use actors::runtime::arbitration::{Arbitration, Asker};
 use actors::runtime::model::{DeploymentId, Digest, EnvironmentId, RequestKey, Revision, ServiceId, Stage};
 use actors::runtime::records::place::Place;
 use actors::runtime::store::MemoryStore;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::arbiter::shell::event_id;
 use actors::runtime::compute::gateway::Call;
 use actors::runtime::model::EnvironmentId;
 use actors::runtime::records::environments::Environments;
+use actors::runtime::records::events::event_id;
 use protocol::{Envelope, Tenant, Time, TraceId};
 use serde_json::json;
 use supervisor::activity::Failure;

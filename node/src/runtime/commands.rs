@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::arbiter::shell::{Arbitration, Asker, Docket, event_id};
 use actors::runtime::arbiter::{Action, Command, Outcome, Request, ServiceState, Source, Standing};
+use actors::runtime::arbitration::{Arbitration, Asker};
 use actors::runtime::compute::Observed;
 use actors::runtime::deployment::observe::{self, Observe};
-use actors::runtime::deployment::record::{Record, Running};
 use actors::runtime::model::{Environment, EnvironmentId, RequestKey, Revision, ServiceId};
 use actors::runtime::ports::provisioning::Provisioner;
 use actors::runtime::ports::secrets::SecretVersions;
+use actors::runtime::records::deployments::{Record, Running};
+use actors::runtime::records::docket::Docket;
 use actors::runtime::records::environments::{Environments, Refused, Wanted};
+use actors::runtime::records::events::event_id;
 use actors::runtime::records::ownership::{self, Rule};
 use actors::runtime::records::place::{self, Place};
 use actors::runtime::records::tenancy::{Asking, Granted, Tenancy};

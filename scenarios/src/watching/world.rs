@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use actors::runtime::arbiter::shell::{Arbitration, Asker};
 use actors::runtime::arbiter::{Command, Outcome, Request, Source};
+use actors::runtime::arbitration::{Arbitration, Asker};
 use actors::runtime::control::{Became, Ports, Sagas, Starting};
-use actors::runtime::deployment::record::{Record, Running};
 use actors::runtime::model::{DeploymentId, Digest, RequestKey, Revision, ServiceId, Stage};
 use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
+use actors::runtime::records::deployments::{Record, Running};
 use actors::runtime::records::environments::{Environments, Wanted};
 use actors::runtime::records::place::Place;
 use actors::runtime::store::{self, Error, RuntimeStore, Space, Stored};

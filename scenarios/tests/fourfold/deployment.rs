@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actors::runtime::arbiter::shell::Docket;
 use actors::runtime::deployment::{self, Ports};
 use actors::runtime::model::ObservedService;
+use actors::runtime::records::docket::Docket;
 use actors::runtime::records::environments::{Environments, Wanted};
 use actors::runtime::removal;
 use actors::runtime::store::{self, MemoryStore, RuntimeStore, Space};

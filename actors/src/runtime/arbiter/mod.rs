@@ -21,7 +21,6 @@ mod command;
 mod decide;
 mod decision;
 mod finish;
-pub mod shell;
 mod start;
 mod state;
 #[cfg(test)]

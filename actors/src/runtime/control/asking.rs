@@ -7,8 +7,8 @@ use protocol::{Principal, Time, Value};
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
-use crate::runtime::arbiter::shell::Written;
 use crate::runtime::arbiter::{Command, Decision, Doing, Refusal, Request, ServiceState, Source};
+use crate::runtime::arbitration::Written;
 use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::RequestKey;
 use crate::runtime::records::tenancy::{Asking, QUOTA, TENANT_REFUSED};

@@ -33,4 +33,4 @@ pub use carrying::Carried;
 pub use desk::{Desk, Look, Ports, Service};
 pub use sagas::{Became, Sagas, Starting};
 
-use crate::runtime::deployment::record::Running;
+use crate::runtime::records::deployments::Running;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::runtime::compute::observed::ObservedReplica;
-use crate::runtime::deployment::record::Workload;
 use crate::runtime::model::{Probe, ProbeKind, ProbeSpec};
 use crate::runtime::ports::probes::Place;
+use crate::runtime::records::deployments::Workload;
 
 /// The port of a probe that names none: the replica's own for HTTP.
 const ANY_PORT: u16 = 1;

@@ -5,8 +5,8 @@ use protocol::{Envelope, Tenant, Value};
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
-use crate::runtime::arbiter::shell::event_id;
 use crate::runtime::control::desk::Desk;
+use crate::runtime::records::events::event_id;
 
 /// The event of a loop that does the same again and again without effect, and of a rotation that
 /// does not get on, as of a row of events that turns in a circle: people should look.

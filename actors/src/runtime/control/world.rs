@@ -15,11 +15,10 @@ use supervisor::ports::{Clock, Outbox, Unavailable};
 use supervisor::worker::{Report, Run, Why, Worker};
 
 use super::{Became, Ports, Sagas, Starting};
-use crate::runtime::arbiter::shell::{Arbitration, Asker};
 use crate::runtime::arbiter::{Action, Command, Outcome, Request, ServiceState, Source};
+use crate::runtime::arbitration::{Arbitration, Asker};
 use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
 use crate::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
-use crate::runtime::deployment::record::{Baseline, Record, Running, Workload};
 use crate::runtime::model::{
     ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, EnvironmentId, RequestKey,
     Revision, SecretBindingId, ServiceId, ServiceSpec, Stage, Strategy, TargetKind,
@@ -28,6 +27,7 @@ use crate::runtime::ports::desired::{Commit, Desired, DesiredState, Empty};
 use crate::runtime::ports::probes::{LocalProber, local};
 use crate::runtime::ports::secrets::StoredVersions;
 use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
+use crate::runtime::records::deployments::{Baseline, Record, Running, Workload};
 use crate::runtime::records::environments::{Environments, Wanted};
 use crate::runtime::records::place::Place;
 use crate::runtime::store::{self, MemoryStore};

@@ -6,11 +6,11 @@ use supervisor::activity::{Attempt, Failure};
 use super::claim::{Whose, own};
 use super::desk::{Desk, Entered};
 use super::drive::{LOOK_EVERY, Until, drive};
-use super::record::Record;
 use crate::runtime::compute::{Route, SetId};
 use crate::runtime::model::deployment::shortened;
 use crate::runtime::model::strategy::Rolling;
 use crate::runtime::model::{DeploymentState, Strategy};
+use crate::runtime::records::deployments::Record;
 use crate::runtime::rollout::{Phase, Plan, RolloutState};
 use crate::runtime::store::Read;
 

@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 use supervisor::activity::{Attempt, Failure};
 use supervisor::ports::{Clock, Outbox};
 
-use super::record::Record;
-use crate::runtime::arbiter::shell::{Arbitration, Asker};
+use crate::runtime::arbitration::{Arbitration, Asker};
 use crate::runtime::compute::Compute;
 use crate::runtime::model::{DeploymentId, EnvironmentId, Fault, RequestKey, ServiceId};
 use crate::runtime::probing::Prober;
+use crate::runtime::records::deployments::Record;
 use crate::runtime::records::environments::Environments;
 use crate::runtime::records::ownership::{self, Owned, Rule};
 use crate::runtime::records::place::{self, Place};

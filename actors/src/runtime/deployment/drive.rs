@@ -9,8 +9,8 @@ use tracing::debug;
 
 use super::desk::{Desk, Entered, request_key};
 use super::look::{Look, Ready, look};
-use super::record::{Record, Running};
 use crate::runtime::compute::Route;
+use crate::runtime::records::deployments::{Record, Running};
 use crate::runtime::rollout::{self, Action, Phase, Which, Word};
 use crate::runtime::store::Read;
 

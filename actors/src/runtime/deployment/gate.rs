@@ -70,7 +70,7 @@ impl Typed for Gate {
 
 /// How often replicas are asked before they count as ill: for as long as one probe's tries may take,
 /// and longer where replicas were ready and had to start anew meanwhile.
-fn patience(record: &super::record::Record) -> u32 {
+fn patience(record: &crate::runtime::records::deployments::Record) -> u32 {
     let deadline = record.comes.workload.progress_deadline.min(Duration::from_secs(5));
     u32::try_from(deadline.as_millis() / PAUSE.as_millis()).unwrap_or(TRIES)
 }

@@ -4,10 +4,10 @@ use futures::future::join_all;
 use supervisor::activity::Failure;
 
 use super::desk::Desk;
-use super::record::{Baseline, Record};
 use crate::runtime::compute::observed::{Observed, ObservedSet, ReplicaState};
 use crate::runtime::compute::traffic::LATENCY_MS;
 use crate::runtime::model::analysis::Figures;
+use crate::runtime::records::deployments::{Baseline, Record};
 use crate::runtime::records::place::Place;
 use crate::runtime::rollout::{Seen, Set, Word};
 

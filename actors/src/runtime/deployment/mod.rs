@@ -33,16 +33,13 @@ mod look;
 pub mod observe;
 mod plan;
 pub mod promote;
-pub mod record;
 pub mod rollback;
 pub mod rollout;
 mod tidy;
 
+pub use crate::runtime::records::deployments::DEFINITION;
 pub use desk::{Desk, Ports};
 pub use inventory::observed_service;
-
-/// Name of the definition whose saga brings a revision, or the last good one back.
-pub const DEFINITION: &str = "runtime_deployment";
 
 /// The activities of the runtime platform's deployments.
 pub fn activities(ports: Ports) -> Vec<Arc<dyn Activity>> {

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
 use super::desk::Desk;
-use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::compute::observed::ObservedSet;
 use crate::runtime::compute::traffic::ServiceTraffic;
 use crate::runtime::model::{EnvironmentId, ServiceId};
+use crate::runtime::records::docket::Docket;
 use crate::runtime::records::place;
 use crate::runtime::store::{self, Space};
 

@@ -8,14 +8,14 @@ use supervisor::activity::{Attempt, Failure};
 
 use super::claim::{Input, Kind};
 use super::desk::{Desk, Entered, deployment_id, faulty, request_key};
-use super::record::{Baseline, Record, Running, Wanted, hex_of};
-use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::arbiter::{Action, Command, Request, ServiceState};
 use crate::runtime::model::{
     ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision,
     SecretBindingId, ServiceId,
 };
 use crate::runtime::records::configurations;
+use crate::runtime::records::deployments::{Baseline, Record, Running, Wanted, hex_of};
+use crate::runtime::records::docket::Docket;
 use crate::runtime::records::findings;
 use crate::runtime::records::ownership::{self, Owned};
 use crate::runtime::records::place::Place;

@@ -8,8 +8,8 @@ use supervisor::activity::{Attempt, Failure, Typed};
 use super::back;
 use super::desk::{Desk, Entered};
 use super::drive::{Until, drive};
-use super::record::Record;
 use crate::runtime::model::{DeploymentState, EnvironmentId, ServiceId};
+use crate::runtime::records::deployments::Record;
 use crate::runtime::rollout::{Plan, RolloutState};
 use crate::runtime::store::Read;
 

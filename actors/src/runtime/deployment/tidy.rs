@@ -3,7 +3,7 @@
 use supervisor::activity::Failure;
 
 use super::desk::Desk;
-use super::record::Record;
+use crate::runtime::records::deployments::Record;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store;
 

@@ -10,9 +10,10 @@ use serde_json::json;
 use supervisor::activity::Failure;
 
 use crate::runtime::arbiter::Standing;
-use crate::runtime::arbiter::shell::{Docket, Due, event_id};
-use crate::runtime::deployment::DEFINITION;
-use crate::runtime::deployment::record::Record;
+use crate::runtime::records::deployments::DEFINITION;
+use crate::runtime::records::deployments::Record;
+use crate::runtime::records::docket::{Docket, Due};
+use crate::runtime::records::events::event_id;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, RuntimeStore};
 
@@ -114,8 +115,8 @@ mod tests {
     use supervisor::ports::{Clock, Outbox, Unavailable};
 
     use super::*;
-    use crate::runtime::arbiter::shell::{Arbitration, Asker};
     use crate::runtime::arbiter::{Command, Outcome, Request, Source};
+    use crate::runtime::arbitration::{Arbitration, Asker};
     use crate::runtime::model::{DeploymentId, Digest, EnvironmentId, RequestKey, Revision, ServiceId, Stage};
     use crate::runtime::store::MemoryStore;
 

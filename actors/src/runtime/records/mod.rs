@@ -3,7 +3,10 @@
 
 pub mod configurations;
 pub mod decisions;
+pub mod deployments;
+pub mod docket;
 pub mod environments;
+pub mod events;
 pub mod findings;
 pub mod forgetting;
 pub mod incidents;

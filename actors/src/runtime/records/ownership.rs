@@ -24,9 +24,9 @@ use supervisor::activity::Failure;
 use supervisor::ports::Clock;
 use tracing::warn;
 
-use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::model::ids::label;
 use crate::runtime::model::{ScalingPolicy, SecretBinding, ServiceId};
+use crate::runtime::records::docket::Docket;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::records::tenancy::Bound;
 use crate::runtime::records::{configurations, decisions, secrets};

@@ -12,11 +12,11 @@ use std::time::Duration;
 use protocol::{Principal, Tenant, Time};
 use supervisor::activity::Failure;
 
-use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::model::ids::label;
 use crate::runtime::model::secret::{Requested, check_name, same_variable};
 use crate::runtime::model::{EnvironmentId, Fault, RequestKey, Rotation, SecretBinding, SecretBindingId, ServiceId};
 use crate::runtime::ports::secrets::{Secret, SecretName, SecretVersions, usable};
+use crate::runtime::records::docket::Docket;
 use crate::runtime::records::place;
 use crate::runtime::store::{self, RuntimeStore, Space};
 

@@ -14,8 +14,9 @@ use serde_json::json;
 use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 
-use crate::runtime::arbiter::shell::{Docket, event_id};
 use crate::runtime::model::{Environment, EnvironmentId, TenantBinding, environment};
+use crate::runtime::records::docket::Docket;
+use crate::runtime::records::events::event_id;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Read, RuntimeStore, Space};
 

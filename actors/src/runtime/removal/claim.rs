@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
 use super::desk::Input;
-use crate::runtime::arbiter::shell::Asker;
 use crate::runtime::arbiter::{Command, Outcome, Request, Source};
+use crate::runtime::arbitration::Asker;
 use crate::runtime::deployment::Desk;
 use crate::runtime::deployment::desk::{deployment_id, faulty, request_key};
 use crate::runtime::model::RequestKey;

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure};
 
-use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::arbiter::{Action, UnderWay};
 use crate::runtime::deployment::Desk;
 use crate::runtime::deployment::desk::Entered;
 use crate::runtime::model::{EnvironmentId, ServiceId};
+use crate::runtime::records::docket::Docket;
 use crate::runtime::records::environments::Environments;
 use crate::runtime::records::place::Place;
 

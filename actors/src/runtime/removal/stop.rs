@@ -11,8 +11,8 @@ use crate::runtime::compute::observed::WHOLE;
 use crate::runtime::compute::{Route, SetId};
 use crate::runtime::deployment::Desk;
 use crate::runtime::deployment::back::remove;
-use crate::runtime::deployment::record::{Record, Running};
 use crate::runtime::model::Revision;
+use crate::runtime::records::deployments::{Record, Running};
 use crate::runtime::store;
 
 /// How often it is looked at until it runs again.

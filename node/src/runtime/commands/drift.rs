@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::runtime::arbiter::shell::Asker;
+use actors::runtime::arbitration::Asker;
 use actors::runtime::model::DriftPolicy;
 use actors::runtime::model::{DriftFinding, Environment, FindingState};
 use actors::runtime::records::findings;

@@ -2,7 +2,7 @@
 //! nothing good could be reached, with what was asked in vain, to be replayed (R111). Closing one is saying that it may act by itself again.
 
 use actors::runtime::arbiter::{Answered, Command, Standing};
-use actors::runtime::deployment::record::Record;
+use actors::runtime::records::deployments::Record;
 use actors::runtime::records::incidents;
 use actors::runtime::records::place;
 use actors::runtime::store;

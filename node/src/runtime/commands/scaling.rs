@@ -2,9 +2,9 @@
 //! service, and how many they are when nobody does (H02).
 
 use actors::runtime::arbiter::Command;
-use actors::runtime::arbiter::shell::Docket;
-use actors::runtime::deployment::record::Record;
 use actors::runtime::model::{ScalingPolicy, TargetKind};
+use actors::runtime::records::deployments::Record;
+use actors::runtime::records::docket::Docket;
 use actors::runtime::records::place::Place;
 use actors::runtime::records::policies::{Policies as Kept, Refused};
 use actors::runtime::store;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actors::runtime::arbiter::shell::Asker;
+use actors::runtime::arbitration::Asker;
 use actors::runtime::model::rotation::{Phase, Rotation};
 use actors::runtime::model::secret::variable;
 use actors::runtime::model::{EnvironmentId, RequestKey, SecretBinding, SecretBindingId, ServiceId};

@@ -1,9 +1,9 @@
 //! `service.drain`, `service.pause`, `service.resume` and `service.unhold`: what a person wants of a
 //! service besides what runs on it.
 
-use actors::runtime::arbiter::shell::Asker;
 use actors::runtime::arbiter::{Action, Command, ServiceState};
-use actors::runtime::deployment::record::Record;
+use actors::runtime::arbitration::Asker;
+use actors::runtime::records::deployments::Record;
 use actors::runtime::records::place::Place;
 use actors::runtime::store;
 use protocol::command::Routed;

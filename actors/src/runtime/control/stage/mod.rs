@@ -20,15 +20,15 @@ use supervisor::worker::{Report, Run, Why, Worker};
 pub(crate) use machine::Machine;
 
 use super::{Became, Desk, Ports, Sagas, Service, Starting};
-use crate::runtime::arbiter::shell::Asker;
 use crate::runtime::arbiter::{Command, Outcome, Request, ServiceState, Source};
+use crate::runtime::arbitration::Asker;
 use crate::runtime::control::cards::Worker as Which;
-use crate::runtime::deployment::record::Record;
 use crate::runtime::model::{
     DeploymentId, Digest, Environment, EnvironmentId, RequestKey, Revision, ServiceId, Stage as Far,
 };
 use crate::runtime::ports::secrets::StoredVersions;
 use crate::runtime::ports::secrets::sealed::{SealedFiles, Settings};
+use crate::runtime::records::deployments::Record;
 use crate::runtime::records::environments::{Environments, Wanted};
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Error, MemoryStore, RuntimeStore, Space, Stored};

@@ -12,10 +12,10 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 
-use crate::runtime::arbiter::shell::Docket;
 use crate::runtime::arbiter::{Action, UnderWay};
-use crate::runtime::deployment::record::Record;
 use crate::runtime::model::{EnvironmentId, Fault, SecretBindingId, ServiceId};
+use crate::runtime::records::deployments::Record;
+use crate::runtime::records::docket::Docket;
 use crate::runtime::records::findings;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, RuntimeStore, Space, Stored};

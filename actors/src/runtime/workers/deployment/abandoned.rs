@@ -19,8 +19,8 @@ use crate::runtime::control::desk::{Look, Service};
 use crate::runtime::control::sagas::Became;
 use crate::runtime::control::telling::ALARM;
 use crate::runtime::deployment::desk::request_key;
-use crate::runtime::deployment::record::Record;
 use crate::runtime::model::RequestKey;
+use crate::runtime::records::deployments::Record;
 use crate::runtime::records::place;
 use crate::runtime::store;
 

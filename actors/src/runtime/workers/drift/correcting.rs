@@ -8,8 +8,8 @@ use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
 use super::{Done, DriftDetection, Memory, wanted, whose_service};
-use crate::runtime::arbiter::shell::Asker;
 use crate::runtime::arbiter::{Command, Decision, Request, Source};
+use crate::runtime::arbitration::Asker;
 use crate::runtime::control::loop_alarm::{self, May};
 use crate::runtime::control::sagas::{Became, Starting};
 use crate::runtime::control::telling::ALARM;

@@ -25,13 +25,13 @@ use crate::runtime::compute::set::Limits;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::{Desk, Ports};
 use crate::runtime::control::loop_alarm::Row;
-use crate::runtime::deployment::record::{Wanted, Workload};
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
     DriftFinding, FindingHash, Probe, ProbeSpec, SecretBinding, SecretBindingId, ServiceId, ServiceSpec,
 };
 use crate::runtime::ports::desired::Empty;
 use crate::runtime::probing::HealthProbe;
+use crate::runtime::records::deployments::{Wanted, Workload};
 use crate::runtime::records::findings;
 use crate::runtime::records::secrets;
 use crate::runtime::workers::drift::decide::{Known, Look, detect};

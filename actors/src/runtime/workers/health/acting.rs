@@ -8,8 +8,8 @@ use supervisor::worker::Run;
 use tracing::{info, warn};
 
 use super::{Health, Tally, Watched};
-use crate::runtime::arbiter::shell::{Asker, BUSY};
 use crate::runtime::arbiter::{Command, Doing, Request, Source, Standing};
+use crate::runtime::arbitration::{Asker, BUSY};
 use crate::runtime::control::loop_alarm::{self, May};
 use crate::runtime::control::sagas::{Became, Starting};
 use crate::runtime::control::telling::ALARM;

@@ -12,9 +12,9 @@ use crate::runtime::compute::Observed;
 use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
 use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::control::probes;
-use crate::runtime::deployment::record::Running;
 use crate::runtime::model::{ProbeSpec, Revision};
 use crate::runtime::ports::probes::{Place, Prober};
+use crate::runtime::records::deployments::Running;
 use crate::runtime::workers::health::decide::{Probed, Try, Verdict, Window, after_try, asked, offset, verdict};
 
 /// How long a process may take until it accepts connections, when no probe says how long: then it

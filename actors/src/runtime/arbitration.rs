@@ -7,19 +7,19 @@
 //! between the two tells it again under the same id and never not at all.
 //!
 //! `Start` and `Abort` are told as events and answered to the asker: whoever asks for a start is the
-//! one who carries it out, and looks at [`UnderWay::stopping`](super::UnderWay) on the way.
+//! one who carries it out, and looks at [`UnderWay::stopping`](crate::runtime::arbiter::UnderWay) on the way.
 
 use std::sync::Arc;
 
-use protocol::{Envelope, EventId, Principal, Tenant, TraceId};
-use serde::{Deserialize, Serialize};
+use protocol::{Envelope, Tenant, TraceId};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use supervisor::activity::Failure;
 use supervisor::ports::{Clock, Outbox};
 
 use crate::runtime::arbiter::{Act, Decision, Refusal, Request, ServiceState, decide};
 use crate::runtime::model::Stage;
+use crate::runtime::records::docket::{Docket, Due};
+use crate::runtime::records::events::event_id;
 use crate::runtime::records::incidents::{self, Incident};
 use crate::runtime::records::ownership::{self, Owned};
 use crate::runtime::records::place::Place;
@@ -31,38 +31,6 @@ pub const HELD: &str = "Held";
 pub const BUSY: &str = "Busy";
 /// The error name of every other refusal.
 pub const REFUSED: &str = "Refused";
-
-/// What is remembered of one service.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Docket {
-    /// Whose service it is.
-    pub tenant: Tenant,
-    /// What the arbiter knows.
-    pub state: ServiceState,
-    /// How many acts there were.
-    #[serde(default)]
-    pub acts: u64,
-    /// Acts that may not have been done yet; those of one decision, at most.
-    #[serde(default)]
-    pub due: Vec<Due>,
-}
-
-/// An act that is to be told.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Due {
-    /// Counted from 1; the same in every repetition.
-    pub number: u64,
-    /// What.
-    pub act: Act,
-    /// On whose word.
-    pub by: Principal,
-    /// The trace that led to it.
-    pub trace: TraceId,
-    /// What it belongs to: the saga that asked, as `tenant/key`.
-    pub saga: String,
-}
 
 /// Who asks, for the trail of what follows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -286,18 +254,6 @@ impl Arbitration {
             payload,
         })
     }
-}
-
-/// An event's id: the same for the same parts, however long they are.
-pub fn event_id(kind: &str, parts: &[&str], number: u64) -> Result<EventId, Failure> {
-    let mut hash = Sha256::new();
-    for part in parts {
-        // Lengths go in, or `a` and `bc` would be `ab` and `c`.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let id = format!("{kind}:{}:{number}", &hex::encode(hash.finalize())[..32]);
-    EventId::new(id).map_err(|error| Failure::permanent("naming an event", error))
 }
 
 /// A refusal as a failure that is not retried: what, why, and what to do.

@@ -25,6 +25,9 @@ use crate::runtime::records::secrets::reference;
 use crate::runtime::rollout::RolloutState;
 use crate::runtime::store::{self, RuntimeStore};
 
+/// Name of the definition whose saga brings a revision, or the last good one back.
+pub const DEFINITION: &str = "runtime_deployment";
+
 /// What runs, besides the image and its configuration, and how it takes over.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
