@@ -279,5 +279,7 @@ pub fn refused(place: &Place, refusal: &Refusal) -> Failure {
         | Refusal::TooYoung
         | Refusal::Faulty(_) => REFUSED,
     };
-    Failure::named(name, format!("{place}: {refusal}; {}", refusal.mend()))
+    let mend = refusal.mend();
+    let whole = format!("`skald services unhold {} --environment {}`", place.service, place.environment);
+    Failure::named(name, format!("{place}: {refusal}; {}", mend.replace("`skald services unhold`", &whole)))
 }

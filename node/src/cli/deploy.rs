@@ -1,13 +1,16 @@
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use protocol::command::Start;
+use protocol::runtime::ListServices;
 use protocol::view::{SagaView, Status};
 use protocol::{SagaKey, Value};
 use serde_json::json;
 
+use crate::client::Client;
 use crate::debug::{self, Paint};
 
 use super::context::Ctx;
@@ -83,6 +86,9 @@ pub(super) struct Deploy {
     #[arg(long)]
     wait: bool,
 }
+
+/// How often it is looked whether a rollout waits for a person.
+const LOOK_FOR_WAITS: Duration = Duration::from_secs(1);
 
 /// How a revision takes over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -192,10 +198,31 @@ pub(super) async fn carry_out_as(definition: &str, key: SagaKey, input: Value, d
         ctx.out.next(&format!("next: skald wait {key}"));
         return Ok(Ending::Done);
     }
-    let view = follow::until_end(&client, &key, None, ctx).await?;
+    ctx.out.say(format!("{key} is under way"));
+    let view = tokio::select! {
+        view = follow::until_end(&client, &key, None, ctx) => view?,
+        never = say_waits(&client, &key, ctx) => match never {},
+    };
     ctx.out.answer(&view, render);
     ctx.out.next(&format!("next: skald services, or skald history {key}"));
     Ok(follow::ending(view.status))
+}
+
+/// Says what the rollout that `key` carries out waits for, whenever that is a person.
+async fn say_waits(client: &Client, key: &SagaKey, ctx: &Ctx) -> Infallible {
+    let mut said = None;
+    loop {
+        tokio::time::sleep(LOOK_FOR_WAITS).await;
+        let Ok(services) = client.services(&ListServices { environment: None }).await else { continue };
+        let ours = services.services.into_iter().find_map(|row| {
+            let under_way = row.under_way.filter(|under_way| under_way.saga.as_ref() == Some(key))?;
+            Some((row.service, row.environment, under_way.waits_for?))
+        });
+        if let Some((service, environment, waits)) = ours.as_ref().filter(|_| ours != said) {
+            ctx.out.say(format!("{environment}/{service} waits: {waits}"));
+        }
+        said = ours;
+    }
 }
 
 pub(super) async fn run(args: Deploy, ctx: &Ctx) -> Ended {
@@ -213,10 +240,23 @@ fn render(view: &SagaView, paint: Paint) -> String {
     let Some(outcome) = &view.outcome else { return debug::render_saga(view, paint) };
     let told = |name: &str| outcome.output.as_ref().and_then(|output| output[name].as_str().map(str::to_owned));
     match (outcome.status, told("version")) {
+        (Status::Succeeded, Some(_)) if outcome.state == "Removed" => {
+            format!("{} {}\n", paint.good("removed"), told("serviceId").unwrap_or_default())
+        }
+        (Status::Succeeded, Some(version)) if outcome.output.as_ref().is_some_and(|output| output["replicas"] == 0) => {
+            let (service, environment) =
+                (told("serviceId").unwrap_or_default(), told("environmentId").unwrap_or_default());
+            let scale = format!("skald scale {service} --environment {environment} --replicas N");
+            format!(
+                "{} {service} {version}, of which nothing runs: it has 0 replicas; {scale}\n",
+                paint.good("completed")
+            )
+        }
         (Status::Succeeded, Some(version)) => {
             let service = told("serviceId").unwrap_or_default();
             let at = told("endpointUrl").map(|url| format!(" at {url}")).unwrap_or_default();
-            format!("{} {service} {version}{at}\n", paint.good("completed"))
+            let what = format!("{service} {version}{at}");
+            format!("{} {}\n", paint.good("completed"), what.trim_end())
         }
         (_, _) => debug::render_outcome(outcome, paint),
     }

@@ -189,7 +189,7 @@ async fn looks(client: &Client, only: Option<&str>) -> Vec<(String, String)> {
         let looked = match &worker.last {
             None => "nobody has looked yet".to_owned(),
             Some(run) if run.outcome == RunOutcome::Failed => format!("the look at {} failed", run.began),
-            Some(run) => format!("looked at {}", run.began),
+            Some(run) => format!("looked at {}: {}", run.began, run.why),
         };
         only.is_none_or(|only| only == environment).then_some((environment, looked))
     };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use protocol::Problem;
 
-use crate::{client, config};
+use crate::{client, config, terminal};
 
 /// A failed command.
 #[derive(Debug)]
@@ -35,6 +35,18 @@ impl Fault {
 
     pub(super) fn interrupted() -> Self {
         Self { code: "interrupted".into(), exit: 130, ..Self::new("interrupted") }
+    }
+
+    /// The same for a terminal: what others wrote in it commands nothing.
+    pub(super) fn readable(&self) -> Self {
+        let readable = |text: &String| terminal::readable(text).into_owned();
+        Self {
+            what: readable(&self.what),
+            why: self.why.iter().map(readable).collect(),
+            mend: self.mend.as_ref().map(readable),
+            code: self.code.clone(),
+            exit: self.exit,
+        }
     }
 
     pub(super) fn mend(mut self, mend: impl Into<String>) -> Self {

@@ -45,7 +45,7 @@ pub(super) async fn run(args: List, ctx: &Ctx) -> Ended {
         },
     );
     for missing in listed.missing {
-        ctx.out.say(format_args!("{} {missing}", ctx.out.paint.warn("not all:")));
+        ctx.out.say_painted(format_args!("{} {missing}", ctx.out.paint.warn("not all:")));
     }
     if rows.len() == args.limit {
         ctx.out.next(&format!("there may be more than {}: --limit N, --status or --definition", args.limit));

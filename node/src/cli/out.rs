@@ -82,8 +82,13 @@ impl Out {
         }
     }
 
-    /// A word about what happens, for a person; not part of the answer.
+    /// A word about what happens, for a person; not part of the answer. What others wrote in it commands nothing.
     pub(super) fn say(&self, text: impl Display) {
+        self.say_painted(terminal::readable(&text.to_string()));
+    }
+
+    /// The same for words that we painted; what is in them of others is readable already.
+    pub(super) fn say_painted(&self, text: impl Display) {
         if !self.quiet {
             eprintln!("{}", terminal::screen(&text.to_string()));
         }
@@ -92,7 +97,7 @@ impl Out {
     /// What to do next, dimmed.
     pub(super) fn next(&self, text: &str) {
         if !self.json {
-            self.say(self.errors.dim(text));
+            self.say_painted(self.errors.dim(&terminal::readable(text)));
         }
     }
 
@@ -119,6 +124,7 @@ impl Out {
         if self.json {
             self.json(&serde_json::to_string_pretty(&fault.json()).expect("a fault is writable as JSON"));
         }
+        let fault = fault.readable();
         let text = fault.text(|text| self.errors.bad(text), |text| self.errors.dim(text));
         eprint!("{}", terminal::screen(&text));
         ExitCode::from(fault.exit)

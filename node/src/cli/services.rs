@@ -190,7 +190,11 @@ fn rows(row: &ServiceRow) -> Vec<Vec<String>> {
         (None, Some(saga)) => format!("{} ({saga})", it.doing.to_lowercase()),
         (None, None) => it.doing.to_lowercase(),
     });
-    let state = under_way.unwrap_or_else(|| row.standing.clone());
+    let standing = match (&row.differs, row.standing.as_str()) {
+        (Some(_), "open") => "not as asked",
+        (Some(_) | None, standing) => standing,
+    };
+    let state = under_way.unwrap_or_else(|| standing.to_owned());
     let name = format!("{}/{}", row.environment, row.service);
     let address = row.endpoint_url.clone().unwrap_or_default();
     if row.sets.is_empty() {

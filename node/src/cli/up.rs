@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
     }
     announce(&local, ctx);
     for lost in &local.lost {
-        ctx.out.say(format_args!("{} {lost}", ctx.out.paint.bad("lost:")));
+        ctx.out.say_painted(format_args!("{} {lost}", ctx.out.paint.bad("lost:")));
     }
     let ended = watch(&mut local, ctx).await;
     state::forget(std::process::id());
@@ -82,7 +83,7 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
     match of_services(&data) {
         0 => {}
         left => ctx.out.say(format_args!(
-            "{left} processes of services go on, and the next `skald up` looks after them again; \
+            "{left} replicas of services go on, and the next `skald up` looks after them again; \
              `skald services drain` and `skald services remove` end them while it runs"
         )),
     }
@@ -93,7 +94,7 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
 fn of_services(data: &Path) -> usize {
     let instance = std::fs::read_to_string(runtime_dir(data).join("instance")).unwrap_or_default();
     let found = marked(instance.trim()).unwrap_or_default();
-    found.iter().filter(|one| !one.keeper && one.first).count()
+    found.iter().filter(|one| !one.keeper).map(|one| &one.marker.replica).collect::<BTreeSet<_>>().len()
 }
 
 /// Until it is told to stop, or nothing is left to keep running.

@@ -103,11 +103,11 @@ async fn list(which: ListWorkers, ctx: &Ctx) -> Ended {
         if workers.is_empty() { "no workers\n".to_owned() } else { debug::render_workers(workers, paint) }
     });
     for missing in listed.missing {
-        ctx.out.say(format_args!("{} {missing}", ctx.out.paint.warn("not all:")));
+        ctx.out.say_painted(format_args!("{} {missing}", ctx.out.paint.warn("not all:")));
     }
     if listed.answered < listed.nodes {
         let (answered, nodes) = (listed.answered, listed.nodes);
-        ctx.out.say(format_args!("{} {answered} of {nodes} nodes answered", ctx.out.paint.warn("not all:")));
+        ctx.out.say_painted(format_args!("{} {answered} of {nodes} nodes answered", ctx.out.paint.warn("not all:")));
     }
     Ok(Ending::Done)
 }

@@ -141,6 +141,11 @@ impl Compute for Kubernetes {
         }
     }
 
+    async fn erase(&self, _: &str, _: &str, _: &str) -> Result<(), Failure> {
+        // A pod keeps what it writes as long as it lives.
+        Ok(())
+    }
+
     async fn forget(&self, _: &str) -> Result<(), Failure> {
         // An environment is a namespace, which whoever made it removes.
         Ok(())

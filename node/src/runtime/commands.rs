@@ -250,7 +250,10 @@ impl RuntimeDesk {
                 };
                 let record = record.map(|record| record.value);
                 let key = record.as_ref().and_then(|record| record.saga.split_once('/')).map(|(_, key)| key);
-                let waits = record.as_ref().and_then(|record| record.rollout.as_ref()?.waits_for());
+                // What was said to it and not heard yet lets it go on.
+                let unheard = |record: &&Record| record.resumes > record.heard;
+                let waits = record.as_ref().filter(|record| !unheard(record));
+                let waits = waits.and_then(|record| record.rollout.as_ref()?.waits_for());
                 Some(UnderWayRow {
                     doing: format!("{:?}", under_way.action.doing()),
                     saga: key.and_then(|key| SagaKey::new(key).ok()),

@@ -125,6 +125,10 @@ impl Compute for Crowd {
         Ok(())
     }
 
+    async fn erase(&self, _: &str, _: &str, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn forget(&self, _: &str) -> Result<(), Failure> {
         Ok(())
     }

@@ -108,6 +108,10 @@ impl Compute for MemoryCompute {
         Ok(())
     }
 
+    async fn erase(&self, _: &str, _: &str, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn forget(&self, _: &str) -> Result<(), Failure> {
         Ok(())
     }

@@ -69,6 +69,7 @@ async fn revisions_come_and_go_under_traffic() {
     what_is_completed_is_seen(&platform).await;
     what_is_cancelled_is_no_fault(&platform).await;
     what_is_removed_leaves_nothing(&platform).await;
+    what_failed_is_held_by_what_it_is(&platform).await;
 }
 
 async fn row(platform: &Platform, service: &str) -> ServiceRow {
@@ -144,6 +145,30 @@ async fn what_is_cancelled_is_no_fault(platform: &Platform) {
     assert_eq!(removed(platform, "remove-given", "given").await.status, Status::Succeeded);
 }
 
+/// What failed with a configuration fails with it under another number too; with another one it may come.
+async fn what_failed_is_held_by_what_it_is(platform: &Platform) {
+    let broken = platform.release("v9", true);
+    let of = |colour: &str| {
+        input("v9", &broken, |input| {
+            (input["service"], input["replicas"]) = (json!("held"), json!(1));
+            input["configuration"] = json!({ "COLOUR": colour });
+            input["probe"] = json!({ "path": "/missing", "timeoutMs": 2_000 });
+            input["progressDeadlineMs"] = json!(2_000);
+        })
+    };
+    let mut errors = Vec::new();
+    for (number, colour) in ["red", "blue", "red"].into_iter().enumerate() {
+        let key = platform.begin(&format!("held-{number}"), of(colour)).await.unwrap();
+        let view = platform.end(&key).await.unwrap();
+        errors.push(view.outcome.and_then(|outcome| outcome.error).unwrap_or_default());
+    }
+    assert_eq!(errors[2], "Held", "{errors:?}");
+    assert!(errors[..2].iter().all(|error| error != "Held"), "{errors:?}");
+    let row = row(platform, "held").await;
+    assert_eq!(row.held.len(), 2, "{row:#?}");
+    assert_eq!(removed(platform, "remove-held", "held").await.status, Status::Succeeded);
+}
+
 async fn removed(platform: &Platform, key: &str, service: &str) -> SagaView {
     let key = SagaKey::new(key).unwrap();
     let input = json!({ "environment": DEV, "service": service });
@@ -159,9 +184,10 @@ async fn what_is_removed_leaves_nothing(platform: &Platform) {
     of["configuration"] = json!({ "COLOUR": "red" });
     let url = platform.deployed("brief-v1", of.clone()).await.unwrap();
     assert_eq!(platform.processes(DEV, "brief").len(), 2);
+    assert!(platform.state(DEV, "brief").exists(), "it may keep something");
     let view = removed(platform, "remove-brief", "brief").await;
     assert_eq!(ended(&view), (Status::Succeeded, "Removed"), "{view:#?}");
-    assert!(platform.processes(DEV, "brief").is_empty());
+    assert!(platform.processes(DEV, "brief").is_empty() && !platform.state(DEV, "brief").exists());
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().status(), 404);
     assert!(platform.service(DEV, "brief").await.is_none());
     let told = events(platform, "remove-brief", "RuntimeServiceRemoved").await;
@@ -175,6 +201,7 @@ async fn what_is_removed_leaves_nothing(platform: &Platform) {
     let back = row(platform, "brief").await;
     assert!(back.held.is_empty() && back.differs.is_none(), "{back:#?}");
     assert_eq!(platform.processes(DEV, "brief").len(), 2);
+    assert_eq!(removed(platform, "remove-brief-at-last", "brief").await.status, Status::Succeeded);
 }
 
 async fn a_first_revision_is_reachable_once_it_is_well(platform: &Platform) -> String {

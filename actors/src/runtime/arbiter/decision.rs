@@ -211,7 +211,7 @@ impl Refusal {
             Self::NotUnderWay | Self::NotRunning | Self::NotHeld => "look at the service again",
             Self::TooOld { .. } => "look at the service, and ask again under a new key",
             Self::TooYoung => "set the sender's clock",
-            Self::Faulty(_) => "mend the field that is named",
+            Self::Faulty(_) => "ask again with that",
         }
     }
 }

@@ -84,6 +84,10 @@ pub trait Compute: Send + Sync + 'static {
     /// when the wish is recorded.
     async fn restart(&self, environment: &str, replica: &str, incarnation: u64) -> Result<(), Failure>;
 
+    /// Removes what a service of `tenant` that does not run any more left here: what it wrote, its logs. Again: nothing
+    /// happens. While a set of it is there: refused as transient.
+    async fn erase(&self, environment: &str, service: &str, tenant: &str) -> Result<(), Failure>;
+
     /// Forgets an environment that is not there any more: what the place kept for its services is removed,
     /// and what was given to it can be given to another. Again: nothing happens. While a set of it is there:
     /// refused as transient.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use protocol::Time;
-use protocol::text::shortened;
+use protocol::text::beginning;
 use serde::{Deserialize, Serialize};
 
 /// All that was found of one environment.
@@ -187,13 +187,20 @@ pub struct ObservedReplica {
 pub const CRASH_LOOP: u32 = 3;
 /// Lines that are read of what a replica wrote before it ended.
 pub const SAID_LINES: usize = 3;
-/// The longest of these, in bytes; of a longer one the beginning is shown, and how long it is.
+/// The longest of these, in bytes; of a longer one the beginning is shown.
 pub const SAID_MAX_BYTES: usize = 256;
 
 /// The last lines of what a replica wrote, for whoever asks why it ended.
 pub fn said(lines: &[String]) -> Vec<String> {
+    // A program that fails in the same way says the same each time.
+    let mut lines = lines.to_vec();
+    lines.dedup();
     let lines = &lines[lines.len().saturating_sub(SAID_LINES)..];
-    lines.iter().map(|line| shortened(line, SAID_MAX_BYTES).into_owned()).collect()
+    let short = |line: &String| match beginning(line, SAID_MAX_BYTES) {
+        all if all.len() == line.len() => line.clone(),
+        some => format!("{some}…"),
+    };
+    lines.iter().map(short).collect()
 }
 
 /// What a replica does.

@@ -149,6 +149,10 @@ impl Compute for Floor {
         Ok(())
     }
 
+    async fn erase(&self, _: &str, _: &str, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn forget(&self, _: &str) -> Result<(), Failure> {
         Ok(())
     }

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::claim::Input;
-use crate::runtime::model::Fault;
+use crate::runtime::model::service::REPLICAS_MAX;
+use crate::runtime::model::{Fault, fault};
 
 /// Every field of the saga's input.
 const FIELDS: [&str; 23] = [
@@ -32,6 +33,10 @@ const FIELDS: [&str; 23] = [
     "why",
 ];
 
+/// What to do about what cannot be read.
+const MEND: &str = "let `skald deploy` write it; a strategy is {\"name\": \"RollingHealthGated\", \"maxSurge\": …, \"maxUnavailable\": …}, \
+                    {\"name\": \"Canary\", \"steps\": […]} or {\"name\": \"BlueGreen\"}, and numbers are numbers";
+
 /// Whether `input` can be carried out as far as its form goes: no field that nobody reads, no value that cannot be
 /// read, no size beyond its bound.
 pub fn check(input: &Value) -> Result<(), Fault> {
@@ -42,13 +47,14 @@ pub fn check(input: &Value) -> Result<(), Fault> {
         let mend = format!("leave it out; the fields are {}", FIELDS.join(", "));
         return Err(Fault::new(unknown, "a deployment has no such field", mend));
     }
-    let read: Input = serde_json::from_value(input.clone())
-        .map_err(|error| Fault::new("input", error.to_string(), "write it as the help of `skald deploy` says"))?;
+    let read: Input =
+        serde_json::from_value(input.clone()).map_err(|error| Fault::new("input", error.to_string(), MEND))?;
     if let Ok(kept) = serde_json::to_value(&read)
         && let Some(path) = lost(input, &kept, "")
     {
         return Err(Fault::new(path, "nobody reads it", "leave it out, or look how it is spelt"));
     }
+    fault::between("replicas", read.wanted.replicas.unwrap_or_default(), 0, REPLICAS_MAX)?;
     read.wanted.workload.check()
 }
 
@@ -108,6 +114,7 @@ mod tests {
             (step(json!({ "type": "weight", "percent": 5, "share": 5 })), "strategy.steps[0].share"),
             (analysis(json!({ "success": bad, "interval": 5 })), "strategy.steps[0].analysis.interval"),
             (json!({ "replicas": "two" }), "input"),
+            (json!({ "replicas": 1_000_000 }), "replicas"),
             (json!({ "progressDeadlineMs": 1 }), "progressDeadlineMs"),
         ] {
             assert_eq!(check(&with(more.clone())).unwrap_err().field, field, "{more}");

@@ -2,6 +2,7 @@
 //! is [`rollout::next`]; what it asks for is asked again at every look until it is seen, so that a
 //! crash anywhere costs a look.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use supervisor::activity::{Attempt, Failure};
@@ -169,10 +170,10 @@ fn stop(phase: &Phase, until: Until, looked: &Look, actions: &[Action]) -> Resul
 /// Why it failed, with what was seen of it last.
 fn described(why: &str, looked: &Look) -> String {
     let figures = looked.seen.figures.unwrap_or_default();
-    let mut text = format!(
-        "{why}; {} of {} new replicas are ready, {} of the last {} requests to them failed",
-        looked.seen.new.ready, looked.seen.new.total, figures.failures, figures.requests
-    );
+    let mut text = format!("{why}; {} of {} new replicas are ready", looked.seen.new.ready, looked.seen.new.total);
+    if figures.requests > 0 {
+        let _ = write!(text, ", {} of the last {} requests to them failed", figures.failures, figures.requests);
+    }
     for fault in looked.faults.iter().take(3) {
         text.push_str("; ");
         text.push_str(fault);

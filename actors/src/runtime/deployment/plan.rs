@@ -8,10 +8,11 @@ use supervisor::activity::{Attempt, Failure};
 
 use super::claim::{Input, Kind};
 use super::desk::{Desk, Entered, deployment_id, faulty, request_key};
-use crate::runtime::arbiter::{Action, Command, Request, ServiceState};
+use crate::runtime::arbiter::{Action, Command, Hold, Refusal, Request, ServiceState};
+use crate::runtime::arbitration::refused;
 use crate::runtime::model::{
-    ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Revision,
-    SecretBindingId, ServiceId,
+    ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, Fault, Release, Revision,
+    RuntimeConfiguration, SecretBindingId, ServiceId,
 };
 use crate::runtime::records::configurations;
 use crate::runtime::records::deployments::{Baseline, Record, Running, Wanted, hex_of};
@@ -153,6 +154,7 @@ async fn deploy(
         configuration,
         secrets,
     };
+    held_before(desk, entered, state, &revision, next.as_ref()).await?;
     let previous = match current {
         Some(current) => {
             // As many as it was given last, whatever its deployment asked for.
@@ -170,6 +172,34 @@ async fn deploy(
     };
     set.check()?;
     Ok((begin.record(kind, from, comes, previous), next))
+}
+
+/// Refuses what was rolled back under an older number of the same configuration: numbers only grow, and what fails
+/// does not because it is said again.
+async fn held_before(
+    desk: &Desk,
+    entered: &Entered,
+    state: &ServiceState,
+    coming: &Revision,
+    next: Option<&configurations::Next>,
+) -> Result<(), Failure> {
+    let Some(at) = &coming.configuration else { return Ok(()) };
+    let as_held = |hold: &&Hold| {
+        let Release { image, configuration, secrets } = &hold.what;
+        *image == coming.image && *secrets == coming.secrets && configuration.as_ref().is_some_and(|held| held != at)
+    };
+    let held: Vec<&Hold> = state.held.iter().filter(as_held).collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    let known = configurations::versions(&*desk.ports.store, &entered.place).await?;
+    let of = |at: &ConfigurationRef| known.iter().find(|version| version.at == *at).map(RuntimeConfiguration::digest);
+    let Some(content) = next.map(|next| next.version.digest()).or_else(|| of(at)) else { return Ok(()) };
+    let same = |hold: &&&Hold| hold.what.configuration.as_ref().and_then(of).as_ref() == Some(&content);
+    match held.iter().find(same) {
+        Some(hold) => Err(refused(&entered.place, &Refusal::Held((*hold).clone()))),
+        None => Ok(()),
+    }
 }
 
 /// What is wanted, with all that nobody wrote down as it ran: ports and limits are no drift.

@@ -46,6 +46,15 @@ impl TargetKind {
     }
 }
 
+/// What people call a revision is a word or two on one line.
+fn check_version(version: &str) -> Result<(), Fault> {
+    fault::text("version", version, VERSION_MAX_BYTES)?;
+    match version.chars().any(char::is_control) {
+        true => Err(Fault::new("version", "it has control characters", "write it on one line")),
+        false => Ok(()),
+    }
+}
+
 /// What is deployed together: a change of any part is a new revision.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,7 +96,7 @@ impl Revision {
 
     /// Holds the sizes to their bounds.
     pub fn check(&self) -> Result<(), Fault> {
-        fault::text("version", &self.version, VERSION_MAX_BYTES)?;
+        check_version(&self.version)?;
         fault::between("replicas", self.replicas, 0, REPLICAS_MAX)?;
         fault::at_most("secrets", self.secrets.len(), SECRETS_MAX, "secrets")
     }
@@ -172,7 +181,7 @@ pub struct ServiceSpec {
 impl ServiceSpec {
     /// Holds the sizes to their bounds.
     pub fn check(&self) -> Result<(), Fault> {
-        fault::text("version", &self.version, VERSION_MAX_BYTES)?;
+        check_version(&self.version)?;
         fault::between("replicas", self.replicas, 0, REPLICAS_MAX)?;
         fault::at_most("command", self.command.len(), ARGUMENTS_MAX, "arguments")?;
         for argument in &self.command {

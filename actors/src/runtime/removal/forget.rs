@@ -40,6 +40,8 @@ impl Typed for Forget {
             if observed.sets.iter().any(|set| set.service == place.service.as_str()) {
                 return Err(Failure::transient("forgetting a service", format!("{place} still runs")));
             }
+            let (environment, service) = (place.environment.as_str(), place.service.as_str());
+            self.desk.ports.compute.erase(environment, service, seen.value.tenant.as_str()).await?;
             forgetting::forget(store, place).await?;
             match store.remove(&place.space(), &place.docket(), seen.revision).await {
                 Ok(()) => {}

@@ -28,7 +28,7 @@ pub(super) fn step(
     };
     match judged(state, &canary, seen, resumed, now) {
         Some(Verdict::Failed) => {
-            let why = format!("the background analysis failed at {}", at(index, seen));
+            let why = format!("the background analysis failed at {}", at(&canary, index, seen));
             return Move::To(Phase::Aborting { why });
         }
         // Nothing moves until somebody says.
@@ -60,14 +60,14 @@ pub(super) fn step(
         },
         Some(CanaryStep::Analysis { analysis }) => {
             let verdict = judge::of_phase(state, analysis, seen, resumed, now);
-            after_verdict(verdict, &format!("the analysis of {}", at(index, seen)), following)
+            after_verdict(verdict, &format!("the analysis of {}", at(&canary, index, seen)), following)
         }
     }
 }
 
-/// The step as people count it, and what goes to the new set meanwhile.
-fn at(index: usize, seen: &Seen) -> String {
-    format!("step {} with {} % of the traffic", index + 1, seen.weight)
+/// Which step of all that the strategy has, its pauses and analyses counted, and what goes to the new set meanwhile.
+fn at(canary: &Canary, index: usize, seen: &Seen) -> String {
+    format!("step {} of {} with {} % of the traffic", index + 1, canary.steps.len(), seen.weight)
 }
 
 /// The analysis of the whole canary, from the first weight on.

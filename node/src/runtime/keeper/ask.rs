@@ -98,6 +98,11 @@ impl Compute for FarKeeper {
         self.done(Ask::Restart { environment, replica, incarnation }).await
     }
 
+    async fn erase(&self, environment: &str, service: &str, tenant: &str) -> Result<(), Failure> {
+        let [environment, service, tenant] = [environment, service, tenant].map(str::to_owned);
+        self.done(Ask::Erase { environment, service, tenant }).await
+    }
+
     async fn forget(&self, environment: &str) -> Result<(), Failure> {
         self.done(Ask::Forget { environment: environment.to_owned() }).await
     }

@@ -106,6 +106,9 @@ async fn carried_out(kept: &Kept, key: &SealKey, ask: Ask) -> Result<Told, Failu
         Ask::Restart { environment, replica, incarnation } => {
             compute.restart(&environment, &replica, incarnation).await.map(|()| Told::Done)?
         }
+        Ask::Erase { environment, service, tenant } => {
+            compute.erase(&environment, &service, &tenant).await.map(|()| Told::Done)?
+        }
         Ask::Forget { environment } => compute.forget(&environment).await.map(|()| Told::Done)?,
         Ask::Traffic { environment } => Told::Traffic(compute.traffic(&environment).await?),
         Ask::Probe { at, spec } => Told::from(kept.prober.probe(&at.into(), &spec).await?),

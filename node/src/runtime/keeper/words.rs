@@ -35,6 +35,7 @@ pub(super) enum Ask {
     Remove(SetId),
     Logs { environment: String, replica: String, lines: usize },
     Restart { environment: String, replica: String, incarnation: u64 },
+    Erase { environment: String, service: String, tenant: String },
     Forget { environment: String },
     Traffic { environment: String },
     Probe { at: At, spec: ProbeSpec },
@@ -48,7 +49,7 @@ impl Ask {
     /// fetched, requests that are drained.
     pub(super) fn within(&self) -> Duration {
         let seconds = match self {
-            Self::Apply(_) | Self::Remove(_) | Self::Forget { .. } | Self::Environment(_) => 60,
+            Self::Apply(_) | Self::Remove(_) | Self::Erase { .. } | Self::Forget { .. } | Self::Environment(_) => 60,
             Self::Observe { .. }
             | Self::Route { .. }
             | Self::Logs { .. }
@@ -71,6 +72,7 @@ impl Ask {
             Self::Remove(_) => "remove",
             Self::Logs { .. } => "logs",
             Self::Restart { .. } => "restart",
+            Self::Erase { .. } => "erase a service",
             Self::Forget { .. } => "forget an environment",
             Self::Traffic { .. } => "traffic",
             Self::Probe { .. } => "probe",

@@ -162,6 +162,27 @@ impl Store {
         self.states(environment).join(format!("of-{tenant}")).join(service)
     }
 
+    /// Removes what a service wrote, its logs and its routes.
+    pub fn erase(&self, environment: &str, tenant: &str, service: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.state(environment, tenant, service)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        durable::remove(&self.dir(environment, "routes").join(format!("{service}.json")))?;
+        let entries = match fs::read_dir(self.logs(environment)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if replica_of(&entry.file_name().to_string_lossy()) == Some(service) {
+                durable::remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn environment(&self, environment: &str) -> PathBuf {
         self.root.join("environments").join(environment)
     }
@@ -190,6 +211,13 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
 
 /// All files of a directory, with their names without `.json`. A write that a crash cut short has
 /// another ending and is passed over.
+/// Whose log a file is: `SERVICE-REVISION-CHANCE.log` and what follows, where only a service has hyphens.
+fn replica_of(file: &str) -> Option<&str> {
+    let replica = file.split('.').next()?;
+    let (rest, _) = replica.rsplit_once('-')?;
+    Some(rest.rsplit_once('-')?.0)
+}
+
 fn read_all<T: DeserializeOwned>(dir: &Path) -> io::Result<Vec<(String, T)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

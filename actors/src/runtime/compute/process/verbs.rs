@@ -153,6 +153,21 @@ impl Compute for Processes {
         Ok(())
     }
 
+    async fn erase(&self, environment: &str, service: &str, tenant: &str) -> Result<(), Failure> {
+        check_name("environment", environment)?;
+        check_name("service", service)?;
+        let _wanting = self.shared.wanting.lock().await;
+        let runs = |one: &Environment| one.sets.keys().any(|id| id.service == service);
+        if self.shared.environments().get(environment).is_some_and(runs) {
+            let why = format!("{service} of {environment} still runs; end it first");
+            return Err(Failure::transient("erasing a service", why));
+        }
+        let (shared, environment, service, tenant) =
+            (self.shared.clone(), environment.to_owned(), service.to_owned(), tenant.to_owned());
+        let erasing = tokio::task::spawn_blocking(move || shared.store.erase(&environment, &tenant, &service));
+        erasing.await.map_err(std::io::Error::other).and_then(|erased| erased).map_err(disk)
+    }
+
     async fn forget(&self, environment: &str) -> Result<(), Failure> {
         check_name("environment", environment)?;
         let _wanting = self.shared.wanting.lock().await;

@@ -200,6 +200,10 @@ impl Compute for Machine {
         Ok(())
     }
 
+    async fn erase(&self, _: &str, _: &str, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn forget(&self, _: &str) -> Result<(), Failure> {
         Ok(())
     }

@@ -120,7 +120,7 @@ fn a_canary_that_fails_goes_back() {
     assert_eq!(world.taken(), "New 0");
     assert_eq!(
         world.state.phase,
-        Phase::Aborted { why: "the background analysis failed at step 3 with 50 % of the traffic".into() }
+        Phase::Aborted { why: "the background analysis failed at step 3 of 3 with 50 % of the traffic".into() }
     );
     assert_eq!(world.seen.old.ready, 10, "the old set was whole all the time");
 }
