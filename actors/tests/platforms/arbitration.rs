@@ -127,7 +127,7 @@ async fn what_was_taken_back_is_refused_with_what_to_do() {
     world.ask("b-end", Source::Runner, finished(second, back)).await.unwrap();
     let refused = world.ask("c", Source::Sync, deploy('2')).await.unwrap_err();
     assert!(refused.starts_with("Held: prod/web: ") && refused.contains("it answers 500"), "{refused}");
-    assert!(refused.ends_with("clear the hold"), "{refused}");
+    assert!(refused.ends_with("`skald services unhold web --environment prod`"), "{refused}");
     assert!(world.ear.heard().iter().any(|(kind, _)| kind == "RuntimeReleaseHeld"));
 }
 

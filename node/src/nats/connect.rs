@@ -220,7 +220,7 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     let (losses, lost) = watch::channel((0, None));
     let mooring = Arc::new(Mooring::new(config.clone()));
     let client = loop {
-        let options = options(&config, &denied, &losses, Some(&mooring)).await?;
+        let options = options(&config, &denied, &losses, &mooring).await?;
         match options.connect(config.urls.as_slice()).await {
             Ok(client) => break client,
             Err(source) => match source.kind() {
@@ -293,16 +293,25 @@ pub async fn connect(config: ConnectConfig) -> Result<Bus, ConnectError> {
     Ok(bus)
 }
 
-pub(super) async fn options(
+/// Who connects, and with which patience.
+pub(super) async fn plain_options(config: &ConnectConfig) -> Result<ConnectOptions, ConnectError> {
+    let inbox = config.inbox_prefix.as_deref();
+    let options = login::options(&config.auth, &config.tls, inbox).await.map_err(ConnectError::Settings)?;
+    Ok(options
+        .name(&config.name)
+        .connection_timeout(config.request_within)
+        .request_timeout(Some(config.request_within))
+        .ping_interval(PING_EVERY))
+}
+
+async fn options(
     config: &ConnectConfig,
     denied: &Arc<Denied>,
     losses: &watch::Sender<(u64, Option<Time>)>,
-    mooring: Option<&Arc<Mooring>>,
+    mooring: &Arc<Mooring>,
 ) -> Result<ConnectOptions, ConnectError> {
-    let inbox = config.inbox_prefix.as_deref();
-    let options = login::options(&config.auth, &config.tls, inbox).await.map_err(ConnectError::Settings)?;
-    let (denied, losses) = (Arc::clone(denied), losses.clone());
-    let options = options.event_callback(move |event| {
+    let (denied, losses, mooring) = (Arc::clone(denied), losses.clone(), Arc::clone(mooring));
+    let options = plain_options(config).await?.event_callback(move |event| {
         let (denied, losses) = (Arc::clone(&denied), losses.clone());
         async move {
             match event {
@@ -324,18 +333,10 @@ pub(super) async fn options(
             }
         }
     });
-    let options = match mooring.cloned() {
-        None => options,
-        Some(mooring) => options.reconnect_to_server_callback(move |servers, _| {
-            let next = mooring.next(&servers);
-            async move { next }
-        }),
-    };
-    Ok(options
-        .name(&config.name)
-        .connection_timeout(config.request_within)
-        .request_timeout(Some(config.request_within))
-        .ping_interval(PING_EVERY))
+    Ok(options.reconnect_to_server_callback(move |servers, _| {
+        let next = mooring.next(&servers);
+        async move { next }
+    }))
 }
 
 /// An error with its causes, in one line.

@@ -17,7 +17,7 @@ use futures::StreamExt as _;
 use supervisor::tree::card::Card;
 use tracing::{debug, warn};
 
-use super::connect::{Bus, ConnectConfig, options};
+use super::connect::{Bus, ConnectConfig, plain_options};
 
 /// Beats that were not acknowledged for so long are looked into: they come several times a second and take some
 /// milliseconds, on a busy disk some hundred.
@@ -105,7 +105,7 @@ pub(crate) async fn keep(bus: Bus, others: Vec<Bus>, card: std::sync::Arc<Card>)
 /// Where most servers are, when ours is not with them.
 async fn elsewhere(bus: &Bus) -> Option<ServerAddr> {
     let here = bus.client.server_info().server_id;
-    let pool = bus.client.server_pool().await.ok()?;
+    let pool = bus.client.server_pool().await.ok().filter(|pool| pool.len() > 1)?;
     let asked = pool.into_iter().take(SCOUTS_MAX).map(|server| Scout::send(&bus.mooring.config, server.addr));
     let mut scouts: Vec<Scout> = Vec::new();
     for scout in futures::future::join_all(asked).await.into_iter().flatten() {
@@ -144,9 +144,8 @@ struct Scout {
 impl Scout {
     async fn send(config: &ConnectConfig, addr: ServerAddr) -> Option<Self> {
         let config = ConnectConfig { name: format!("{} looks around", config.name), ..config.clone() };
-        let (denied, (losses, _)) = (std::sync::Arc::default(), tokio::sync::watch::channel((0, None)));
+        let options = plain_options(&config).await.ok()?.event_callback(|_| async {});
         // It is to be at this server or nowhere.
-        let options = options(&config, &denied, &losses, None).await.ok()?;
         let options = options.ignore_discovered_servers().max_reconnects(1);
         let client = tokio::time::timeout(LET_IN_WITHIN, options.connect(addr.clone())).await.ok()?.ok()?;
         let id = client.server_info().server_id;

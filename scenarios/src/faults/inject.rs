@@ -24,7 +24,7 @@ const FLIPPED: [&str; 2] = ["SKALD_JOURNAL_0", "KV_skald_snapshots"];
 /// How often the deletion of a stream is tried; each try takes some seconds at most.
 const DELETE_TRIES: u32 = 10;
 /// How long a damaged server goes on.
-const FLIPPED_FOR: Duration = Duration::from_secs(4);
+const FLIPPED_FOR: Duration = Duration::from_secs(3);
 /// Buckets that nodes make again from what they know.
 const DELETED: [&str; 3] = ["KV_skald_cluster", "KV_skald_definitions", "KV_skald_snapshots"];
 

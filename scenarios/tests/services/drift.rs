@@ -46,7 +46,8 @@ async fn a_change_by_hand_is_put_right_in_dev(platform: &Platform, artifact: &st
     let findings = platform.drift(DEV).await.unwrap();
     assert_eq!(
         (findings.len(), findings[0].kind.as_str(), findings[0].state.as_str()),
-        (1, "configuration", "resolved")
+        (1, "configuration", "resolved"),
+        "{findings:#?}"
     );
 }
 

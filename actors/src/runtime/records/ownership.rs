@@ -24,6 +24,7 @@ use supervisor::activity::Failure;
 use supervisor::ports::Clock;
 use tracing::warn;
 
+use crate::runtime::arbiter::Action;
 use crate::runtime::model::ids::label;
 use crate::runtime::model::{ScalingPolicy, SecretBinding, ServiceId};
 use crate::runtime::records::docket::Docket;
@@ -34,6 +35,8 @@ use crate::runtime::store::{self, Error, RuntimeStore, Space, TRIES};
 
 /// The error name of a refusal because the name is another tenant's.
 pub const NAME_TAKEN: &str = "NameTaken";
+/// The error name of a refusal because the service is being taken away.
+pub const GOES: &str = "BeingRemoved";
 /// The error name of a refusal because of too many names.
 pub const NAMES: &str = "TooManyNames";
 
@@ -66,6 +69,8 @@ pub enum Rule {
     Service,
     /// The same, and a name that nobody has is the asker's from then on.
     Take,
+    /// The same as a service, while it is taken away too.
+    Remove,
     /// The same as a service; once whoever has the name may not use the environment any more, its owner.
     Evict,
     /// A finding of drift, and so the service that it is about.
@@ -200,10 +205,10 @@ pub async fn admit(
     }
     let host = place.owner == *tenant;
     let may = match (rule, owned) {
-        (Rule::Look | Rule::Service | Rule::Take | Rule::Evict, Owned::Free | Owned::Ours) => true,
+        (Rule::Look | Rule::Service | Rule::Take | Rule::Remove | Rule::Evict, Owned::Free | Owned::Ours) => true,
         (Rule::Look, Owned::Theirs) => host,
         (Rule::Evict, Owned::Theirs) => host && !is_guest(store, place).await?,
-        (Rule::Service | Rule::Take, Owned::Theirs) => false,
+        (Rule::Service | Rule::Take | Rule::Remove, Owned::Theirs) => false,
         // What is found of a service that was never there is found in what the environment's owner wrote.
         (Rule::Finding, Owned::Free) => host,
         (Rule::Finding, Owned::Ours) => true,
@@ -212,7 +217,37 @@ pub async fn admit(
             return Err(Failure::permanent("asking whose a service is", format!("{rule:?} is about none")));
         }
     };
-    if may { Ok(owned) } else { Err(taken(place, tenant)) }
+    if !may {
+        return Err(taken(place, tenant));
+    }
+    if matches!(rule, Rule::Service | Rule::Take) {
+        stays(store, place).await?;
+    }
+    Ok(owned)
+}
+
+/// Refuses what would go with a service that is being taken away.
+async fn stays(store: &dyn RuntimeStore, place: &Place) -> Result<(), Failure> {
+    let docket = store::read::<Docket>(store, &place.space(), &place.docket()).await?;
+    let under_way = docket.and_then(|docket| docket.value.state.under_way);
+    match under_way.map(|under_way| under_way.action) {
+        Some(Action::Removing { saga }) => {
+            let key = saga.split_once('/').map_or(saga.as_str(), |(_, key)| key);
+            let why = format!("{place} is being removed; wait until that has ended (`skald wait {key}`), or cancel it");
+            Err(Failure::named(GOES, why))
+        }
+        Some(
+            Action::Deploying { .. }
+            | Action::Remediating { .. }
+            | Action::Restoring { .. }
+            | Action::Stopping { .. }
+            | Action::Scaling { .. }
+            | Action::Configuring { .. }
+            | Action::Refreshing { .. }
+            | Action::Draining { .. },
+        )
+        | None => Ok(()),
+    }
 }
 
 /// Settles that the name is `tenant`'s; refused where it is another's. Again: nothing happens. It is the

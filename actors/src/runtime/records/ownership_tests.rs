@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 
+use protocol::Principal;
+
 use super::*;
-use crate::runtime::model::{ConfigurationRef, EnvironmentId};
+use crate::runtime::arbiter::{Source, UnderWay};
+use crate::runtime::model::{ConfigurationRef, EnvironmentId, RequestKey, Stage};
 use crate::runtime::store::MemoryStore;
 
 /// All rules; a new one fails to compile in [`asks_about_a_service`].
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule::Name,
     Rule::List,
     Rule::Decision,
@@ -14,13 +17,14 @@ const RULES: [Rule; 10] = [
     Rule::Look,
     Rule::Service,
     Rule::Take,
+    Rule::Remove,
     Rule::Evict,
     Rule::Finding,
 ];
 
 const fn asks_about_a_service(rule: Rule) -> bool {
     match rule {
-        Rule::Look | Rule::Service | Rule::Take | Rule::Evict | Rule::Finding => true,
+        Rule::Look | Rule::Service | Rule::Take | Rule::Remove | Rule::Evict | Rule::Finding => true,
         Rule::Name | Rule::List | Rule::Decision | Rule::Environment | Rule::Use => false,
     }
 }
@@ -85,6 +89,7 @@ async fn the_table_of_rules() {
 Look: free free free; ours no no; theirs ours no;
 Service: free free free; ours no no; no ours no;
 Take: free free free; ours no no; no ours no;
+Remove: free free free; ours no no; no ours no;
 Evict: free free free; ours no no; no ours no;
 Finding: free no no; ours no no; no ours no;
 ";
@@ -114,6 +119,31 @@ async fn the_owner_of_an_environment_ends_what_a_guest_left_there() {
         assert!(admit(&store, rule, &place, &tenant("acme"), at(0)).await.is_err(), "{rule:?}");
     }
     assert!(admit(&store, Rule::Evict, &place, &tenant("other"), at(0)).await.is_err());
+}
+
+/// What is written while a service goes would go with it, though it was said to be kept.
+#[tokio::test]
+async fn nothing_is_written_to_what_is_being_removed() {
+    let (store, place, acme) = (MemoryStore::new(), place("web"), tenant("acme"));
+    let mut state = crate::runtime::arbiter::ServiceState::new(place.service.clone(), Stage::Dev);
+    state.under_way = Some(UnderWay {
+        sequence: 1,
+        key: RequestKey::new("remove:r").unwrap(),
+        source: Source::Operator,
+        by: Principal::new("ann").unwrap(),
+        since: at(0),
+        action: Action::Removing { saga: "acme/r".into() },
+        stopping: None,
+    });
+    let docket = Docket { tenant: acme.clone(), state, acts: 0, due: Vec::new() };
+    store::write(&store, &place.space(), &place.docket(), &docket, 0).await.unwrap();
+    for rule in [Rule::Service, Rule::Take] {
+        let refused = admit(&store, rule, &place, &acme, at(1)).await.unwrap_err();
+        assert!(refused.error == GOES && refused.cause.contains("skald wait r"), "{rule:?}: {refused}");
+    }
+    for rule in [Rule::Look, Rule::Remove] {
+        assert_eq!(admit(&store, rule, &place, &acme, at(1)).await, Ok(Owned::Ours), "{rule:?}");
+    }
 }
 
 /// Of many who take a name at once, one has it.

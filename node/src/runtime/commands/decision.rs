@@ -63,8 +63,10 @@ impl RuntimeDesk {
         let (environment, granted, _) = self.enter_environment(routed, by, environment).await.map_err(forbidden)?;
         let rule = match ownership::rule(&routed.command) {
             // A name is taken when the command is carried out, and not when it is asked for.
-            None | Some(Rule::Take | Rule::Service) => Some(Rule::Service),
-            Some(rule @ (Rule::Look | Rule::Evict)) => Some(rule),
+            Some(Rule::Take | Rule::Service) => Some(Rule::Service),
+            // A saga says for itself what it may while the service is being taken away.
+            None => Some(Rule::Remove),
+            Some(rule @ (Rule::Look | Rule::Remove | Rule::Evict)) => Some(rule),
             Some(Rule::Name | Rule::List | Rule::Decision | Rule::Environment | Rule::Use | Rule::Finding) => None,
         };
         if let (Some(rule), Some(service)) = (rule, about.service) {
