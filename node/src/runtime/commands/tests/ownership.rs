@@ -70,8 +70,8 @@ fn may(command: &str, rule: Rule, service: &str) -> [bool; 3] {
         Rule::Name | Rule::Decision | Rule::Environment => [true, false, false],
         Rule::Use => [true, true, false],
         Rule::Look if of_the_guest => [true, true, false],
-        Rule::Service | Rule::Take | Rule::Evict | Rule::Finding if of_the_guest => [false, true, false],
-        Rule::Look | Rule::Service | Rule::Take | Rule::Evict | Rule::Finding => [true, false, false],
+        Rule::Service | Rule::Take | Rule::Remove | Rule::Evict | Rule::Finding if of_the_guest => [false, true, false],
+        Rule::Look | Rule::Service | Rule::Take | Rule::Remove | Rule::Evict | Rule::Finding => [true, false, false],
     }
 }
 
@@ -174,7 +174,7 @@ async fn a_name_that_cannot_be_one_is_refused_before_anything_is_written() {
     ];
     for command in name::ALL.iter().copied() {
         match actors::runtime::records::ownership::rule(command) {
-            Some(Rule::Look | Rule::Service | Rule::Take | Rule::Evict) => {
+            Some(Rule::Look | Rule::Service | Rule::Take | Rule::Remove | Rule::Evict) => {
                 bodies.push((command, asked(command, "MSVC", &decision)));
             }
             Some(Rule::Environment) if command == name::SECRET_BIND => {
