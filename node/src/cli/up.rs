@@ -83,8 +83,8 @@ pub(super) async fn run(args: Up, ctx: &Ctx) -> Ended {
     match of_services(&data) {
         0 => {}
         left => ctx.out.say(format_args!(
-            "{left} replicas of services go on, and the next `skald up` looks after them again; \
-             `skald services drain` and `skald services remove` end them while it runs"
+            "replicas of services that go on: {left}. Nobody can reach them until the next `skald up` looks after them \
+             again; while it runs, `skald services drain` and `skald services remove` end them"
         )),
     }
     ended
