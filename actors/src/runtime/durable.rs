@@ -24,7 +24,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Removes the file `path`, if it is there.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    removed(path, fs::remove_file(path))
+}
+
+/// Removes the directory `path` with all that is in it, if it is there.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    removed(path, fs::remove_dir_all(path))
+}
+
+fn removed(path: &Path, removal: io::Result<()>) -> io::Result<()> {
+    match removal {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }

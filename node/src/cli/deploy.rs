@@ -191,6 +191,7 @@ pub(super) async fn carry_out(key: SagaKey, input: Value, detach: bool, ctx: &Ct
 pub(super) async fn carry_out_as(definition: &str, key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
     let definition = definition.to_owned();
+    let environment = input["environment"].as_str().map(str::to_owned);
     let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
     let answer = client.start(&start).await?;
     if detach {
@@ -201,7 +202,7 @@ pub(super) async fn carry_out_as(definition: &str, key: SagaKey, input: Value, d
     ctx.out.say(format!("{key} is under way"));
     let view = tokio::select! {
         view = follow::until_end(&client, &key, None, ctx) => view?,
-        never = say_waits(&client, &key, ctx) => match never {},
+        never = say_waits(&client, &key, environment, ctx) => match never {},
     };
     ctx.out.answer(&view, render);
     ctx.out.next(&format!("next: skald services, or skald history {key}"));
@@ -209,11 +210,11 @@ pub(super) async fn carry_out_as(definition: &str, key: SagaKey, input: Value, d
 }
 
 /// Says what the rollout that `key` carries out waits for, whenever that is a person.
-async fn say_waits(client: &Client, key: &SagaKey, ctx: &Ctx) -> Infallible {
-    let mut said = None;
+async fn say_waits(client: &Client, key: &SagaKey, environment: Option<String>, ctx: &Ctx) -> Infallible {
+    let (asked, mut said) = (ListServices { environment }, None);
     loop {
         tokio::time::sleep(LOOK_FOR_WAITS).await;
-        let Ok(services) = client.services(&ListServices { environment: None }).await else { continue };
+        let Ok(services) = client.services(&asked).await else { continue };
         let ours = services.services.into_iter().find_map(|row| {
             let under_way = row.under_way.filter(|under_way| under_way.saga.as_ref() == Some(key))?;
             Some((row.service, row.environment, under_way.waits_for?))

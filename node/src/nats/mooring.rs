@@ -7,7 +7,6 @@
 //! on, so a connection moves there, and stays where it is when nobody is better off: in an election nothing moves.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,9 +86,7 @@ pub(crate) async fn keep(bus: Bus, others: Vec<Bus>, card: std::sync::Arc<Card>)
             tokio::time::sleep(AGAIN_AFTER).await;
             continue;
         };
-        let mut said = format!("server {} is cut off from the others", here.server_name);
-        let _ = write!(said, "; moved to {}", there.host());
-        card.doing(&said);
+        card.doing(format!("server {} is cut off from the others; moved to {}", here.server_name, there.host()));
         warn!(server = here.server_name, to = there.host(), "the server is cut off from the others, moving");
         for one in others.iter().chain([&bus]).filter(|one| one.client.server_info().server_id == here.server_id) {
             one.mooring.bind_for(there.clone());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::arbiter::{Action, Command, Outcome, Request, ServiceState, Source, Standing};
+use actors::runtime::arbiter::{Command, Outcome, Request, ServiceState, Source, Standing};
 use actors::runtime::arbitration::{Arbitration, Asker};
 use actors::runtime::compute::Observed;
 use actors::runtime::deployment::observe::{self, Observe};
@@ -230,17 +230,7 @@ impl RuntimeDesk {
         let under_way = match &state.under_way {
             None => None,
             Some(under_way) => {
-                let coming = match &under_way.action {
-                    Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. } => {
-                        Some(to)
-                    }
-                    Action::Stopping { .. }
-                    | Action::Scaling { .. }
-                    | Action::Configuring { .. }
-                    | Action::Refreshing { .. }
-                    | Action::Draining { .. }
-                    | Action::Removing { .. } => None,
-                };
+                let coming = under_way.action.coming();
                 let record = match coming {
                     Some(to) => {
                         let name = place.deployment(&to.deployment_id);

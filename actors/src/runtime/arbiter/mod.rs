@@ -15,7 +15,7 @@
 //! comes again: there is deliberately no queue, because what waited in it was decided on a world
 //! that is gone when its turn comes.
 //!
-//! All of it is pure but the [`shell`]: read, decide, make durable, tell.
+//! All of it is pure; [`arbitration`](super::arbitration) reads, has it decide, makes that durable and tells it.
 
 mod command;
 mod decide;

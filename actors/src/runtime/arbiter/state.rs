@@ -327,6 +327,21 @@ impl ServiceState {
         self.under_way.as_ref().map_or(Doing::Nothing, |under_way| under_way.action.doing())
     }
 
+    /// The saga that takes the service away, as `tenant/key`, while one does.
+    pub fn removed_by(&self) -> Option<&str> {
+        match &self.under_way.as_ref()?.action {
+            Action::Removing { saga } => Some(saga),
+            Action::Deploying { .. }
+            | Action::Remediating { .. }
+            | Action::Restoring { .. }
+            | Action::Stopping { .. }
+            | Action::Scaling { .. }
+            | Action::Configuring { .. }
+            | Action::Refreshing { .. }
+            | Action::Draining { .. } => None,
+        }
+    }
+
     /// What holds `revision` back, if anything does.
     pub fn hold_on(&self, revision: &Revision) -> Option<&Hold> {
         let release = revision.release();

@@ -24,7 +24,6 @@ use supervisor::activity::Failure;
 use supervisor::ports::Clock;
 use tracing::warn;
 
-use crate::runtime::arbiter::Action;
 use crate::runtime::model::ids::label;
 use crate::runtime::model::{ScalingPolicy, SecretBinding, ServiceId};
 use crate::runtime::records::docket::Docket;
@@ -229,24 +228,13 @@ pub async fn admit(
 /// Refuses what would go with a service that is being taken away.
 async fn stays(store: &dyn RuntimeStore, place: &Place) -> Result<(), Failure> {
     let docket = store::read::<Docket>(store, &place.space(), &place.docket()).await?;
-    let under_way = docket.and_then(|docket| docket.value.state.under_way);
-    match under_way.map(|under_way| under_way.action) {
-        Some(Action::Removing { saga }) => {
-            let key = saga.split_once('/').map_or(saga.as_str(), |(_, key)| key);
+    match docket.as_ref().and_then(|docket| docket.value.state.removed_by()) {
+        None => Ok(()),
+        Some(saga) => {
+            let key = saga.split_once('/').map_or(saga, |(_, key)| key);
             let why = format!("{place} is being removed; wait until that has ended (`skald wait {key}`), or cancel it");
             Err(Failure::named(GOES, why))
         }
-        Some(
-            Action::Deploying { .. }
-            | Action::Remediating { .. }
-            | Action::Restoring { .. }
-            | Action::Stopping { .. }
-            | Action::Scaling { .. }
-            | Action::Configuring { .. }
-            | Action::Refreshing { .. }
-            | Action::Draining { .. },
-        )
-        | None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use protocol::Principal;
 
 use super::*;
-use crate::runtime::arbiter::{Source, UnderWay};
+use crate::runtime::arbiter::{Action, Source, UnderWay};
 use crate::runtime::model::{ConfigurationRef, EnvironmentId, RequestKey, Stage};
 use crate::runtime::store::MemoryStore;
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure};
 
-use crate::runtime::arbiter::{Action, UnderWay};
+use crate::runtime::arbiter::UnderWay;
 use crate::runtime::deployment::Desk;
 use crate::runtime::deployment::desk::Entered;
 use crate::runtime::model::{EnvironmentId, ServiceId};
@@ -57,15 +57,6 @@ pub struct Claimed {
 
 /// What is under way, where it is a removal by the attempt's saga.
 pub fn ours<'a>(docket: &'a Docket, attempt: &Attempt) -> Option<&'a UnderWay> {
-    docket.state.under_way.as_ref().filter(|under_way| match &under_way.action {
-        Action::Removing { saga } => *saga == attempt.saga.to_string(),
-        Action::Deploying { .. }
-        | Action::Remediating { .. }
-        | Action::Restoring { .. }
-        | Action::Stopping { .. }
-        | Action::Scaling { .. }
-        | Action::Configuring { .. }
-        | Action::Refreshing { .. }
-        | Action::Draining { .. } => false,
-    })
+    let ours = docket.state.removed_by() == Some(attempt.saga.to_string().as_str());
+    docket.state.under_way.as_ref().filter(|_| ours)
 }

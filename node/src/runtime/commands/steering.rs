@@ -15,16 +15,15 @@ use super::{Answer, RuntimeDesk, kept, problem, told};
 
 impl RuntimeDesk {
     pub(super) async fn drain(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
-        self.steer(routed, by, asked, |why| Command::Drain { why }).await
+        let place = self.steer(routed, by, asked, |why| Command::Drain { why }).await?;
+        told(&json!({ "environment": place.environment, "service": place.service }))
     }
 
     /// Nothing happens by itself any more, and a rollout that is under way stands still where it is (D111).
     pub(super) async fn pause(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
-        let of = OfService { environment: asked.environment.clone(), service: asked.service.clone() };
-        let answer = self.steer(routed, by, asked, |why| Command::Pause { why }).await?;
-        let (place, ..) = self.enter(routed, by, &of).await?;
+        let place = self.steer(routed, by, asked, |why| Command::Pause { why }).await?;
         self.tell_rollout(&place, &self.seen(&place).await?.state, |record| record.suspended = true).await?;
-        Ok(answer)
+        told(&json!({ "environment": place.environment, "service": place.service }))
     }
 
     async fn steer(
@@ -33,14 +32,14 @@ impl RuntimeDesk {
         by: &Principal,
         asked: SteerService,
         command: impl FnOnce(String) -> Command + Send,
-    ) -> Answer {
+    ) -> Result<Place, Problem> {
         let SteerService { environment, service, why } = asked;
         let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
         // The environment's owner may end what a tenant left there that is not bound any more.
         let asker = Asker { tenant: self.seen(&place).await?.tenant, ..asker };
         let why = why.unwrap_or_else(|| format!("{by} wants it so"));
         self.ask(routed, by, &place, &granted, &asker, command(why)).await?;
-        told(&json!({ "environment": place.environment, "service": place.service }))
+        Ok(place)
     }
 
     pub(super) async fn resume(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
@@ -67,18 +66,8 @@ impl RuntimeDesk {
         state: &ServiceState,
         word: impl Fn(&mut Record) + Send + Sync,
     ) -> Result<(), Problem> {
-        let coming = match state.under_way.as_ref().map(|under_way| &under_way.action) {
-            Some(Action::Deploying { to, .. } | Action::Remediating { to, .. } | Action::Restoring { to, .. }) => to,
-            Some(
-                Action::Stopping { .. }
-                | Action::Scaling { .. }
-                | Action::Configuring { .. }
-                | Action::Refreshing { .. }
-                | Action::Draining { .. }
-                | Action::Removing { .. },
-            )
-            | None => return Ok(()),
-        };
+        let coming = state.under_way.as_ref().and_then(|under_way| under_way.action.coming());
+        let Some(coming) = coming else { return Ok(()) };
         let name = place.deployment(&coming.deployment_id);
         store::change(&*self.store, &place.space(), &name, |record: Option<&Record>| {
             let mut next = record?.clone();

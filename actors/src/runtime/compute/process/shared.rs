@@ -216,10 +216,7 @@ impl Shared {
 
     /// Removes what services of an environment kept, and gives its users back.
     pub fn forget_environment(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.store.states(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        crate::runtime::durable::remove_dir(&self.store.states(name))?;
         let belongs = |of: &str| of.split_once('/').is_some_and(|(its, _)| its == name);
         self.users.as_ref().map_or(Ok(()), |users| users.release(belongs))
     }

@@ -164,10 +164,7 @@ impl Store {
 
     /// Removes what a service wrote, its logs and its routes.
     pub fn erase(&self, environment: &str, tenant: &str, service: &str) -> io::Result<()> {
-        match fs::remove_dir_all(self.state(environment, tenant, service)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        durable::remove_dir(&self.state(environment, tenant, service))?;
         durable::remove(&self.dir(environment, "routes").join(format!("{service}.json")))?;
         let entries = match fs::read_dir(self.logs(environment)) {
             Ok(entries) => entries,
