@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use protocol::{Envelope, Tenant, TraceId};
 use serde_json::{Value, json};
-use supervisor::activity::Failure;
+use supervisor::activity::{Attempt, Failure};
 use supervisor::ports::{Clock, Outbox};
 
 use crate::runtime::arbiter::{Act, Decision, Refusal, Request, ServiceState, decide};
@@ -41,6 +41,14 @@ pub struct Asker {
     pub trace: TraceId,
     /// The saga, or what else asks.
     pub saga: String,
+}
+
+impl Asker {
+    /// The saga of an attempt.
+    pub fn of(attempt: &Attempt) -> Self {
+        let (tenant, trace) = (attempt.saga.tenant.clone(), attempt.trace.clone());
+        Self { tenant, trace, saga: attempt.saga.to_string() }
+    }
 }
 
 /// What came of a request that was not refused.
@@ -279,7 +287,11 @@ pub fn refused(place: &Place, refusal: &Refusal) -> Failure {
         | Refusal::TooYoung
         | Refusal::Faulty(_) => REFUSED,
     };
-    let mend = refusal.mend();
+    Failure::named(name, explained(place, refusal))
+}
+
+/// A refusal for a person: of which service, why, and what to do.
+pub fn explained(place: &Place, refusal: &Refusal) -> String {
     let whole = format!("`skald services unhold {} --environment {}`", place.service, place.environment);
-    Failure::named(name, format!("{place}: {refusal}; {}", mend.replace("`skald services unhold`", &whole)))
+    format!("{place}: {refusal}; {}", refusal.mend().replace("`skald services unhold`", &whole))
 }

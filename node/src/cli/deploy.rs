@@ -184,11 +184,17 @@ pub(super) fn fresh_key(what: &str, service: &str) -> Result<SagaKey, Fault> {
 
 /// Starts a deployment and, unless `detach`, follows it to its end.
 pub(super) async fn carry_out(key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
-    carry_out_as(parts::DEPLOY_DEFINITION, key, input, detach, ctx).await
+    carry_out_as((parts::DEPLOY_DEFINITION, render), key, input, detach, ctx).await
 }
 
-/// The same for another definition.
-pub(super) async fn carry_out_as(definition: &str, key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
+/// The same for another definition, with what its end is called.
+pub(super) async fn carry_out_as(
+    (definition, render): (&str, fn(&SagaView, Paint) -> String),
+    key: SagaKey,
+    input: Value,
+    detach: bool,
+    ctx: &Ctx,
+) -> Ended {
     let client = ctx.connect().await?;
     let definition = definition.to_owned();
     let environment = input["environment"].as_str().map(str::to_owned);
@@ -241,9 +247,6 @@ fn render(view: &SagaView, paint: Paint) -> String {
     let Some(outcome) = &view.outcome else { return debug::render_saga(view, paint) };
     let told = |name: &str| outcome.output.as_ref().and_then(|output| output[name].as_str().map(str::to_owned));
     match (outcome.status, told("version")) {
-        (Status::Succeeded, Some(_)) if outcome.state == "Removed" => {
-            format!("{} {}\n", paint.good("removed"), told("serviceId").unwrap_or_default())
-        }
         (Status::Succeeded, Some(version)) if outcome.output.as_ref().is_some_and(|output| output["replicas"] == 0) => {
             let (service, environment) =
                 (told("serviceId").unwrap_or_default(), told("environmentId").unwrap_or_default());

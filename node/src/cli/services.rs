@@ -1,9 +1,11 @@
+use actors::runtime::removal;
 use clap::{Args, Subcommand};
 use protocol::SagaKey;
 use protocol::runtime::{ListServices, OfService, ServiceRow, SteerService};
+use protocol::view::{SagaView, Status};
 use serde_json::json;
 
-use crate::debug;
+use crate::debug::{self, Paint};
 
 use super::confirm::confirm;
 use super::context::Ctx;
@@ -173,7 +175,7 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
                 None => deploy::fresh_key("remove", &service)?,
             };
             let input = json!({ "environment": environment, "service": service });
-            return deploy::carry_out_as(actors::runtime::removal::DEFINITION, key, input, detach, ctx).await;
+            return deploy::carry_out_as((removal::DEFINITION, removed), key, input, detach, ctx).await;
         }
         Some(What::Unhold(one)) => {
             let answer = client.unhold_service(&one.into()).await?;
@@ -181,6 +183,18 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
         }
     }
     Ok(Ending::Done)
+}
+
+/// What went, or why it did not.
+fn removed(view: &SagaView, paint: Paint) -> String {
+    match &view.outcome {
+        None => debug::render_saga(view, paint),
+        Some(outcome) if outcome.status == Status::Succeeded => {
+            let service = outcome.output.as_ref().and_then(|output| output["serviceId"].as_str());
+            format!("{} {}\n", paint.good("removed"), service.unwrap_or_default())
+        }
+        Some(outcome) => debug::render_outcome(outcome, paint),
+    }
 }
 
 /// A line per set that runs; one line where nothing does.

@@ -298,11 +298,8 @@ impl RuntimeDesk {
         current: &Revision,
         seen: &observe::Output,
     ) -> Result<Option<String>, Problem> {
-        let name = place.deployment(&current.deployment_id);
-        let record = store::read::<Record>(&*self.store, &place.space(), &name).await.map_err(kept)?;
-        // How it ran is not known any more.
-        let Some(record) = record else { return Ok(None) };
-        let running = Running::new(current.clone(), record.value.comes.workload);
+        let running = Running::of(&*self.store, place, current, &current.deployment_id).await.map_err(kept)?;
+        let Some(running) = running else { return Ok(None) };
         let observed = Observed { sets: seen.sets.clone(), ..Observed::default() };
         Ok(observed.differs(&running.asked(place, state)).map(|differs| differs.why))
     }

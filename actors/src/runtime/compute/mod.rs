@@ -19,11 +19,13 @@ pub mod observed;
 #[cfg(target_os = "linux")]
 pub mod process;
 pub mod set;
+mod settling;
 pub mod traffic;
 
 pub use artifacts::Artifacts;
 pub use observed::Observed;
 pub use set::{Set, SetId};
+pub use settling::settle;
 pub use traffic::{Route, ServiceTraffic};
 
 /// Runs sets and leads traffic to them.

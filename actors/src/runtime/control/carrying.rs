@@ -14,8 +14,8 @@ use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
 use crate::runtime::arbiter::{Action, Command, Doing, Outcome, Request, Source, UnderWay};
-use crate::runtime::compute::Route;
 use crate::runtime::compute::observed::{Asked, Difference, WHOLE};
+use crate::runtime::compute::settle;
 use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::{ConfigurationRef, RequestKey, Revision, SecretBindingId};
 
@@ -113,45 +113,18 @@ impl Desk {
             ready: to > from,
             weight: WHOLE,
         };
-        let Some(Difference { why, .. }) = self.settle(service, &running, &asked).await? else {
+        let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
+        set.replicas = to;
+        let Some(Difference { why, .. }) = settle(&*ports.compute, &set, &asked).await? else {
             return Ok(Step::Ended(Outcome::Succeeded));
         };
         let late = ports.clock.now().since(since) > running.workload.progress_deadline;
         if to <= from || !late {
             return Ok(Step::Waits(why));
         }
-        let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
         set.replicas = service.docket.state.replicas;
         ports.compute.apply(&set).await?;
         Ok(Step::Ended(Outcome::RolledBack { why }))
-    }
-
-    /// Asks compute for what is not seen, and says what is not seen then.
-    async fn settle(
-        &self,
-        service: &Service,
-        running: &super::Running,
-        asked: &Asked<'_>,
-    ) -> Result<Option<Difference>, Failure> {
-        let (place, ports) = (&service.place, &self.ports);
-        let environment = place.environment.as_str();
-        let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
-        set.replicas = asked.replicas;
-        // Requests end before their replicas do, and begin after.
-        if asked.weight == 0 {
-            ports.compute.route(environment, asked.service, &[]).await?;
-            ports.compute.apply(&set).await?;
-            return Ok(ports.compute.observe(environment).await?.differs(asked));
-        }
-        ports.compute.apply(&set).await?;
-        let observed = ports.compute.observe(environment).await?;
-        let of = observed.sets.iter().filter(|set| set.service == asked.service);
-        let routed: Vec<_> = of.filter(|set| set.weight > 0).map(|set| (set.revision.as_str(), set.weight)).collect();
-        if routed == [(asked.revision, asked.weight)] {
-            return Ok(observed.differs(asked));
-        }
-        ports.compute.route(environment, asked.service, &[Route::new(asked.revision, asked.weight)]).await?;
-        Ok(ports.compute.observe(environment).await?.differs(asked))
     }
 
     async fn configured(&self, service: &Service, since: Time, to: &ConfigurationRef) -> Result<Step, Failure> {
@@ -174,10 +147,13 @@ impl Desk {
     }
 
     async fn drained(&self, service: &Service) -> Result<Step, Failure> {
+        let (place, ports) = (&service.place, &self.ports);
         let Some(running) = self.runs(service).await? else { return Ok(gone()) };
-        let name = service.place.service.as_str();
+        let mut set = running.set(&*ports.store, place, &service.docket.tenant).await?;
+        set.replicas = 0;
+        let name = place.service.as_str();
         let asked = Asked { service: name, revision: &running.set, replicas: 0, ready: false, weight: 0 };
-        Ok(match self.settle(service, &running, &asked).await? {
+        Ok(match settle(&*ports.compute, &set, &asked).await? {
             None => Step::Ended(Outcome::Succeeded),
             Some(Difference { why, .. }) => Step::Waits(why),
         })

@@ -16,7 +16,7 @@ use crate::runtime::ports::desired::DesiredState;
 use crate::runtime::ports::metrics::Metrics;
 use crate::runtime::ports::probes::Prober;
 use crate::runtime::ports::secrets::SecretVersions;
-use crate::runtime::records::deployments::{Record, Running};
+use crate::runtime::records::deployments::Running;
 use crate::runtime::records::docket::Docket;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::records::tenancy::Tenancy;
@@ -130,9 +130,7 @@ impl Desk {
 
     /// `revision`, with all that it takes to run it. `None`: how it ran is not known any more.
     pub async fn running(&self, place: &Place, revision: &Revision) -> Result<Option<Running>, Failure> {
-        let name = place.deployment(&revision.deployment_id);
-        let record = store::read::<Record>(&*self.ports.store, &place.space(), &name).await?;
-        Ok(record.map(|record| Running::new(revision.clone(), record.value.comes.workload)))
+        Ok(Running::of(&*self.ports.store, place, revision, &revision.deployment_id).await?)
     }
 
     /// For the trail of what a run asks for.

@@ -73,9 +73,22 @@ impl Desk {
         service: &ServiceId,
         input: Value,
     ) -> Result<Entered, Failure> {
+        self.enter_by(Rule::Service, attempt, what, environment, service, input).await
+    }
+
+    /// The same by another rule.
+    pub async fn enter_by(
+        &self,
+        rule: Rule,
+        attempt: &Attempt,
+        what: &'static str,
+        environment: &EnvironmentId,
+        service: &ServiceId,
+        input: Value,
+    ) -> Result<Entered, Failure> {
         let entered = self.enter_environment(attempt, what, environment, service, input).await?;
         let (store, now) = (&*self.ports.store, self.ports.clock.now());
-        ownership::admit(store, Rule::Service, &entered.place, &attempt.saga.tenant, now).await?;
+        ownership::admit(store, rule, &entered.place, &attempt.saga.tenant, now).await?;
         Ok(entered)
     }
 
@@ -98,10 +111,8 @@ impl Desk {
         let ours = ownership::whose(&**store, &place, &attempt.saga.tenant).await? == Owned::Ours;
         match found {
             Some(found) if ours && self.record(attempt, &place).await?.is_some() => {
-                let (tenant, trace) = (attempt.saga.tenant.clone(), attempt.trace.clone());
-                let asker = Asker { tenant, trace, saga: attempt.saga.to_string() };
                 let granted = Granted { owner, environment: found, binding: None };
-                Ok(Entered { place, granted, asker })
+                Ok(Entered { place, granted, asker: Asker::of(attempt) })
             }
             Some(_) | None => self.enter(attempt, what, environment, service, input).await,
         }
@@ -117,19 +128,18 @@ impl Desk {
         input: Value,
     ) -> Result<Entered, Failure> {
         attempt.heartbeat.beat();
-        let saga = attempt.saga.to_string();
+        let asker = Asker::of(attempt);
         let asking = Asking {
-            tenant: attempt.saga.tenant.clone(),
+            tenant: asker.tenant.clone(),
             principal: attempt.principal.clone(),
-            trace: attempt.trace.clone(),
-            saga: saga.clone(),
+            trace: asker.trace.clone(),
+            saga: asker.saga.clone(),
             key: attempt.key.clone(),
             what,
             input,
         };
         let granted = self.tenancy.grant(&asking, environment).await?;
         let place = Place { owner: granted.owner.clone(), environment: environment.clone(), service: service.clone() };
-        let asker = Asker { tenant: asking.tenant, trace: asking.trace, saga };
         Ok(Entered { place, granted, asker })
     }
 

@@ -21,7 +21,6 @@ use crate::runtime::records::findings;
 use crate::runtime::records::ownership::{self, Owned};
 use crate::runtime::records::place::Place;
 use crate::runtime::records::secrets::bindings;
-use crate::runtime::store;
 
 /// Replicas of a service that was never told how many.
 const REPLICAS: u32 = 1;
@@ -348,9 +347,8 @@ impl Begin<'_> {
 
 /// What the deployment `id` brought, as `revision` says today.
 async fn running(desk: &Desk, entered: &Entered, revision: &Revision, id: &DeploymentId) -> Result<Running, Failure> {
-    let name = entered.place.deployment(id);
-    match store::read::<Record>(&*desk.ports.store, &entered.place.space(), &name).await? {
-        Some(read) => Ok(Running::new(revision.clone(), read.value.comes.workload)),
+    match Running::of(&*desk.ports.store, &entered.place, revision, id).await? {
+        Some(running) => Ok(running),
         None => {
             let why = format!("how {} {} ran is not known any more; deploy it anew", entered.place, revision.version);
             Err(Failure::named("RecordMissing", why))

@@ -16,8 +16,8 @@ use crate::runtime::model::secret::variable;
 use crate::runtime::model::service::PROBES_MAX;
 use crate::runtime::model::strategy::PROGRESS_DEADLINE;
 use crate::runtime::model::{
-    ConfigurationRef, Deployment, DeploymentKind, Digest, Fault, ProbeSpec, Revision, RuntimeConfiguration,
-    SecretBindingId, Strategy, TargetKind, fault, millis,
+    ConfigurationRef, Deployment, DeploymentId, DeploymentKind, Digest, Fault, ProbeSpec, Revision,
+    RuntimeConfiguration, SecretBindingId, Strategy, TargetKind, fault, millis,
 };
 use crate::runtime::probing::HealthProbe;
 use crate::runtime::records::place::Place;
@@ -151,6 +151,18 @@ impl Running {
             limits: self.workload.limits,
             replicas: self.revision.replicas,
         })
+    }
+
+    /// `revision`, with all that it takes to run it as the deployment `id` wrote that down. `None`: it is not known
+    /// any more.
+    pub async fn of(
+        store: &dyn RuntimeStore,
+        place: &Place,
+        revision: &Revision,
+        id: &DeploymentId,
+    ) -> Result<Option<Self>, store::Error> {
+        let record = store::read::<Record>(store, &place.space(), &place.deployment(id)).await?;
+        Ok(record.map(|record| Self::new(revision.clone(), record.value.comes.workload)))
     }
 
     /// What should be seen of it while nothing is under way, where it is what `state` has as running.

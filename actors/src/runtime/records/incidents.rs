@@ -10,8 +10,7 @@ use serde_json::json;
 use supervisor::activity::Failure;
 
 use crate::runtime::arbiter::Standing;
-use crate::runtime::records::deployments::DEFINITION;
-use crate::runtime::records::deployments::Record;
+use crate::runtime::records::deployments::{DEFINITION, Record};
 use crate::runtime::records::docket::{Docket, Due};
 use crate::runtime::records::events::event_id;
 use crate::runtime::records::place::{self, Place};

@@ -67,9 +67,7 @@ impl Typed for Claim {
             asked_at: desk.ports.clock.now(),
             command: Command::Finished { sequence, outcome: Outcome::RolledBack { why } },
         };
-        let (tenant, trace) = (attempt.saga.tenant.clone(), attempt.trace.clone());
-        let asker = Asker { tenant, trace, saga: attempt.saga.to_string() };
-        desk.arbitration.ask(&claimed.place, &asker, claimed.docket.state.stage, &request).await?;
+        desk.arbitration.ask(&claimed.place, &Asker::of(attempt), claimed.docket.state.stage, &request).await?;
         Ok(())
     }
 }

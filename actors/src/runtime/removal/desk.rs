@@ -9,7 +9,7 @@ use crate::runtime::deployment::desk::Entered;
 use crate::runtime::model::{EnvironmentId, ServiceId};
 use crate::runtime::records::docket::Docket;
 use crate::runtime::records::environments::Environments;
-use crate::runtime::records::ownership::{self, Rule};
+use crate::runtime::records::ownership::Rule;
 use crate::runtime::records::place::Place;
 
 /// Which service.
@@ -26,10 +26,7 @@ impl Input {
     /// Lets the attempt's tenant in, or refuses it on record.
     pub async fn enter(&self, desk: &Desk, attempt: &Attempt, what: &'static str) -> Result<Entered, Failure> {
         let body = serde_json::to_value(self).unwrap_or_default();
-        let entered = desk.enter_environment(attempt, what, &self.environment, &self.service, body).await?;
-        let (store, now) = (&*desk.ports.store, desk.ports.clock.now());
-        ownership::admit(store, Rule::Remove, &entered.place, &attempt.saga.tenant, now).await?;
-        Ok(entered)
+        desk.enter_by(Rule::Remove, attempt, what, &self.environment, &self.service, body).await
     }
 
     /// The service on the way back, whatever became meanwhile of the tenant's right to its environment; `None`: its

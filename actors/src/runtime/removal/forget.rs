@@ -7,7 +7,6 @@ use supervisor::activity::{Attempt, Failure, Typed};
 use super::desk::{Input, ours};
 use crate::runtime::deployment::Desk;
 use crate::runtime::records::{forgetting, ownership};
-use crate::runtime::store::Error;
 
 /// Whether it is gone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -36,19 +35,15 @@ impl Typed for Forget {
         let seen = self.desk.arbitration.look(place).await?;
         // The arbiter's state goes last: without it, all else has gone. One that is not ours is another service.
         if let Some(seen) = seen.filter(|seen| ours(&seen.value, attempt).is_some()) {
-            let observed = self.desk.ports.compute.observe(place.environment.as_str()).await?;
-            if observed.sets.iter().any(|set| set.service == place.service.as_str()) {
+            let (environment, service) = (place.environment.as_str(), place.service.as_str());
+            let observed = self.desk.ports.compute.observe(environment).await?;
+            if observed.sets.iter().any(|set| set.service == service) {
                 return Err(Failure::transient("forgetting a service", format!("{place} still runs")));
             }
-            let (environment, service) = (place.environment.as_str(), place.service.as_str());
             self.desk.ports.compute.erase(environment, service, seen.value.tenant.as_str()).await?;
             forgetting::forget(store, place).await?;
-            match store.remove(&place.space(), &place.docket(), seen.revision).await {
-                Ok(()) => {}
-                // Desired state was told to it meanwhile, or a person paused it.
-                Err(stale @ Error::Stale { .. }) => return Err(stale.into()),
-                Err(error) => return Err(error.into()),
-            }
+            // Stale, and tried again, when desired state was told to it meanwhile, or a person paused it.
+            store.remove(&place.space(), &place.docket(), seen.revision).await?;
         }
         ownership::give_back(store, place, tenant, self.desk.ports.clock.now()).await?;
         Ok(Output { removed: true })

@@ -7,13 +7,11 @@ use serde::{Deserialize, Serialize};
 use supervisor::activity::{Attempt, Failure, Typed};
 
 use super::desk::Input;
-use crate::runtime::compute::observed::WHOLE;
-use crate::runtime::compute::{Route, SetId};
+use crate::runtime::compute::{SetId, settle};
 use crate::runtime::deployment::Desk;
 use crate::runtime::deployment::back::remove;
 use crate::runtime::model::Revision;
-use crate::runtime::records::deployments::{Record, Running};
-use crate::runtime::store;
+use crate::runtime::records::deployments::Running;
 
 /// How often it is looked at until it runs again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -58,29 +56,17 @@ impl Typed for Stop {
         let Some(claimed) = input.claimed(&self.desk, attempt).await? else { return Ok(()) };
         let (place, state) = (&claimed.place, &claimed.docket.state);
         let Some(current) = &state.current else { return Ok(()) };
-        let name = place.deployment(&current.deployment_id);
-        let Some(record) = store::read::<Record>(store, &place.space(), &name).await? else {
+        let revision = Revision { replicas: state.replicas, ..current.clone() };
+        let Some(running) = Running::of(store, place, &revision, &current.deployment_id).await? else {
             return Err(Failure::named("RecordMissing", format!("how {place} ran is not known any more")));
         };
-        let revision = Revision { replicas: state.replicas, ..current.clone() };
-        let running = Running::new(revision, record.value.comes.workload);
         let set = running.set(store, place, &claimed.docket.tenant).await?;
         let asked = running.asked(place, state);
-        loop {
+        // Nothing else is done to it meanwhile, so it comes, or the attempt runs out of time.
+        while settle(&**compute, &set, &asked).await?.is_some() {
             attempt.heartbeat.beat();
-            compute.apply(&set).await?;
-            let observed = compute.observe(place.environment.as_str()).await?;
-            let there = observed.set(place.service.as_str(), &running.set);
-            let ready = there.is_some_and(|there| there.ready == state.replicas);
-            if ready && asked.weight == WHOLE {
-                let all = [Route::new(&running.set, WHOLE)];
-                compute.route(place.environment.as_str(), place.service.as_str(), &all).await?;
-            }
-            // Nothing else is done to it meanwhile, so it comes, or the attempt runs out of time.
-            if compute.observe(place.environment.as_str()).await?.differs(&asked).is_none() {
-                return Ok(());
-            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        Ok(())
     }
 }

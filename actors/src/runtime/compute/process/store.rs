@@ -166,15 +166,9 @@ impl Store {
     pub fn erase(&self, environment: &str, tenant: &str, service: &str) -> io::Result<()> {
         durable::remove_dir(&self.state(environment, tenant, service))?;
         durable::remove(&self.dir(environment, "routes").join(format!("{service}.json")))?;
-        let entries = match fs::read_dir(self.logs(environment)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            if replica_of(&entry.file_name().to_string_lossy()) == Some(service) {
-                durable::remove(&entry.path())?;
+        for log in files(&self.logs(environment))? {
+            if log.file_name().is_some_and(|name| service_of(&name.to_string_lossy()) == Some(service)) {
+                durable::remove(&log)?;
             }
         }
         Ok(())
@@ -206,24 +200,27 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
         .map_err(|error| io::Error::other(format!("{} cannot be read: {error}", path.display())))
 }
 
-/// All files of a directory, with their names without `.json`. A write that a crash cut short has
-/// another ending and is passed over.
 /// Whose log a file is: `SERVICE-REVISION-CHANCE.log` and what follows, where only a service has hyphens.
-fn replica_of(file: &str) -> Option<&str> {
+fn service_of(file: &str) -> Option<&str> {
     let replica = file.split('.').next()?;
     let (rest, _) = replica.rsplit_once('-')?;
     Some(rest.rsplit_once('-')?.0)
 }
 
+/// What is in a directory; one that is not there has nothing in it.
+fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// All files of a directory, with their names without `.json`. A write that a crash cut short has
+/// another ending and is passed over.
 fn read_all<T: DeserializeOwned>(dir: &Path) -> io::Result<Vec<(String, T)>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let mut all = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
+    for path in files(dir)? {
         if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) {
             all.push((name.to_owned(), read(&path)?));
         }

@@ -18,6 +18,7 @@ use supervisor::activity::Failure;
 use supervisor::worker::{Report, Retry, Rhythm, Run, Worker};
 
 use crate::runtime::arbiter::{Answered, Command, Doing, Outcome, Source};
+use crate::runtime::arbitration::explained;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::{Desk, Ports, Service};
 use crate::runtime::control::loop_alarm::{self, May, Row};
@@ -217,7 +218,7 @@ impl ConfigurationSync {
             },
             Said::AlreadyDone { .. } => why.push(format!("{to} was brought to {place} before, and taken back")),
             Said::Busy { doing, .. } => why.push(format!("{place} is busy: {doing:?}")),
-            Said::Refused(refusal) => why.push(format!("{place}: {refusal}; {}", refusal.mend())),
+            Said::Refused(refusal) => why.push(explained(place, &refusal)),
             Said::Forbidden(cause) => why.push(cause),
         }
         Ok(())

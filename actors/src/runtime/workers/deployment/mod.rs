@@ -19,6 +19,7 @@ use supervisor::activity::Failure;
 use supervisor::worker::{Report, Retry, Rhythm, Run, Worker};
 
 use crate::runtime::arbiter::{Command, Desired, Source, Standing};
+use crate::runtime::arbitration::explained;
 use crate::runtime::control::Said;
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::{Desk, Look, Ports, Service};
@@ -171,7 +172,7 @@ impl RuntimeDeployment {
                     return Ok(false);
                 }
                 Said::Refused(refusal) => {
-                    why.push(format!("{place}: {refusal}; {}", refusal.mend()));
+                    why.push(explained(&place, &refusal));
                     return Ok(false);
                 }
                 Said::Forbidden(cause) => {

@@ -9,7 +9,7 @@ use supervisor::worker::Run;
 
 use super::{Done, DriftDetection, Memory, wanted, whose_service};
 use crate::runtime::arbiter::{Command, Decision, Request, Source};
-use crate::runtime::arbitration::Asker;
+use crate::runtime::arbitration::{Asker, explained};
 use crate::runtime::control::loop_alarm::{self, May};
 use crate::runtime::control::sagas::{Became, Starting};
 use crate::runtime::control::telling::ALARM;
@@ -221,7 +221,7 @@ impl DriftDetection {
         Ok(match self.desk.arbitration.decide(&docket, &request) {
             Decision::Accepted { .. } | Decision::AlreadyDone { .. } => None,
             Decision::Busy { doing, .. } => Some(format!("{place} is busy: {doing:?}")),
-            Decision::Refused(refusal) => Some(format!("{place}: {refusal}; {}", refusal.mend())),
+            Decision::Refused(refusal) => Some(explained(place, &refusal)),
         })
     }
 }

@@ -10,6 +10,7 @@ use supervisor::worker::Run;
 use super::decide::{self, Memory, ScalingDecision};
 use super::{CARRIES, Scaling, Seen, Tally};
 use crate::runtime::arbiter::{Command, Outcome, Source};
+use crate::runtime::arbitration::explained;
 use crate::runtime::control::asking::Said;
 use crate::runtime::control::carrying::Carried;
 use crate::runtime::control::desk::Service;
@@ -166,7 +167,7 @@ fn refusal(service: &Service, said: &Said) -> String {
     match said {
         Said::Accepted { .. } | Said::AlreadyDone { .. } => format!("{name}: nothing was refused"),
         Said::Busy { doing, since, by, .. } => format!("{name}: {doing:?} is under way since {since}, asked by {by}"),
-        Said::Refused(refusal) => format!("{name}: {refusal}; {}", refusal.mend()),
+        Said::Refused(refusal) => explained(&service.place, refusal),
         Said::Forbidden(why) => format!("{name}: {why}"),
     }
 }

@@ -17,6 +17,7 @@ use supervisor::activity::Failure;
 use supervisor::worker::{Report, Retry, Rhythm, Run, Worker};
 
 use crate::runtime::arbiter::{Answered, Command, Doing, Outcome, Refusal, Source};
+use crate::runtime::arbitration::explained;
 use crate::runtime::control::cards::Worker as Kind;
 use crate::runtime::control::desk::{Desk, Look, Ports, Service};
 use crate::runtime::control::loop_alarm::PAUSE_MAX;
@@ -362,7 +363,7 @@ impl SecretRotation {
             Said::Busy { doing, .. } => done.why.push(format!("{place} is busy: {doing:?}")),
             // It takes the current version up when it is deployed.
             Said::Refused(refusal) if matches!(*refusal, Refusal::NotBound | Refusal::NothingRuns) => {}
-            Said::Refused(refusal) => done.why.push(format!("{place}: {refusal}; {}", refusal.mend())),
+            Said::Refused(refusal) => done.why.push(explained(place, &refusal)),
             Said::Forbidden(cause) => done.why.push(cause),
         }
         Ok(())
