@@ -58,6 +58,9 @@ pub struct ListServices {
     /// Only those of this environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Only those of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// `service.resume`: a rollout that waits for a person goes on, and a service that was paused,

@@ -215,7 +215,7 @@ impl Platform {
 
     /// What is known of a service.
     pub async fn service(&self, environment: &str, service: &str) -> Option<ServiceRow> {
-        let list = ListServices { environment: Some(environment.into()) };
+        let list = ListServices { environment: Some(environment.into()), service: None };
         let listed = self.client.services(&list).await.ok()?;
         listed.services.into_iter().find(|row| row.service == service)
     }

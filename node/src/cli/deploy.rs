@@ -15,7 +15,7 @@ use crate::debug::{self, Paint};
 
 use super::context::Ctx;
 use super::fault::Fault;
-use super::{Ended, Ending, artifact, duration, follow, parts};
+use super::{Ended, artifact, duration, follow, parts};
 
 /// Brings a revision of a service into an environment, as processes behind a gateway
 #[derive(Args, Debug)]
@@ -184,40 +184,18 @@ pub(super) fn fresh_key(what: &str, service: &str) -> Result<SagaKey, Fault> {
 
 /// Starts a deployment and, unless `detach`, follows it to its end.
 pub(super) async fn carry_out(key: SagaKey, input: Value, detach: bool, ctx: &Ctx) -> Ended {
-    carry_out_as((parts::DEPLOY_DEFINITION, render), key, input, detach, ctx).await
-}
-
-/// The same for another definition, with what its end is called.
-pub(super) async fn carry_out_as(
-    (definition, render): (&str, fn(&SagaView, Paint) -> String),
-    key: SagaKey,
-    input: Value,
-    detach: bool,
-    ctx: &Ctx,
-) -> Ended {
     let client = ctx.connect().await?;
-    let definition = definition.to_owned();
-    let environment = input["environment"].as_str().map(str::to_owned);
+    let named = |what: &str| input[what].as_str().map(str::to_owned);
+    let waits =
+        say_waits(&client, ListServices { environment: named("environment"), service: named("service") }, &key, ctx);
+    let definition = parts::DEPLOY_DEFINITION.to_owned();
     let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms: None };
-    let answer = client.start(&start).await?;
-    if detach {
-        ctx.out.answer(&answer, |_, paint| format!("accepted: {}\n", paint.strong(key.as_str())));
-        ctx.out.next(&format!("next: skald wait {key}"));
-        return Ok(Ending::Done);
-    }
-    ctx.out.say(format!("{key} is under way"));
-    let view = tokio::select! {
-        view = follow::until_end(&client, &key, None, ctx) => view?,
-        never = say_waits(&client, &key, environment, ctx) => match never {},
-    };
-    ctx.out.answer(&view, render);
-    ctx.out.next(&format!("next: skald services, or skald history {key}"));
-    Ok(follow::ending(view.status))
+    follow::carry_out(&client, (&key, &start), detach, waits, render, ctx).await
 }
 
 /// Says what the rollout that `key` carries out waits for, whenever that is a person.
-async fn say_waits(client: &Client, key: &SagaKey, environment: Option<String>, ctx: &Ctx) -> Infallible {
-    let (asked, mut said) = (ListServices { environment }, None);
+async fn say_waits(client: &Client, asked: ListServices, key: &SagaKey, ctx: &Ctx) -> Infallible {
+    let mut said = None;
     loop {
         tokio::time::sleep(LOOK_FOR_WAITS).await;
         let Ok(services) = client.services(&asked).await else { continue };

@@ -1,14 +1,16 @@
 //! Watching one saga until it ends.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use protocol::SagaKey;
+use protocol::command::Start;
 use protocol::view::{SagaView, Status};
 
 use crate::client::{Client, Error};
-use crate::debug;
+use crate::debug::{self, Paint};
 
 use super::context::Ctx;
 use super::fault::Fault;
@@ -45,6 +47,32 @@ pub(super) async fn until<T>(
     };
     progress.finish_and_clear();
     ended
+}
+
+/// Starts the saga `key` and, unless `detach`, watches it to its end, with `beside` going on meanwhile. What it came
+/// to is said by `render`.
+pub(super) async fn carry_out(
+    client: &Client,
+    (key, start): (&SagaKey, &Start),
+    detach: bool,
+    beside: impl Future<Output = Infallible>,
+    render: fn(&SagaView, Paint) -> String,
+    ctx: &Ctx,
+) -> Ended {
+    let answer = client.start(start).await?;
+    if detach {
+        ctx.out.answer(&answer, |_, paint| format!("accepted: {}\n", paint.strong(key.as_str())));
+        ctx.out.next(&format!("next: skald wait {key}"));
+        return Ok(Ending::Done);
+    }
+    ctx.out.say(format!("{key} is under way"));
+    let view = tokio::select! {
+        view = until_end(client, key, None, ctx) => view?,
+        never = beside => match never {},
+    };
+    ctx.out.answer(&view, render);
+    ctx.out.next(&format!("next: skald services, or skald history {key}"));
+    Ok(ending(view.status))
 }
 
 /// Watches `key` until it ended or `patience` is over, showing the states it goes through.

@@ -63,7 +63,7 @@ pub(super) async fn run(args: Incident, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
     match args.what {
         What::List { environment } => {
-            let listed = client.incidents(&ListServices { environment }).await?;
+            let listed = client.incidents(&ListServices { environment, service: None }).await?;
             ctx.out.answer(&listed.incidents, |incidents, paint| {
                 if incidents.is_empty() {
                     return "there is no incident\n".to_owned();

@@ -1,6 +1,7 @@
 use actors::runtime::removal;
 use clap::{Args, Subcommand};
 use protocol::SagaKey;
+use protocol::command::Start;
 use protocol::runtime::{ListServices, OfService, ServiceRow, SteerService};
 use protocol::view::{SagaView, Status};
 use serde_json::json;
@@ -10,7 +11,7 @@ use crate::debug::{self, Paint};
 use super::confirm::confirm;
 use super::context::Ctx;
 use super::settle::{self, Patience};
-use super::{Ended, Ending, deploy};
+use super::{Ended, Ending, deploy, follow};
 
 /// Shows what runs: versions, replicas, traffic and addresses
 #[derive(Args, Debug)]
@@ -131,7 +132,7 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
     match args.what {
         None => {
-            let services = client.services(&ListServices { environment: args.environment }).await?;
+            let services = client.services(&ListServices { environment: args.environment, service: None }).await?;
             ctx.out.answer(&services, |services, paint| {
                 let cells = services.services.iter().flat_map(rows).collect();
                 debug::table(&["SERVICE", "VERSION", "SET", "READY", "TRAFFIC", "ADDRESS", "STATE"], cells, paint)
@@ -174,8 +175,14 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
                 Some(key) => key,
                 None => deploy::fresh_key("remove", &service)?,
             };
-            let input = json!({ "environment": environment, "service": service });
-            return deploy::carry_out_as((removal::DEFINITION, removed), key, input, detach, ctx).await;
+            let start = Start {
+                definition: removal::DEFINITION.to_owned(),
+                version: None,
+                key: Some(key.clone()),
+                input: json!({ "environment": environment, "service": service }),
+                wait_ms: None,
+            };
+            return follow::carry_out(&client, (&key, &start), detach, std::future::pending(), removed, ctx).await;
         }
         Some(What::Unhold(one)) => {
             let answer = client.unhold_service(&one.into()).await?;

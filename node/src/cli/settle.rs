@@ -31,13 +31,12 @@ pub(super) async fn until_seen(
     as_asked: impl Fn(&ServiceRow) -> bool,
 ) -> Ended {
     let begun = tokio::time::Instant::now();
-    let list = ListServices { environment: Some(environment.to_owned()) };
+    let list = ListServices { environment: Some(environment.to_owned()), service: Some(service.to_owned()) };
     let mend = || format!("it goes on; see it with `skald services --environment {environment}`");
     let found = follow::until(ctx, LOOK_EVERY, mend, async |progress| {
         let listed = client.services(&list).await?;
         let missing = listed.missing.join("; ");
-        let row = listed.services.into_iter().find(|row| row.service == service);
-        let Some(row) = row else { return Ok(ControlFlow::Break(None)) };
+        let Some(row) = listed.services.into_iter().next() else { return Ok(ControlFlow::Break(None)) };
         let waits = waits_for(&row).or((!missing.is_empty()).then_some(missing));
         let asks = row.under_way.as_ref().is_some_and(|it| it.waits_for.is_some());
         match waits {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::runtime::arbiter::{Command, Outcome, Request, ServiceState, Source, Standing};
+use actors::runtime::arbiter::{Command, Request, ServiceState, Source, Standing};
 use actors::runtime::arbitration::{Arbitration, Asker};
 use actors::runtime::compute::Observed;
 use actors::runtime::deployment::observe::{self, Observe};
@@ -172,7 +172,8 @@ impl RuntimeDesk {
         let mut answer = Services::default();
         for environment in self.environments_of(tenant, asked.environment.as_deref()).await? {
             let id = &environment.environment_id;
-            let ours = self.dockets(tenant, &environment).await?;
+            let mut ours = self.dockets(tenant, &environment).await?;
+            ours.retain(|docket| is_asked_for(asked, docket));
             let seen = match ours.is_empty() {
                 true => None,
                 false => match self.observed(tenant, by, id).await {
@@ -239,14 +240,11 @@ impl RuntimeDesk {
                     None => None,
                 };
                 let record = record.map(|record| record.value);
-                let key = record.as_ref().and_then(|record| record.saga.split_once('/')).map(|(_, key)| key);
-                // What was said to it and not heard yet lets it go on.
-                let unheard = |record: &&Record| record.resumes > record.heard;
-                let waits = record.as_ref().filter(|record| !unheard(record));
-                let waits = waits.and_then(|record| record.rollout.as_ref()?.waits_for());
+                let saga = record.as_ref().map(|record| record.saga.as_str()).or_else(|| state.removed_by());
+                let waits = record.as_ref().and_then(Record::waits_for);
                 Some(UnderWayRow {
                     doing: format!("{:?}", under_way.action.doing()),
-                    saga: key.and_then(|key| SagaKey::new(key).ok()),
+                    saga: saga.and_then(|saga| Some(saga.parse::<SagaId>().ok()?.key)),
                     by: under_way.by.clone(),
                     since: under_way.since,
                     waits_for: waits.map(str::to_owned),
@@ -261,13 +259,6 @@ impl RuntimeDesk {
             }
             (Some(_) | None, Some(_) | None) => None,
         };
-        let last = state.answered.back().and_then(|answered| Some((answered, answered.outcome.as_ref()?)));
-        let gave_up = last.and_then(|(answered, outcome)| match outcome {
-            Outcome::Succeeded => None,
-            Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } => {
-                Some(format!("{} of {}: {why}", answered.what, answered.by))
-            }
-        });
         Ok(ServiceRow {
             environment: place.environment.to_string(),
             service: place.service.to_string(),
@@ -278,7 +269,7 @@ impl RuntimeDesk {
             replicas: state.replicas,
             sets: sets.collect(),
             differs,
-            gave_up,
+            gave_up: state.gave_up(),
             under_way,
             standing: match &state.standing {
                 Standing::Open => "open".to_owned(),
@@ -454,6 +445,10 @@ fn row(environment: &Environment) -> EnvironmentRow {
 
 fn typed<T: DeserializeOwned>(body: Value) -> Result<T, Problem> {
     serde_json::from_value(body).map_err(|error| Problem::new(Code::BadRequest, error.to_string()))
+}
+
+fn is_asked_for(asked: &ListServices, docket: &Docket) -> bool {
+    asked.service.as_deref().is_none_or(|only| docket.state.service_id.as_str() == only)
 }
 
 fn told(answer: &impl Serialize) -> Answer {

@@ -7,7 +7,7 @@ use protocol::Time;
 use super::command::{Asked, Command, Outcome, Request, Source};
 use super::decision::{Act, Decision, Refusal};
 use super::finish::finish;
-use super::start::{Begin, begin, note};
+use super::start::{Begin, Noted, begin, note};
 use super::state::{Doing, ServiceState, Standing, UnderWay};
 use crate::runtime::model::deployment::shortened;
 
@@ -108,14 +108,11 @@ pub fn decide(state: &ServiceState, request: &Request, now: Time) -> Decision {
             Err(refusal) => Decision::Refused(refusal),
         },
         (Meeting::Note, _) => {
-            // It stays drained until it has again what it had.
-            if let (Asked::Resume, Doing::Nothing, Some(back)) = (asked, state.doing(), state.comes_back()) {
-                return started(state, request, Begin::Action(back), now);
-            }
             let mut next = accepted(state, request, now);
             match note(&mut next, request, now) {
-                Ok(Some(acts)) => Decision::Accepted { state: next, acts },
-                Ok(None) => Decision::AlreadyDone { sequence: None },
+                Ok(Noted::Acts(acts)) => Decision::Accepted { state: next, acts },
+                Ok(Noted::Nothing) => Decision::AlreadyDone { sequence: None },
+                Ok(Noted::Begins(action)) => started(state, request, Begin::Action(*action), now),
                 Err(refusal) => Decision::Refused(refusal),
             }
         }

@@ -213,14 +213,24 @@ impl ServiceState {
     }
 }
 
-/// Takes down what needs no carrying out. `None`: it is so already.
-pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Result<Option<Vec<Act>>, Refusal> {
+/// What a word comes to that meets nothing.
+pub(super) enum Noted {
+    /// It is so already.
+    Nothing,
+    /// It is taken down; this is to be told.
+    Acts(Vec<Act>),
+    /// It takes carrying out.
+    Begins(Box<Action>),
+}
+
+/// Takes down what needs no carrying out.
+pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Result<Noted, Refusal> {
     match &request.command {
         Command::DesiredState { desired } => {
             let before = match &state.desired {
-                Some((known, _)) if known == desired => return Ok(None),
+                Some((known, _)) if known == desired => return Ok(Noted::Nothing),
                 // Read before what is known by now.
-                Some((_, at)) if *at >= request.asked_at => return Ok(None),
+                Some((_, at)) if *at >= request.asked_at => return Ok(Noted::Nothing),
                 Some((known, _)) => Some(known.clone()),
                 None => None,
             };
@@ -230,11 +240,11 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
             let released = |held: &Release| Act::SayReleased { held: held.clone() };
             let acts = state.held.iter().map(|hold| &hold.what).filter(|held| left(held)).map(released).collect();
             state.held.retain(|hold| !left(&hold.what));
-            Ok(Some(acts))
+            Ok(Noted::Acts(acts))
         }
         Command::Govern { range } => {
             if state.governed == *range {
-                return Ok(None);
+                return Ok(Noted::Nothing);
             }
             match range {
                 Some(range) if range.min > range.max || range.max > REPLICAS_MAX => {
@@ -245,36 +255,39 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
                 Some(_) | None => {}
             }
             state.governed = *range;
-            Ok(Some(Vec::new()))
+            Ok(Noted::Acts(Vec::new()))
         }
         Command::ClearHold { held } => {
             let before = state.held.len();
             state.held.retain(|hold| hold.what != *held);
             match state.held.len() == before {
                 true => Err(Refusal::NotHeld),
-                false => Ok(Some(vec![Act::SayReleased { held: held.clone() }])),
+                false => Ok(Noted::Acts(vec![Act::SayReleased { held: held.clone() }])),
             }
         }
         Command::Pause { why } => match &state.standing {
             Standing::Open => {
                 state.standing = Standing::Paused { by: request.by.clone(), why: shortened(why), since: now };
-                Ok(Some(Vec::new()))
+                Ok(Noted::Acts(Vec::new()))
             }
             // It does not happen by itself already.
-            Standing::Paused { .. } | Standing::Drained { .. } | Standing::Incident { .. } => Ok(None),
+            Standing::Paused { .. } | Standing::Drained { .. } | Standing::Incident { .. } => Ok(Noted::Nothing),
         },
         Command::Strand { why } => match &state.standing {
             Standing::Open | Standing::Paused { .. } | Standing::Drained { .. } => {
-                Ok(Some(vec![state.incident(why, now)]))
+                Ok(Noted::Acts(vec![state.incident(why, now)]))
             }
-            Standing::Incident { .. } => Ok(None),
+            Standing::Incident { .. } => Ok(Noted::Nothing),
         },
         Command::Resume => match &state.standing {
-            Standing::Open => Ok(None),
+            Standing::Open => Ok(Noted::Nothing),
+            // It stays drained until it has again what it had, and is on its way there.
+            Standing::Drained { .. } if state.under_way.is_some() => Ok(Noted::Nothing),
+            Standing::Drained { .. } if let Some(back) = state.comes_back() => Ok(Noted::Begins(Box::new(back))),
             Standing::Paused { .. } | Standing::Drained { .. } | Standing::Incident { .. } => {
                 let closed = state.closed();
                 state.standing = Standing::Open;
-                Ok(Some(closed.into_iter().collect()))
+                Ok(Noted::Acts(closed.into_iter().collect()))
             }
         },
         Command::Deploy { .. }

@@ -327,6 +327,17 @@ impl ServiceState {
         self.under_way.as_ref().map_or(Doing::Nothing, |under_way| under_way.action.doing())
     }
 
+    /// What was asked last, and why it ended, where it did not succeed.
+    pub fn gave_up(&self) -> Option<String> {
+        let last = self.answered.back()?;
+        match last.outcome.as_ref()? {
+            Outcome::Succeeded => None,
+            Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } => {
+                Some(format!("{} of {}: {why}", last.what, last.by))
+            }
+        }
+    }
+
     /// The saga that takes the service away, as `tenant/key`, while one does.
     pub fn removed_by(&self) -> Option<&str> {
         match &self.under_way.as_ref()?.action {

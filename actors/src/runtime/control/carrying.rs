@@ -9,7 +9,6 @@
 
 use std::time::Duration;
 
-use protocol::Time;
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
 
@@ -57,6 +56,22 @@ pub(in crate::runtime) enum Step {
     Waits(String),
 }
 
+/// How long something takes already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Age {
+    /// Since it was accepted.
+    under_way: Duration,
+    /// Since this run carries it.
+    carried: Duration,
+}
+
+impl Age {
+    /// Whether that is longer than `deadline`, and it was carried for a while: what waited for a node is not late.
+    pub(super) fn is_late(self, deadline: Duration) -> bool {
+        self.carried >= CARRIED_MIN && self.under_way > deadline
+    }
+}
+
 impl Desk {
     /// Carries on with what is under way at `service`, if it is one of `kinds`; waits for its end,
     /// bounded.
@@ -84,14 +99,14 @@ impl Desk {
         }
     }
 
-    /// One look. Late is what is under way for long, and was carried for a while: not what waited for a node.
+    /// One look.
     async fn step(&self, service: &Service, under_way: &UnderWay, carried: Duration) -> Result<Step, Failure> {
-        let since = if carried < CARRIED_MIN { self.ports.clock.now() } else { under_way.since };
+        let age = Age { under_way: self.ports.clock.now().since(under_way.since), carried };
         match &under_way.action {
-            Action::Scaling { from, to } => self.scaled(service, since, (*from, *to)).await,
-            Action::Configuring { to, .. } => self.configured(service, since, to).await,
+            Action::Scaling { from, to } => self.scaled(service, age, (*from, *to)).await,
+            Action::Configuring { to, .. } => self.configured(service, age, to).await,
             Action::Refreshing { secret_binding_id, to, .. } => {
-                self.refreshed(service, since, secret_binding_id, *to).await
+                self.refreshed(service, age, secret_binding_id, *to).await
             }
             Action::Draining { .. } => self.drained(service).await,
             Action::Deploying { .. }
@@ -103,7 +118,7 @@ impl Desk {
     }
 
     /// One look on the way from so many replicas to so many. More that do not come are taken back.
-    async fn scaled(&self, service: &Service, since: Time, (from, to): (u32, u32)) -> Result<Step, Failure> {
+    async fn scaled(&self, service: &Service, age: Age, (from, to): (u32, u32)) -> Result<Step, Failure> {
         let (place, ports) = (&service.place, &self.ports);
         let Some(running) = self.runs(service).await? else { return Ok(gone()) };
         let asked = Asked {
@@ -118,32 +133,34 @@ impl Desk {
         let Some(Difference { why, .. }) = settle(&*ports.compute, &set, &asked).await? else {
             return Ok(Step::Ended(Outcome::Succeeded));
         };
-        let late = ports.clock.now().since(since) > running.workload.progress_deadline;
+        let late = age.is_late(running.workload.progress_deadline);
         if to <= from || !late {
             return Ok(Step::Waits(why));
         }
-        set.replicas = service.docket.state.replicas;
-        ports.compute.apply(&set).await?;
+        // It is again what it was: one that was drained has no requests either.
+        let state = &service.docket.state;
+        set.replicas = state.replicas;
+        settle(&*ports.compute, &set, &running.asked(place, state)).await?;
         Ok(Step::Ended(Outcome::RolledBack { why }))
     }
 
-    async fn configured(&self, service: &Service, since: Time, to: &ConfigurationRef) -> Result<Step, Failure> {
+    async fn configured(&self, service: &Service, age: Age, to: &ConfigurationRef) -> Result<Step, Failure> {
         let Some(current) = service.current() else { return Ok(gone()) };
         let next = Revision { configuration: Some(to.clone()), ..current.clone() };
-        self.switch(service, &current, &next, since).await
+        self.switch(service, &current, &next, age).await
     }
 
     async fn refreshed(
         &self,
         service: &Service,
-        since: Time,
+        age: Age,
         secret: &SecretBindingId,
         version: u64,
     ) -> Result<Step, Failure> {
         let Some(current) = service.current() else { return Ok(gone()) };
         let mut next = current.clone();
         next.secrets.insert(secret.clone(), version);
-        self.switch(service, &current, &next, since).await
+        self.switch(service, &current, &next, age).await
     }
 
     async fn drained(&self, service: &Service) -> Result<Step, Failure> {

@@ -4,7 +4,7 @@ use protocol::{Principal, TraceId, Value};
 use supervisor::worker::{Run, Why};
 
 use super::{Carried, SMALL};
-use crate::runtime::arbiter::{Command, Doing, Outcome};
+use crate::runtime::arbiter::{Command, Doing, Outcome, Standing};
 use crate::runtime::control::cards::Worker as Which;
 use crate::runtime::control::desk::Desk;
 use crate::runtime::control::stage::Stage;
@@ -100,7 +100,20 @@ async fn a_drained_service_comes_back_with_its_replicas_and_its_traffic() {
     let Carried::Done { outcome, .. } = carry(&stage, &desk).await else { panic!("it is drained") };
     assert_eq!(outcome, Outcome::Succeeded);
     assert_eq!((stage.machine.replicas("web"), stage.machine.routed("web")), (vec![], vec![]));
+    // Replicas that do not come leave it drained, without requests, and it can be resumed again.
+    stage.machine.room(Some(1));
+    stage.ask("web", "resume-early", Command::Resume).await;
+    let Carried::Waiting { .. } = carry(&stage, &desk).await else { panic!("one is missing") };
+    stage.pass(3_600).await;
+    let Carried::Done { outcome, .. } = carry(&stage, &desk).await else { panic!("it is given up") };
+    assert!(matches!(outcome, Outcome::RolledBack { .. }), "{outcome:?}");
+    assert_eq!((stage.machine.replicas("web"), stage.machine.routed("web")), (vec![], vec![]));
+    assert!(matches!(stage.service("web").await.docket.state.standing, Standing::Drained { .. }));
+    stage.machine.room(None);
     stage.ask("web", "resume", Command::Resume).await;
+    // Whoever says it twice does not have it open before it is.
+    stage.ask("web", "resume-twice", Command::Resume).await;
+    assert!(matches!(stage.service("web").await.docket.state.standing, Standing::Drained { .. }));
     let Carried::Done { action, outcome } = carry(&stage, &desk).await else { panic!("it is back") };
     assert_eq!((action.doing(), outcome), (Doing::Scaling, Outcome::Succeeded));
     assert_eq!((stage.machine.wanted("web"), stage.machine.routed("web")), (2, routed));

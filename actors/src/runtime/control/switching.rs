@@ -4,25 +4,24 @@
 //! Once the old set has begun to go there is no way back: then it is carried to its end.
 
 use futures::future::join_all;
-use protocol::Time;
 use supervisor::activity::Failure;
 
 use super::{Running, probes};
 use crate::runtime::arbiter::Outcome;
 use crate::runtime::compute::Route;
 use crate::runtime::compute::observed::{Asked, Difference, ObservedReplica, ObservedSet, ReplicaState, WHOLE};
-use crate::runtime::control::carrying::{Step, gone};
+use crate::runtime::control::carrying::{Age, Step, gone};
 use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::Revision;
 
 impl Desk {
-    /// One look on the way from `current` to `next`, which is under way since `since`.
-    pub(in crate::runtime) async fn switch(
+    /// One look on the way from `current` to `next`, which takes that long already.
+    pub(super) async fn switch(
         &self,
         service: &Service,
         current: &Revision,
         next: &Revision,
-        since: Time,
+        age: Age,
     ) -> Result<Step, Failure> {
         let (place, ports) = (&service.place, &self.ports);
         let (Some(old), Some(new)) = (self.running(place, current).await?, self.running(place, next).await?) else {
@@ -41,12 +40,11 @@ impl Desk {
             None => Some(Difference { why: "its replicas are not seen yet".to_owned(), hopeless: false }),
         };
         if let Some(Difference { why, hopeless }) = trouble.filter(|_| old_stands) {
-            let late = ports.clock.now().since(since) > new.workload.progress_deadline;
-            if !hopeless && !late {
+            if !hopeless && !age.is_late(new.workload.progress_deadline) {
                 return Ok(Step::Waits(why));
             }
             // It may have had traffic before somebody else went on from here.
-            ports.compute.route(environment, name, &[Route::new(&old.set, 100)]).await?;
+            ports.compute.route(environment, name, &[Route::new(&old.set, WHOLE)]).await?;
             ports.compute.remove(&new.id(place)).await?;
             return Ok(Step::Ended(Outcome::RolledBack { why }));
         }
@@ -59,7 +57,7 @@ impl Desk {
             (Some(differs), _) => differs.why,
             (None, Some(_)) => "what ran before has not ended yet".to_owned(),
         };
-        Ok(match ports.clock.now().since(since) > new.workload.progress_deadline {
+        Ok(match age.is_late(new.workload.progress_deadline) {
             // It has taken over. Whether it is well is for whoever looks after health.
             true => Step::Ended(Outcome::Succeeded),
             false => Step::Waits(why),

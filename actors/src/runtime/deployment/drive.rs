@@ -120,7 +120,7 @@ fn word(record: &Record, phase: &Phase, until: Until) -> Word {
     match until {
         Until::Back if goes_back => Word::None,
         Until::Back => Word::Abort { why: record.deployment.why.clone().unwrap_or_default() },
-        Until::Started | Until::Gated | Until::Done if record.resumes > record.heard => Word::Resume,
+        Until::Started | Until::Gated | Until::Done if record.is_told_to_go_on() => Word::Resume,
         Until::Started | Until::Gated | Until::Done if record.suspended => Word::Suspend,
         Until::Started | Until::Gated | Until::Done => Word::None,
     }

@@ -258,6 +258,19 @@ impl Record {
         self.previous.as_ref().is_some_and(|previous| previous.set == self.comes.set)
     }
 
+    /// What its rollout waits for, when that is a person; what was said to it and not heard yet lets it go on.
+    pub fn waits_for(&self) -> Option<&'static str> {
+        if self.is_told_to_go_on() {
+            return None;
+        }
+        self.rollout.as_ref()?.waits_for()
+    }
+
+    /// Whether a person said that it may go on, and it has not heard that yet.
+    pub const fn is_told_to_go_on(&self) -> bool {
+        self.resumes > self.heard
+    }
+
     /// Whether there is anything to roll out.
     pub fn idle(&self) -> bool {
         self.unchanged || self.stops.is_some()

@@ -20,7 +20,7 @@ fn settings(state: &RolloutState) -> BlueGreen {
 /// The new set starts without traffic.
 pub(super) fn preview(state: &RolloutState, seen: &Seen, actions: &mut Vec<Action>) -> Move {
     new_replicas(actions, seen, state.plan.replicas);
-    match seen.applied && seen.new.available >= state.plan.replicas {
+    match seen.serves(state.plan.replicas) {
         true if state.plan.skip => Move::To(Phase::Switching),
         true => Move::To(Phase::Before),
         false => Move::Stay,
@@ -50,7 +50,7 @@ pub(super) fn wait(state: &RolloutState, resumed: bool, now: Time) -> Move {
 /// All traffic moves, when there is somebody to take it.
 pub(super) fn switch(state: &RolloutState, seen: &Seen, actions: &mut Vec<Action>) -> Move {
     new_replicas(actions, seen, state.plan.replicas);
-    match seen.applied && seen.new.available >= state.plan.replicas && weight(actions, seen, 100) {
+    match seen.serves(state.plan.replicas) && weight(actions, seen, 100) {
         true => Move::To(Phase::After),
         false => Move::Stay,
     }

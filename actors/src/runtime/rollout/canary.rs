@@ -5,8 +5,8 @@ use protocol::Time;
 
 use super::analysis::{Run, Verdict};
 use super::{
-    Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, as_asked, judge, new_replicas, replicas,
-    weight,
+    Action, Move, Phase, RolloutState, Seen, Strategy, Which, after_verdict, is_as_asked, judge, new_replicas,
+    replicas, weight,
 };
 use crate::runtime::model::strategy::{Canary, CanaryStep, SCALE_DOWN_DELAY, share_up};
 
@@ -47,7 +47,7 @@ pub(super) fn step(
                 new_replicas(actions, seen, needed);
             }
             // Less traffic can be had at once; more only when there are replicas for it.
-            let may = seen.weight > *percent || (seen.applied && seen.new.available >= needed);
+            let may = seen.weight > *percent || seen.serves(needed);
             match may && weight(actions, seen, *percent) {
                 true => Move::To(following),
                 false => Move::Stay,
@@ -99,7 +99,7 @@ pub(super) fn promote(state: &mut RolloutState, seen: &Seen, now: Time, actions:
     }
     let wanted = state.plan.replicas;
     new_replicas(actions, seen, wanted);
-    if seen.applied && seen.new.available >= wanted && weight(actions, seen, 100) {
+    if seen.serves(wanted) && weight(actions, seen, 100) {
         actions.push(Action::Promote);
         return Move::To(Phase::Retiring);
     }
@@ -114,8 +114,12 @@ pub(super) fn retire(state: &RolloutState, seen: &Seen, now: Time, actions: &mut
         Strategy::RollingHealthGated(_) => SCALE_DOWN_DELAY,
     };
     if seen.old.total == 0 {
-        if as_asked(state, seen, actions) {
+        if is_as_asked(state, seen) {
             return Move::To(Phase::Done);
+        }
+        new_replicas(actions, seen, state.plan.replicas);
+        if seen.serves(state.plan.replicas) {
+            weight(actions, seen, 100);
         }
         let why = format!("it took over, and then nothing moved for {} s", state.plan.progress_deadline.as_secs());
         let late = now.since(state.progressed_at) > state.plan.progress_deadline;

@@ -94,12 +94,11 @@ fn new_replicas(actions: &mut Vec<Action>, seen: &Seen, to: u32) {
     }
 }
 
-/// Whether what was asked is what is seen; asks for what differs.
-fn as_asked(state: &RolloutState, seen: &Seen, actions: &mut Vec<Action>) -> bool {
+/// Whether what was asked is what is seen.
+fn is_as_asked(state: &RolloutState, seen: &Seen) -> bool {
     let wanted = state.plan.replicas;
-    new_replicas(actions, seen, wanted);
     let whole = seen.applied && seen.new.total == wanted && seen.new.available == wanted;
-    whole && weight(actions, seen, 100) && seen.old.total == 0
+    whole && seen.weight == 100 && seen.old.total == 0
 }
 
 /// Asks for so many replicas, unless that is what is seen.

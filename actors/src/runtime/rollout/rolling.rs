@@ -4,7 +4,7 @@ use protocol::Time;
 
 use super::analysis::Verdict;
 use super::{
-    Action, Move, Phase, RolloutState, Seen, Set, Strategy, Which, as_asked, judge, new_replicas, replicas, weight,
+    Action, Move, Phase, RolloutState, Seen, Set, Strategy, Which, is_as_asked, judge, new_replicas, replicas, weight,
 };
 use crate::runtime::model::strategy::Rolling;
 
@@ -76,7 +76,7 @@ pub(super) fn roll(state: &mut RolloutState, seen: &Seen, resumed: bool, now: Ti
     new_replicas(actions, seen, new);
     replicas(actions, Which::Old, seen.old, old);
     let even = weight(actions, seen, share(seen));
-    if even && passed && seen.new.available >= wanted && as_asked(state, seen, &mut Vec::new()) {
+    if even && passed && is_as_asked(state, seen) {
         actions.push(Action::Promote);
         return Move::To(Phase::Done);
     }
@@ -85,9 +85,11 @@ pub(super) fn roll(state: &mut RolloutState, seen: &Seen, resumed: bool, now: Ti
 
 /// The part of the traffic that the new set's part of the replicas stands for, rounded down.
 fn share(seen: &Seen) -> u8 {
+    if !seen.applied {
+        return seen.weight;
+    }
     let (new, all) = (u64::from(seen.new.available), u64::from(seen.new.available) + u64::from(seen.old.ready));
     match (all, seen.old.total) {
-        _ if !seen.applied => seen.weight,
         // Nobody is ready, and nobody of the old set will be: whoever comes gets it.
         (0, 0) => 100,
         (0, 1..) => seen.weight,

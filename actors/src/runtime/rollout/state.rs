@@ -103,6 +103,13 @@ pub struct Seen {
     pub word: Word,
 }
 
+impl Seen {
+    /// Whether so many replicas of the set that comes are available, and requests can be sent to it.
+    pub(super) fn serves(&self, replicas: u32) -> bool {
+        self.applied && self.new.available >= replicas
+    }
+}
+
 /// What a rollout asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]

@@ -7,7 +7,7 @@ use crate::client::Client;
 use super::Finding;
 
 pub(super) async fn services(client: &Client, found: &mut impl FnMut(Finding)) {
-    let listed = match client.services(&ListServices { environment: None }).await {
+    let listed = match client.services(&ListServices::default()).await {
         Ok(listed) => listed,
         Err(error) => {
             return found(Finding::warn("services", error.to_string(), error.mend().unwrap_or_default()));

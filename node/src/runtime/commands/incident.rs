@@ -10,7 +10,7 @@ use protocol::command::Routed;
 use protocol::runtime::{CloseIncident, IncidentRow, IncidentView, Incidents, ListServices, OfService, ServiceRow};
 use protocol::{Code, Principal, Problem, SagaKey};
 
-use super::{Answer, Docket, RuntimeDesk, kept, problem, told};
+use super::{Answer, Docket, RuntimeDesk, is_asked_for, kept, problem, told};
 
 /// How much of what was asked of a service is shown.
 const TRAIL_MAX: usize = 10;
@@ -21,7 +21,8 @@ impl RuntimeDesk {
         for environment in self.environments_of(&routed.tenant, asked.environment.as_deref()).await? {
             let dockets = self.dockets(&routed.tenant, &environment).await?;
             let id = &environment.environment_id;
-            let known = dockets.iter().filter_map(|docket| Some((docket, standing(id.as_str(), docket)?)));
+            let known = dockets.iter().filter(|docket| is_asked_for(&asked, docket));
+            let known = known.filter_map(|docket| Some((docket, incident_of(id.as_str(), docket)?)));
             let known: Vec<_> = known.collect();
             if known.is_empty() {
                 continue;
@@ -39,7 +40,7 @@ impl RuntimeDesk {
     pub(super) async fn show_incident(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
         let (place, granted, _) = self.enter(routed, by, asked).await?;
         let docket = self.seen(&place).await?;
-        let incident = standing(place.environment.as_str(), &docket).ok_or_else(|| none(asked))?;
+        let incident = incident_of(place.environment.as_str(), &docket).ok_or_else(|| none(asked))?;
         let seen = self.observed(&routed.tenant, by, &place.environment).await.ok();
         let below = place::deployments(&place.environment, &place.service);
         let records = store::read_all::<Record>(&*self.store, &place.space(), &below).await.map_err(kept)?;
@@ -66,7 +67,7 @@ impl RuntimeDesk {
         let of = OfService { environment, service };
         let (place, granted, asker) = self.enter(routed, by, &of).await?;
         let docket = self.seen(&place).await?;
-        let incident = standing(place.environment.as_str(), &docket).ok_or_else(|| none(&of))?;
+        let incident = incident_of(place.environment.as_str(), &docket).ok_or_else(|| none(&of))?;
         self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
         if unhold {
             self.unhold(&Routed { id: format!("{}.unhold", routed.id), ..routed.clone() }, by, &of).await?;
@@ -89,7 +90,7 @@ fn now(row: &ServiceRow) -> Option<String> {
     }
 }
 
-fn standing(environment: &str, docket: &Docket) -> Option<IncidentRow> {
+fn incident_of(environment: &str, docket: &Docket) -> Option<IncidentRow> {
     let (why, since) = match &docket.state.standing {
         Standing::Incident { why, since } => (why.clone(), *since),
         Standing::Open | Standing::Paused { .. } | Standing::Drained { .. } => return None,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::view::Outcome;
-use protocol::{SagaKey, Tenant};
+use protocol::{SagaId, SagaKey};
 use serde_json::json;
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
@@ -84,11 +84,8 @@ impl RuntimeDeployment {
             | Action::Refreshing { .. }
             | Action::Draining { .. } => None,
         };
-        let named = saga.as_deref().and_then(|saga| {
-            let (tenant, key) = saga.split_once('/')?;
-            Some((Tenant::new(tenant).ok()?, SagaKey::new(key).ok()?))
-        });
-        let Some((tenant, key)) = named else { return Ok(None) };
+        let named = saga.and_then(|saga| saga.parse::<SagaId>().ok());
+        let Some(SagaId { tenant, key }) = named else { return Ok(None) };
         Ok(match self.desk.ports.sagas.became(&tenant, &key).await? {
             Some(Became::Ended(outcome)) => Some((key, outcome)),
             Some(Became::UnderWay) | None => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{SagaKey, Tenant};
+use protocol::{SagaKey, Tenant, Time};
 use serde_json::json;
 use supervisor::activity::Failure;
 use supervisor::worker::Run;
@@ -76,7 +76,7 @@ impl DriftDetection {
                 }
                 May::AndTell(_) => {
                     let why = without_effect(correction, open, row.times);
-                    self.give_up(run, seen, &place, &tenant, (correction.key.as_str(), why)).await?;
+                    self.give_up(run, seen, &place, &tenant, (correction.key.as_str(), row.at, why)).await?;
                     // Whoever closes the incident lets it be tried again.
                     memory.loops.remove(service);
                     done.did.push(format!("gave {service} up: it was put right {} times without effect", row.times));
@@ -110,19 +110,19 @@ impl DriftDetection {
         Ok(())
     }
 
-    /// Tells people that what is done about a service does not help, and leaves it to them.
+    /// Tells people that what was `last` done about a service does not help, and leaves it to them.
     async fn give_up(
         &self,
         run: &Run,
         seen: &Seen,
         place: &Place,
         tenant: &Tenant,
-        (about, why): (&str, String),
+        (about, last, why): (&str, Time, String),
     ) -> Result<(), Failure> {
         let payload = json!({ "environmentId": place.environment, "serviceId": place.service, "why": why });
-        self.desk.tell(run, tenant, ALARM, &[about, &run.now().to_string()], payload).await?;
+        self.desk.tell(run, tenant, ALARM, &[about, &last.to_string()], payload).await?;
         let request = Request {
-            key: RequestKey::new(format!("{about}/{}", run.now().as_micros())).map_err(faulty)?,
+            key: RequestKey::new(format!("{about}/{}", last.as_micros())).map_err(faulty)?,
             source: Source::Drift,
             by: self.desk.principal()?,
             asked_at: run.now(),
