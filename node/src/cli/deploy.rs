@@ -64,7 +64,8 @@ pub(super) struct Deploy {
     /// How long the old set is kept after the traffic left it
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "30s")]
     keep_old: Duration,
-    /// Path that a healthy replica answers with 200 to 399
+    /// Path that a healthy replica answers with 200 to 399; without one it is healthy when it takes connections, also
+    /// where the deployment before had one
     #[arg(long, value_name = "PATH")]
     probe: Option<String>,
     /// A variable of its configuration; all that are needed, because they replace what was

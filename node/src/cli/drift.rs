@@ -125,20 +125,27 @@ pub(super) async fn run(args: Drift, ctx: &Ctx) -> Ended {
     match args.what {
         What::List { environment, all } => {
             let listed = client.drift(&ListDrift { environment: environment.clone(), all }).await?;
+            let looks = looks(&client, environment.as_deref()).await;
+            let blind = looks.iter().any(|look| look.blind);
             ctx.out.answer(&listed.findings, |findings, paint| {
                 if findings.is_empty() {
-                    return "all is as it is wanted\n".to_owned();
+                    let found = if blind { "nothing is known to differ" } else { "all is as it is wanted" };
+                    return format!("{found}\n");
                 }
                 let cells = findings.iter().map(row).collect();
                 debug::table(&["FINDING", "SERVICE", "WHAT", "WANTED", "IS", "STATE", "SINCE"], cells, paint)
             });
-            for (environment, look) in looks(&client, environment.as_deref()).await {
+            for Looked { environment, look, .. } in &looks {
                 ctx.out.say(format!("as of   {environment}: {look}"));
             }
             let waits = listed.findings.iter().find(|row| row.state == "open");
             if let Some(row) = waits {
                 let (finding, environment) = (short(row), &row.environment);
-                ctx.out.next(&format!("next: skald drift approve {finding} --environment {environment}"));
+                let decide = if row.kind == "unmanaged" { "accept" } else { "approve" };
+                ctx.out.next(&format!("next: skald drift {decide} {finding} --environment {environment}"));
+            }
+            if blind {
+                return Ok(Ending::Bad);
             }
         }
         What::Approve(one) => {
@@ -179,19 +186,30 @@ pub(super) async fn run(args: Drift, ctx: &Ctx) -> Ended {
     Ok(Ending::Done)
 }
 
+/// When an environment was looked at last.
+struct Looked {
+    environment: String,
+    look: String,
+    /// Whether that look saw nothing.
+    blind: bool,
+}
+
 /// When each environment was looked at last; what cannot be asked is not said.
-async fn looks(client: &Client, only: Option<&str>) -> Vec<(String, String)> {
+async fn looks(client: &Client, only: Option<&str>) -> Vec<Looked> {
     let Ok(kind) = WorkerKind::new(Which::DriftDetectionWorker.kind()) else { return Vec::new() };
     let workers = client.workers(&ListWorkers { kind: Some(kind), environment: None }).await;
     let workers = workers.map(|workers| workers.workers).unwrap_or_default();
     let of = |worker: WorkerView| {
         let environment = worker.environment.to_string();
-        let looked = match &worker.last {
+        let blind = worker.last.as_ref().is_some_and(|run| run.outcome == RunOutcome::Failed);
+        let look = match &worker.last {
             None => "nobody has looked yet".to_owned(),
-            Some(run) if run.outcome == RunOutcome::Failed => format!("the look at {} failed", run.began),
+            Some(run) if blind => {
+                format!("the look at {} failed: {}", run.began, run.error.as_deref().unwrap_or(&run.why))
+            }
             Some(run) => format!("looked at {}: {}", run.began, run.why),
         };
-        only.is_none_or(|only| only == environment).then_some((environment, looked))
+        only.is_none_or(|only| only == environment).then_some(Looked { environment, look, blind })
     };
     workers.into_iter().filter_map(of).collect()
 }

@@ -9,7 +9,7 @@ use protocol::SagaKey;
 use protocol::command::Start;
 use protocol::view::{SagaView, Status};
 
-use crate::client::{Client, Error};
+use crate::client::{Client, Error, StartAnswer};
 use crate::debug::{self, Paint};
 
 use super::context::Ctx;
@@ -65,7 +65,12 @@ pub(super) async fn carry_out(
         ctx.out.next(&format!("next: skald wait {key}"));
         return Ok(Ending::Done);
     }
-    ctx.out.say(format!("{key} is under way"));
+    ctx.out.say(match &answer {
+        StartAnswer::Started(started) if !started.created => {
+            format!("{key} was begun before, and is not begun again: what follows is what it came to")
+        }
+        _ => format!("{key} is under way"),
+    });
     let view = tokio::select! {
         view = until_end(client, key, None, ctx) => view?,
         never = beside => match never {},

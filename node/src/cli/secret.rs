@@ -79,9 +79,9 @@ enum What {
         #[arg(long)]
         yes: bool,
     },
-    /// Changes a secret now: to the value that was put last, or to one that is made up
+    /// Changes a secret now: to the value that was put and is not in use yet, else to one that is made up
     #[command(
-        after_help = "Example:\n  skald secret rotate db-password --environment dev\n\nNext: skald secret list --environment dev"
+        after_help = "A value of yours is brought by `skald secret put`, which begins the change by itself: after it\nhas ended, this one makes a new value up.\n\nExample:\n  skald secret rotate db-password --environment dev\n\nNext: skald secret list --environment dev"
     )]
     Rotate {
         #[command(flatten)]

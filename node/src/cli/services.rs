@@ -57,8 +57,8 @@ enum What {
     /// Removes a service: its traffic, its processes, its configurations and all that is kept of it
     #[command(after_help = "\
 It is a saga: until its last step it is taken back as a whole when something fails. Secrets of the
-environment stay; the service is bound to none of them any more. What desired state names comes
-again: take its file away first.
+environment stay; the service is bound to none of them any more. Take its file out of the
+repository first: what desired state still names is found missing, and waits for an approval.
 
 Example:
   skald services remove web --environment dev

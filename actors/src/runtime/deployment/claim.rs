@@ -106,9 +106,9 @@ pub struct Input {
 pub struct Output {
     /// The deployment.
     pub deployment: DeploymentId,
-    /// The version that comes.
+    /// The version that comes; where all there is to do is to stop another deployment, the one that runs. Empty: none.
     pub version: String,
-    /// The version that runs; empty: none.
+    /// The version that goes; empty: none.
     pub previous: String,
     /// Whether anything is to be done.
     pub changes: bool,
@@ -138,15 +138,17 @@ impl Typed for Claim {
         let (store, clock) = (&*self.desk.ports.store, &*self.desk.ports.clock);
         let claim = self.claim(attempt, &entered, &input);
         let record = ownership::writing(store, clock, &entered.place, &attempt.saga.tenant, claim).await??;
-        if let Some(stops) = record.stops {
-            self.stopped(attempt, &entered, stops).await?;
-        }
-        Ok(Output {
-            deployment: record.deployment.deployment_id.clone(),
-            version: record.comes.revision.version.clone(),
-            previous: record.previous.as_ref().map(|there| there.revision.version.clone()).unwrap_or_default(),
-            changes: !record.idle(),
-        })
+        let (deployment, changes) = (record.deployment.deployment_id.clone(), !record.idle());
+        let comes = record.comes.revision.version;
+        let Some(stops) = record.stops else {
+            let previous = record.previous.map(|there| there.revision.version).unwrap_or_default();
+            return Ok(Output { deployment, version: comes, previous, changes });
+        };
+        self.stopped(attempt, &entered, stops).await?;
+        let seen = self.desk.arbitration.look(&entered.place).await?;
+        let runs = seen.and_then(|seen| seen.value.state.current);
+        let version = runs.map(|runs| runs.version).unwrap_or_default();
+        Ok(Output { deployment, version, previous: comes, changes })
     }
 
     async fn undo(&self, attempt: &Attempt, input: Input, _: Option<Output>) -> Result<(), Failure> {

@@ -60,6 +60,7 @@ pub(super) async fn all(ctx: &Ctx, found: &mut impl FnMut(Finding)) {
         Err(error) => found(Finding::fail("shards", error.to_string(), "see the nodes above")),
     }
     super::services::services(&client, found).await;
+    super::workers::workers(&client, found).await;
     found(dead_letters(&client).await);
 }
 
@@ -334,7 +335,7 @@ async fn dead_letters(client: &Client) -> Finding {
         Some(state) if state.messages == 0 => Finding::ok("dead letters", "none"),
         Some(state) => Finding::warn(
             "dead letters",
-            format!("{} messages could not be understood", state.messages),
+            format!("{} letters about what could not be understood, carried out or let in", state.messages),
             format!("read them whole: nats stream view {DEAD}"),
         ),
     }

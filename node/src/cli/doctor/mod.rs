@@ -2,6 +2,7 @@
 
 mod checks;
 mod services;
+mod workers;
 
 use clap::Args;
 use serde::Serialize;

@@ -96,7 +96,10 @@ impl Worker for DriftDetection {
         let read = desired.read(&environment.environment_id, Empty::Allowed).await?;
         if read.services.is_empty() && !policy.allow_empty {
             if memory.wanted {
-                let why = format!("commit {} wants nothing any more; look at the repository (D202)", read.commit);
+                let why = format!(
+                    "commit {} wants nothing any more, which would leave what runs to nobody (D202); look at the repository, or allow it (`skald drift policy set --environment {} --allow-empty`)",
+                    read.commit, environment.environment_id
+                );
                 return Err(Failure::named("DesiredStateEmpty", why));
             }
             return Ok(Report::unchanged(
