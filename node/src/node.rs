@@ -420,6 +420,7 @@ fn limits(config: &Config, frame_max_bytes: usize) -> Limits {
         descendants: config.limits.descendants,
         sagas_per_tenant: config.limits.sagas_per_tenant,
         journal_bytes_per_tenant: config.limits.journal_bytes_per_tenant,
+        journal_bytes_per_day: config.limits.journal_bytes_per_day,
         sweep_every: Duration::from_millis(config.sagas.snapshot_every_ms),
         snapshot_every_records: config.sagas.snapshot_every_records,
         ended_per_shard: config.sagas.ended_per_shard,

@@ -260,6 +260,11 @@ settings! {
         /// limit, wherever it is. A takeover reads it all; these are 4 KiB for each of as many sagas as
         /// one tenant may have.
         journal_bytes_per_tenant: u64 = 2_147_483_648,
+        /// Bytes that one tenant may write to the journal in a day, by shard in the same way. What its ended
+        /// sagas leave there stays as long as the journal keeps it (`journal.retention_hours`), so that this
+        /// bounds what one tenant takes of the servers' disks. A start beyond it is refused; a child fails the
+        /// step that starts it with `Saga.LimitExceeded`; what lives goes on. Three megabytes a second, all day.
+        journal_bytes_per_day: u64 = 274_877_906_944,
     }
 }
 
@@ -674,6 +679,7 @@ impl Config {
                 "limits.journal_bytes_per_tenant",
                 usize::try_from(self.limits.journal_bytes_per_tenant).unwrap_or(usize::MAX),
             ),
+            ("limits.journal_bytes_per_day", usize::try_from(self.limits.journal_bytes_per_day).unwrap_or(usize::MAX)),
             ("catalog.archive_entries", self.catalog.archive_entries),
             ("catalog.archive_ratio", usize::try_from(self.catalog.archive_ratio).unwrap_or(usize::MAX)),
             ("http.in_flight", self.http.in_flight),

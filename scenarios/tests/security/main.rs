@@ -4,6 +4,7 @@
 mod allowed;
 mod audit;
 mod beside;
+mod busy;
 mod certificates;
 mod children;
 mod crowds;

@@ -77,6 +77,10 @@ pub struct Limits {
     /// as it was last stored, and its records since. A takeover reads them all. Starts beyond it are
     /// refused, a child fails its parent's step; what lives goes on.
     pub journal_bytes_per_tenant: u64,
+    /// Bytes that one tenant may write to the journal in a day, over all shards: what its ended sagas leave
+    /// there stays until it is old. Counted since the shard was taken over. Starts beyond it are refused, a
+    /// child fails its parent's step; what lives goes on.
+    pub journal_bytes_per_day: u64,
     /// How often a failing saga actor is restarted before it is parked.
     pub saga_restarts: Intensity,
     /// How long a remote or unlimited attempt may take when its state has no `TimeoutSeconds`.
@@ -89,6 +93,10 @@ pub struct Limits {
     /// milliseconds: some hundred times what an ordinary decision needs. What takes longer waits for a
     /// turn on a thread of its own.
     pub brief_ms: u64,
+    /// How much of a second the brief decisions of one tenant may take on threads that carry messages, in
+    /// milliseconds: half a processor. A tenant whose sagas compute without end decides beyond it on the
+    /// threads for long decisions, in turn with others.
+    pub brief_share_ms: u64,
     /// Decisions that may be under way at length, each on a thread of its own. `None`: they are made
     /// where they stand, and no time is counted, so that a simulation is repeatable.
     pub decision_threads: Option<usize>,
@@ -122,10 +130,12 @@ impl Default for Limits {
             descendants: 20_000,
             sagas_per_tenant: 500_000,
             journal_bytes_per_tenant: 2 << 30,
+            journal_bytes_per_day: 256 << 30,
             saga_restarts: Intensity::default(),
             attempt_max: Duration::from_secs(24 * 3600),
             due_in_flight: 32,
             brief_ms: 2,
+            brief_share_ms: 500,
             decision_threads: Some(decision_threads()),
         }
     }

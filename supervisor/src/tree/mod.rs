@@ -35,6 +35,7 @@ pub mod shard;
 pub mod shards;
 pub mod shell;
 pub mod slot;
+mod slots;
 pub mod step;
 pub mod sweep;
 pub mod timers;

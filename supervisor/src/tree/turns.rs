@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use protocol::{DefinitionRef, Tenant};
 
@@ -34,6 +35,32 @@ struct Inner {
     free: usize,
     waiting: Fair<Grant>,
     slow: HashMap<DefinitionRef, Pace>,
+    brief: Brief,
+}
+
+/// How long the brief decisions of each tenant took in this part of a second.
+#[derive(Debug)]
+struct Brief {
+    since: Instant,
+    took: HashMap<Tenant, Duration>,
+}
+
+/// Parts of a second in each of which a tenant has its share anew: whoever used it up leaves room at once.
+const PARTS: u32 = 10;
+
+impl Brief {
+    fn of(&mut self, tenant: &Tenant, now: Instant) -> &mut Duration {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) / PARTS {
+            *self = Self { since: now, took: HashMap::new() };
+        }
+        self.took.entry(tenant.clone()).or_default()
+    }
+}
+
+impl Default for Brief {
+    fn default() -> Self {
+        Self { since: Instant::now(), took: HashMap::new() }
+    }
 }
 
 /// How long the last decision of a definition took.
@@ -138,6 +165,17 @@ impl Turns {
         inner.slow.get(definition).copied().unwrap_or(Pace::Brief)
     }
 
+    /// Whether the brief decisions of `tenant` took as much of this part of a second as they may, of
+    /// `share` in a whole one.
+    pub fn is_spent(&self, tenant: &Tenant, share: Duration) -> bool {
+        *self.inner().brief.of(tenant, Instant::now()) >= share / PARTS
+    }
+
+    /// Notes how long a brief decision of `tenant` took.
+    pub fn spent(&self, tenant: &Tenant, took: Duration) {
+        *self.inner().brief.of(tenant, Instant::now()) += took;
+    }
+
     /// Notes how long a decision of this definition took.
     pub fn note(&self, definition: &DefinitionRef, pace: Pace) {
         let mut inner = self.inner();
@@ -203,6 +241,17 @@ mod tests {
         }
         assert_eq!(order, ["hog 0", "hog 1", "calm 0", "hog 2", "calm 1"]);
         assert_eq!(turns.waiting(), 0);
+    }
+
+    #[test]
+    fn brief_decisions_of_a_tenant_have_their_share_of_each_part_of_a_second() {
+        let (mut brief, hog) = (Brief::default(), Tenant::new("hog").unwrap());
+        let (at, part) = (brief.since, Duration::from_secs(1) / PARTS);
+        *brief.of(&hog, at) += Duration::from_millis(49);
+        *brief.of(&hog, at + part / 2) += Duration::from_millis(2);
+        assert_eq!(*brief.of(&hog, at + part / 2), Duration::from_millis(51));
+        assert_eq!(*brief.of(&Tenant::new("calm").unwrap(), at + part / 2), Duration::ZERO);
+        assert_eq!(*brief.of(&hog, at + part), Duration::ZERO, "a new part, a new share");
     }
 
     #[test]

@@ -89,10 +89,12 @@ impl SagaActor {
             // Whoever starts a saga is answered now; its first state has time.
             return state.driver.offer_within(fact, Allowance::bare(&spent));
         }
-        if pace > Pace::Brief && !urgent {
+        let share = Duration::from_millis(self.engine.limits.brief_share_ms);
+        if !urgent && (pace > Pace::Brief || self.engine.turns.is_spent(&self.saga.tenant, share)) {
             return Offer::Unfinished(fact);
         }
         let offer = state.driver.offer_within(fact, Allowance::brief(&spent, self.engine.limits.brief_ms));
+        self.engine.turns.spent(&self.saga.tenant, began.elapsed());
         if matches!(offer, Offer::Unfinished(_)) {
             self.engine.turns.note(state.driver.definition().reference(), Pace::Slow);
         }

@@ -133,7 +133,7 @@ impl ShardActor {
         if state.meters.broken.load(Relaxed) == 0 {
             return;
         }
-        let lacking = state.slots.values().filter(|slot| slot.lacks_definition());
+        let lacking = state.slots.iter().map(|(_, slot)| slot).filter(|slot| slot.lacks_definition());
         let lost: HashSet<_> = lacking.map(|slot| slot.definition.reference().clone()).collect();
         let (engine, me) = (self.engine.clone(), me.clone());
         tokio::spawn(async move {

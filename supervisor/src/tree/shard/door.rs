@@ -69,7 +69,11 @@ impl ShardActor {
             }
             return self.once_durable(me, saga, told, accepted, state).await;
         }
-        let seat = match state.census.take(&saga, &start.family, &self.engine.limits, self.engine.shards) {
+        let seat = match state.census.take(
+            (&saga, &start.family),
+            (&self.engine.limits, self.engine.shards),
+            self.engine.now(),
+        ) {
             Ok(seat) => seat,
             Err(problem) => {
                 accepted.refuse(problem);

@@ -136,7 +136,7 @@ impl ShardActor {
             }
             message => (message, Vec::new(), None),
         };
-        let Some(saga) = message.about().filter(|saga| !state.draining && !state.slots.contains_key(*saga)) else {
+        let Some(saga) = message.about().filter(|saga| !state.draining && !state.slots.contains_key(saga)) else {
             return Some((message, None));
         };
         if let Some((entry, definition)) = found {

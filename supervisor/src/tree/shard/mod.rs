@@ -41,7 +41,8 @@ use crate::tree::relay::{self, RelayActor};
 use crate::tree::reply::Reply;
 use crate::tree::saga::{self, Seen};
 use crate::tree::shell::{self, Behaviour, Fault, Handle, Me};
-use crate::tree::slot::{Life, Slot, Told};
+use crate::tree::slot::{Life, Told};
+use crate::tree::slots::Slots;
 use crate::tree::sweep::{Sweeper, Swept};
 use crate::tree::timers::{self, TimersActor};
 
@@ -242,7 +243,7 @@ pub struct ShardActor {
 
 /// What changes.
 pub struct State {
-    pub(super) slots: HashMap<Arc<SagaId>, Slot>,
+    pub(super) slots: Slots,
     actors: HashMap<ActorId, Arc<SagaId>>,
     waiters: HashMap<Arc<SagaId>, Vec<(Shown, Reply)>>,
     words: Words,
@@ -331,7 +332,7 @@ impl Behaviour for ShardActor {
             alarm(me, limits.anchor_every, || Message::Anchor { anew: false }),
         ];
         let mut state = State {
-            slots: HashMap::new(),
+            slots: Slots::default(),
             actors: HashMap::new(),
             waiters: HashMap::new(),
             words: Words::default(),

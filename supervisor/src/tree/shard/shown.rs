@@ -159,10 +159,7 @@ impl ShardActor {
         // Whoever asks for too many was told so at the door.
         let Ok(limit) = list.rows() else { return };
         let mut found: Vec<(Time, &Arc<SagaId>, &Slot)> = Vec::new();
-        for (saga, slot) in &state.slots {
-            if saga.tenant != tenant {
-                continue;
-            }
+        for (saga, slot) in state.slots.of(&tenant) {
             if by.as_ref().is_some_and(|by| !Access::allows(&slot.definition.header().access.view, by.as_str())) {
                 continue;
             }

@@ -130,7 +130,7 @@ impl ShardActor {
             return;
         }
         let mut failed = false;
-        for (saga, slot) in &state.slots {
+        for (saga, slot) in state.slots.iter() {
             // Its records must be found again: the mark stays before them.
             failed |= slot.is_unsaved();
             match &slot.life {
