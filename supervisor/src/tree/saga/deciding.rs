@@ -85,12 +85,13 @@ impl SagaActor {
         let began = Instant::now();
         let spent = || millis(began);
         let pace = self.engine.turns.pace(definition.reference());
-        if starts && pace == Pace::Long {
+        let share = Duration::from_millis(self.engine.limits.brief_share_ms);
+        let spent_up = self.engine.turns.is_spent(&self.saga.tenant, share);
+        if starts && (pace == Pace::Long || spent_up) {
             // Whoever starts a saga is answered now; its first state has time.
             return state.driver.offer_within(fact, Allowance::bare(&spent));
         }
-        let share = Duration::from_millis(self.engine.limits.brief_share_ms);
-        if !urgent && (pace > Pace::Brief || self.engine.turns.is_spent(&self.saga.tenant, share)) {
+        if !urgent && (pace > Pace::Brief || spent_up) {
             return Offer::Unfinished(fact);
         }
         let offer = state.driver.offer_within(fact, Allowance::brief(&spent, self.engine.limits.brief_ms));
