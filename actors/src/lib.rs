@@ -11,6 +11,7 @@ pub fn definitions() -> &'static [(&'static str, &'static str)] {
         ("installation.yaml", include_str!("../definitions/installation.yaml")),
         ("runtime_deployment.yaml", include_str!("../definitions/runtime_deployment.yaml")),
         ("service_removal.yaml", include_str!("../definitions/service_removal.yaml")),
+        ("environment_removal.yaml", include_str!("../definitions/environment_removal.yaml")),
     ]
 }
 
@@ -20,6 +21,7 @@ pub fn check_input(definition: &str, input: &protocol::Value) -> Result<(), runt
     match definition {
         runtime::deployment::DEFINITION => runtime::deployment::door::check(input),
         runtime::removal::DEFINITION => runtime::removal::check(input),
+        runtime::decommission::DEFINITION => runtime::decommission::check(input),
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use actors::runtime::compute::process::proc::{MARKER, Marker, kill_family, marke
 use actors::runtime::compute::process::steps::{Step, Steps};
 use actors::runtime::compute::process::{Processes, Secrets, Settings};
 use actors::runtime::compute::set::SecretRef;
-use actors::runtime::compute::{Compute, Route};
+use actors::runtime::compute::{Compute, Reading, Route};
 use actors::runtime::model::RequestKey;
 use actors::runtime::ports::secrets::sealed::{self, SealedFiles};
 use actors::runtime::ports::secrets::{Secret, SecretName, SecretStore};
@@ -241,7 +241,7 @@ async fn a_secret_reaches_its_process_and_no_file() {
         set.replicas.iter().any(|it| it.restarts > 0)
     });
     let id = id.await.replicas.remove(0).id;
-    let log = world.processes.logs(ENVIRONMENT, &id, 10).await.unwrap().join("\n");
+    let log = world.processes.logs(ENVIRONMENT, &id, &Reading::last(10)).await.unwrap().lines.join("\n");
     assert!(log.contains("version 9 of the secret test/db"), "{log}");
     let files = walk(&world.state());
     assert!(files.len() > 3);

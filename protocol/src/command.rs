@@ -56,9 +56,11 @@ pub mod name {
     pub const SECRET_LIST: &str = "secret.list";
     pub const SERVICE_LIST: &str = "service.list";
     pub const SERVICE_HEALTH: &str = "service.health";
+    pub const SERVICE_LOGS: &str = "service.logs";
     pub const SERVICE_SCALE: &str = "service.scale";
     pub const SERVICE_DRAIN: &str = "service.drain";
     pub const SERVICE_PAUSE: &str = "service.pause";
+    pub const SERVICE_RESTART: &str = "service.restart";
     pub const SERVICE_RESUME: &str = "service.resume";
     pub const SERVICE_UNHOLD: &str = "service.unhold";
     pub const WORKER_LIST: &str = "worker.list";
@@ -118,7 +120,9 @@ pub mod name {
         SERVICE_SCALE,
         SERVICE_DRAIN,
         SERVICE_PAUSE,
+        SERVICE_RESTART,
         SERVICE_RESUME,
+        SERVICE_LOGS,
         SERVICE_UNHOLD,
         WORKER_LIST,
         WORKER_RUN,

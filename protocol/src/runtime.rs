@@ -1,5 +1,7 @@
 //! What a client may ask of the runtime platform, and what it is shown.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Principal, SagaKey, Tenant, Time};
@@ -63,7 +65,7 @@ pub struct ListServices {
     pub service: Option<String>,
 }
 
-/// `service.resume`: a rollout that waits for a person goes on, and a service that was paused,
+/// `service.restart`: new replicas of the same take over. `service.resume`: a rollout that waits for a person goes on, and a service that was paused,
 /// drained or is an incident acts by itself again. `service.unhold`: what is held may come again.
 /// `scaling.remove`: nobody owns its replicas any more; they stay as many as they are.
 /// `incident.show`: what is known of an incident. `service.health`: how it is. `scaling.decisions`:
@@ -89,6 +91,48 @@ pub struct SteerService {
     /// Why; people who look at it later are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+/// `service.logs`: what its replicas wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReadLogs {
+    /// Where.
+    pub environment: String,
+    /// Which.
+    pub service: String,
+    /// Only of this replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    /// The last lines of each, no more than so many; 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u32>,
+    /// Of each replica that is named here only what came after an answer that had this as its `next`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub after: BTreeMap<String, String>,
+}
+
+/// The answer to `service.logs`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Logs {
+    /// One for each replica.
+    pub replicas: Vec<ReplicaLog>,
+}
+
+/// What a replica wrote to its standard output and error.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaLog {
+    /// Which.
+    pub replica: String,
+    /// Its lines, the oldest first.
+    pub lines: Vec<String>,
+    /// Where the next reading goes on.
+    pub next: String,
+    /// Whether what came between the former answer and this one is not kept any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
 }
 
 /// The answer to `service.list`.
@@ -164,11 +208,60 @@ pub struct ServiceRow {
     /// What is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_way: Option<UnderWayRow>,
-    /// Whether things happen by themselves, and why not.
-    pub standing: String,
+    /// Whether things happen to it by themselves.
+    pub standing: Standing,
+    /// Why they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What may not come again, with the reason.
     #[serde(default)]
     pub held: Vec<String>,
+}
+
+/// Whether things happen to a service by themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Standing {
+    /// They do.
+    Open,
+    /// Somebody paused it: only people act.
+    Paused,
+    /// It was drained: nothing runs.
+    Drained,
+    /// It is an incident: somebody must look.
+    Incident,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Paused => "paused",
+            Self::Drained => "drained",
+            Self::Incident => "incident",
+        })
+    }
+}
+
+impl ServiceRow {
+    /// How it stands and why, in words.
+    pub fn stands(&self) -> String {
+        self.why.as_ref().map_or_else(|| self.standing.to_string(), |why| format!("{}: {why}", self.standing))
+    }
+}
+
+/// The answer to `service.drain`, `service.pause`, `service.restart`, `service.resume` and `service.scale`: it was let in. Whether it is
+/// so is what `service.list` says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Accepted {
+    /// Where.
+    pub environment: String,
+    /// Which.
+    pub service: String,
+    /// What is carried out now, in a word; absent: nothing has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
 }
 
 /// One revision of a service that runs.

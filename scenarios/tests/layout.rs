@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
 ];
 
 /// The rooms of the runtime platform, from the ground up: each may know those before it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "model",
     "durable",
     "store",
@@ -27,6 +27,7 @@ const ROOMS: [&str; 14] = [
     "arbitration",
     "deployment",
     "removal",
+    "decommission",
     "control",
     "workers",
 ];

@@ -147,7 +147,7 @@ impl Arbitration {
             }
             Decision::Busy { doing, sequence, by, since } => {
                 let why = format!(
-                    "{place}: {doing:?} (number {sequence}) is under way since {since}, asked by {by}; ask again when it \
+                    "{place}: {doing} (number {sequence}) is under way since {since}, asked by {by}; ask again when it \
                      has ended (`skald services` says what it waits for, and which saga `skald cancel` would end)"
                 );
                 return Err(Failure::named(BUSY, why));

@@ -11,7 +11,8 @@
 //! records      what people publish, keep and set, what went wrong, and whose all of it is
 //! arbitration  the arbiter on the store     decides, makes it durable, tells it
 //! deployment   the saga's activities        one file each
-//! removal      the other saga's             a service goes, with all that is kept of it
+//! removal      another saga's               a service goes, with all that is kept of it
+//! decommission the last one's               an environment goes, once it has no services
 //! control      what the workers share       the desk, asking, carrying out, telling
 //! workers      the seven                    a folder each: its look, its pure decision, its tests
 //! ```
@@ -25,6 +26,7 @@ pub mod arbiter;
 pub mod arbitration;
 pub mod compute;
 pub mod control;
+pub mod decommission;
 pub mod deployment;
 pub mod durable;
 pub mod model;

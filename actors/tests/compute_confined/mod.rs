@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use actors::runtime::compute::SetId;
 use actors::runtime::compute::observed::ExitHow;
 use actors::runtime::compute::set::{PROGRAM, Set};
+use actors::runtime::compute::{Reading, SetId};
 use serde_json::Value;
 
 use super::compute_contract::python;
@@ -184,7 +184,7 @@ async fn a_log_is_bounded_while_it_is_written() {
     flood.await.unwrap();
     assert!(most > 1 << 20 && most <= (2 << 20) + 4_096, "the logs took {most} bytes");
     until("what was dropped is said", async || {
-        let log = world.compute().logs(ENVIRONMENT, &replica.id, 10_000).await.unwrap();
+        let log = world.compute().logs(ENVIRONMENT, &replica.id, &Reading::last(10_000)).await.unwrap().lines;
         log.iter()
             .any(|line| line.starts_with("skald: ") && line.contains("bytes of output are not kept"))
             .then_some(())
@@ -208,7 +208,8 @@ async fn a_service_that_fills_its_directory_is_ended_and_told_why() {
             .any(|replica| replica.last_exit.as_ref().is_some_and(|exit| exit.how == ExitHow::NotStarted))
     })
     .await;
-    let log = world.compute().logs(ENVIRONMENT, &seen.replicas[0].id, 100).await.unwrap().join("\n");
+    let log =
+        world.compute().logs(ENVIRONMENT, &seen.replicas[0].id, &Reading::last(100)).await.unwrap().lines.join("\n");
     assert!(log.contains("it is ended: its state directory") && log.contains("runtime.state_bytes"), "{log}");
     world.end().await;
 }

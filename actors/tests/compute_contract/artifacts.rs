@@ -1,6 +1,7 @@
 //! What a process is made of and given: its artifact, arguments, variables, limits and log.
 
 use super::*;
+use actors::runtime::compute::Reading;
 
 /// An artifact is what its digest says, or it is refused.
 pub async fn an_artifact_is_what_its_digest_says(place: &mut impl Place) {
@@ -62,16 +63,16 @@ pub async fn what_it_writes_can_be_read(place: &mut impl Place) {
     let set = set(place, "web", "r1", 1);
     let id = run(place, &set).await.remove(0).id;
     let log = until("both lines are written", async || {
-        let log = place.compute().logs(ENVIRONMENT, &id, 10).await.unwrap();
+        let log = place.compute().logs(ENVIRONMENT, &id, &Reading::last(10)).await.unwrap().lines;
         (log.len() >= 2).then_some(log)
     })
     .await;
     assert_eq!(log, ["to standard output", "to standard error"]);
-    assert_eq!(place.compute().logs(ENVIRONMENT, &id, 1).await.unwrap(), ["to standard error"]);
+    assert_eq!(place.compute().logs(ENVIRONMENT, &id, &Reading::last(1)).await.unwrap().lines, ["to standard error"]);
     place.compute().remove(&set.id).await.unwrap();
-    assert_eq!(place.compute().logs(ENVIRONMENT, &id, 10).await.unwrap(), log);
+    assert_eq!(place.compute().logs(ENVIRONMENT, &id, &Reading::last(10)).await.unwrap().lines, log);
     for unknown in ["web-r1-none", "../../../lock", ""] {
-        let failure = place.compute().logs(ENVIRONMENT, unknown, 10).await.unwrap_err();
+        let failure = place.compute().logs(ENVIRONMENT, unknown, &Reading::last(10)).await.unwrap_err();
         assert_eq!(failure.error, "UnknownReplica");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use actors::runtime::compute::Route;
 use actors::runtime::compute::observed::{ExitHow, ReplicaState};
+use actors::runtime::compute::{Reading, Route};
 
 use super::*;
 
@@ -85,7 +85,7 @@ pub async fn a_crash_loop_is_seen(place: &mut impl Place) {
     assert_eq!(replica.last_exit.as_ref().unwrap().how, ExitHow::Status(3));
     assert_eq!((seen.ready, replica.pid, replica.address), (0, None, None));
     if place.has_logs() {
-        let log = place.compute().logs(ENVIRONMENT, &replica.id, 100).await.unwrap();
+        let log = place.compute().logs(ENVIRONMENT, &replica.id, &Reading::last(100)).await.unwrap().lines;
         assert!(log.iter().any(|line| line == "to standard error"), "{log:?}");
     }
 
@@ -97,7 +97,7 @@ pub async fn a_crash_loop_is_seen(place: &mut impl Place) {
     .await;
     assert_eq!(seen.replicas[0].last_exit.as_ref().unwrap().how, ExitHow::NotStarted);
     if place.has_logs() {
-        let log = place.compute().logs(ENVIRONMENT, &seen.replicas[0].id, 100).await.unwrap();
+        let log = place.compute().logs(ENVIRONMENT, &seen.replicas[0].id, &Reading::last(100)).await.unwrap().lines;
         assert!(log[0].contains("cannot be started"), "{log:?}");
     }
     // Also what waits to be started again can be removed at once.

@@ -95,6 +95,7 @@ fn deploy(number: char) -> Command {
         replicas: 1,
         configuration: None,
         secrets: Default::default(),
+        restarts: 0,
     };
     Command::Deploy { to, anew: false }
 }

@@ -10,7 +10,7 @@ use protocol::view::{SagaView, Status};
 use protocol::{SagaKey, Value};
 use serde_json::json;
 
-use crate::client::Client;
+use crate::client::{Client, Error};
 use crate::debug::{self, Paint};
 
 use super::context::Ctx;
@@ -194,20 +194,39 @@ pub(super) async fn carry_out(key: SagaKey, input: Value, detach: bool, ctx: &Ct
     follow::carry_out(&client, (&key, &start), detach, waits, render, ctx).await
 }
 
-/// Says what the rollout that `key` carries out waits for, whenever that is a person.
+/// What a rollout waits for, when that is a person.
+#[derive(PartialEq)]
+pub(super) struct Waits {
+    pub(super) service: String,
+    pub(super) environment: String,
+    what: String,
+}
+
+impl std::fmt::Display for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{} waits: {}", self.environment, self.service, self.what)
+    }
+}
+
+/// What the rollout that `key` carries out waits for, when that is a person.
+pub(super) async fn waits(client: &Client, asked: &ListServices, key: &SagaKey) -> Result<Option<Waits>, Error> {
+    let listed = client.services(asked).await?;
+    Ok(listed.services.into_iter().find_map(|row| {
+        let under_way = row.under_way.filter(|under_way| under_way.saga.as_ref() == Some(key))?;
+        Some(Waits { service: row.service, environment: row.environment, what: under_way.waits_for? })
+    }))
+}
+
+/// Says it whenever it changes.
 async fn say_waits(client: &Client, asked: ListServices, key: &SagaKey, ctx: &Ctx) -> Infallible {
     let mut said = None;
     loop {
         tokio::time::sleep(LOOK_FOR_WAITS).await;
-        let Ok(services) = client.services(&asked).await else { continue };
-        let ours = services.services.into_iter().find_map(|row| {
-            let under_way = row.under_way.filter(|under_way| under_way.saga.as_ref() == Some(key))?;
-            Some((row.service, row.environment, under_way.waits_for?))
-        });
-        if let Some((service, environment, waits)) = ours.as_ref().filter(|_| ours != said) {
-            ctx.out.say(format!("{environment}/{service} waits: {waits}"));
+        let Ok(now) = waits(client, &asked, key).await else { continue };
+        if let Some(waits) = now.as_ref().filter(|_| now != said) {
+            ctx.out.say(waits);
         }
-        said = ours;
+        said = now;
     }
 }
 

@@ -1,12 +1,15 @@
+use actors::runtime::decommission;
 use clap::{Args, Subcommand};
 use protocol::Tenant;
 use protocol::runtime::{
     BindEnvironment, ChangeRow, CreateEnvironment, ListServices, ProvisionEnvironment, Provisioned,
 };
+use serde_json::json;
 
 use crate::debug;
 
 use super::context::Ctx;
+use super::removing::{self, Removing};
 use super::{Ended, Ending};
 
 /// Makes environments that services are deployed into, and lets tenants use them
@@ -82,6 +85,16 @@ enum What {
         #[arg(long, value_name = "NAME")]
         preview: Option<String>,
     },
+    /// Removes an environment that has no services any more, with its secrets and all that is kept of it
+    #[command(
+        after_help = "It is a saga: nobody is let in to the environment from its beginning on, and until its last step it is\ntaken back when something fails.\n\nExample:\n  skald environment remove dev\n\nNext: skald environment list"
+    )]
+    Remove {
+        /// Name of the environment
+        name: String,
+        #[command(flatten)]
+        how: Removing,
+    },
     /// Lists the environments that you may use
     #[command(after_help = "Example:\n  skald environment list\n\nNext: skald services")]
     List,
@@ -122,6 +135,11 @@ pub(super) async fn run(args: Environment, ctx: &Ctx) -> Ended {
             if plan {
                 ctx.out.next(&format!("next: the same with --preview {} instead of --plan", answer.preview));
             }
+        }
+        What::Remove { name, how } => {
+            let (what, input) =
+                (format!("{name} with its secrets and all that is kept of it"), json!({ "environment": name }));
+            return removing::remove(&client, (&name, what), (decommission::DEFINITION, input), how, ctx).await;
         }
         What::List => {
             let services = client.services(&ListServices::default()).await?;

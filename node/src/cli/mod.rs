@@ -31,11 +31,13 @@ mod input;
 mod install;
 mod list;
 mod local;
+mod logs;
 mod nats;
 mod node;
 mod out;
 pub mod parts;
 mod release;
+mod removing;
 mod rollback;
 mod scale;
 mod secret;
@@ -94,6 +96,7 @@ enum Command {
     Deploy(Box<deploy::Deploy>),
     Rollback(rollback::Rollback),
     Services(services::Services),
+    Logs(logs::Logs),
     Scale(scale::Scale),
     Config(config::Config),
     Secret(secret::Secret),
@@ -193,6 +196,7 @@ async fn run(command: Command, ctx: &Ctx, extra: Extra) -> Ended {
         Command::Deploy(it) => deploy::run(*it, ctx).await,
         Command::Rollback(it) => rollback::run(it, ctx).await,
         Command::Services(it) => services::run(it, ctx).await,
+        Command::Logs(it) => logs::run(it, ctx).await,
         Command::Scale(it) => scale::run(it, ctx).await,
         Command::Config(it) => config::run(it, ctx).await,
         Command::Secret(it) => secret::run(it, ctx).await,

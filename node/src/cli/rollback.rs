@@ -9,8 +9,8 @@ use super::{Ended, deploy};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 What is being deployed is stopped and taken back; else what runs goes, and the revision that was
-completed before it comes. What goes does not come again until something else is wanted. Where
-nothing good is known, the traffic stops and the service is an incident.
+completed before it comes. What goes does not come again until something else is wanted. Where no
+other revision is known to be good, nothing is done.
 
 Example:
   skald rollback web --environment prod --reason 'it is slow'

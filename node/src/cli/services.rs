@@ -1,17 +1,15 @@
 use actors::runtime::removal;
 use clap::{Args, Subcommand};
-use protocol::SagaKey;
-use protocol::command::Start;
-use protocol::runtime::{ListServices, OfService, ServiceRow, SteerService};
-use protocol::view::{SagaView, Status};
+use protocol::runtime::{ListServices, OfService, ServiceRow, Standing, SteerService};
 use serde_json::json;
 
-use crate::debug::{self, Paint};
+use crate::debug;
 
-use super::confirm::confirm;
 use super::context::Ctx;
+use super::fault::Fault;
+use super::removing::{self, Removing};
 use super::settle::{self, Patience};
-use super::{Ended, Ending, deploy, follow};
+use super::{Ended, Ending};
 
 /// Shows what runs: versions, replicas, traffic and addresses
 #[derive(Args, Debug)]
@@ -38,6 +36,11 @@ enum What {
     /// Lets a rollout go on that waits for you, and a service act by itself again after an incident
     #[command(after_help = "Example:\n  skald services resume web --environment prod\n\nNext: skald services")]
     Resume(Seen),
+    /// Starts a service anew as what it is: new replicas take over once they are well, and the others go
+    #[command(
+        after_help = "Example:\n  skald services restart web --environment prod\n\nNext: skald logs web --environment prod"
+    )]
+    Restart(Seen),
     /// Lets nothing happen to a service by itself: no scaling, no drift put right; a rollout that is under way
     /// stands still where it is; you may still act
     #[command(
@@ -71,15 +74,8 @@ Next: skald services")]
 struct Remove {
     #[command(flatten)]
     one: One,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Name of the saga; the same key is the same removal
-    #[arg(long)]
-    key: Option<SagaKey>,
-    /// Return when it is accepted instead of watching it
-    #[arg(long)]
-    detach: bool,
+    #[command(flatten)]
+    how: Removing,
 }
 
 #[derive(Args, Debug)]
@@ -132,7 +128,12 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
     let client = ctx.connect().await?;
     match args.what {
         None => {
-            let services = client.services(&ListServices { environment: args.environment, service: None }).await?;
+            let asked = ListServices { environment: args.environment, service: None };
+            let services = client.services(&asked).await?;
+            if let Some(environment) = asked.environment.filter(|_| services.environments.is_empty()) {
+                return Err(Fault::new(format!("there is no environment {environment} that you may use"))
+                    .mend("`skald environment list` shows those that there are"));
+            }
             ctx.out.answer(&services, |services, paint| {
                 let cells = services.services.iter().flat_map(rows).collect();
                 debug::table(&["SERVICE", "VERSION", "SET", "READY", "TRAFFIC", "ADDRESS", "STATE"], cells, paint)
@@ -156,8 +157,14 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
         Some(What::Resume(Seen { one, within })) => {
             let of = OfService::from(one);
             client.resume_service(&of).await?;
-            let open = |row: &ServiceRow| row.standing == "open" && row.differs.is_none();
+            let open = |row: &ServiceRow| row.standing == Standing::Open && row.differs.is_none();
             return settle::until_seen(&client, (&of.environment, &of.service), &within, ctx, open).await;
+        }
+        Some(What::Restart(Seen { one, within })) => {
+            let of = OfService::from(one);
+            client.restart_service(&of).await?;
+            let restarted = |row: &ServiceRow| row.gave_up.is_none() && row.differs.is_none();
+            return settle::until_seen(&client, (&of.environment, &of.service), &within, ctx, restarted).await;
         }
         Some(What::Pause(steer)) => {
             let answer = client.pause_service(&steer.into()).await?;
@@ -166,23 +173,13 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
         Some(What::Drain(Drain { steer, within })) => {
             let steer = SteerService::from(steer);
             client.drain_service(&steer).await?;
-            let drained = |row: &ServiceRow| row.standing.starts_with("drained") && row.differs.is_none();
+            let drained = |row: &ServiceRow| row.standing == Standing::Drained && row.differs.is_none();
             return settle::until_seen(&client, (&steer.environment, &steer.service), &within, ctx, drained).await;
         }
-        Some(What::Remove(Remove { one: One { service, environment }, yes, key, detach })) => {
-            confirm(&format!("removing {environment}/{service} with its configurations and its history"), yes)?;
-            let key = match key {
-                Some(key) => key,
-                None => deploy::fresh_key("remove", &service)?,
-            };
-            let start = Start {
-                definition: removal::DEFINITION.to_owned(),
-                version: None,
-                key: Some(key.clone()),
-                input: json!({ "environment": environment, "service": service }),
-                wait_ms: None,
-            };
-            return follow::carry_out(&client, (&key, &start), detach, std::future::pending(), removed, ctx).await;
+        Some(What::Remove(Remove { one: One { service, environment }, how })) => {
+            let what = format!("{environment}/{service} with its configurations and its history");
+            let input = json!({ "environment": environment, "service": service });
+            return removing::remove(&client, (&service, what), (removal::DEFINITION, input), how, ctx).await;
         }
         Some(What::Unhold(one)) => {
             let answer = client.unhold_service(&one.into()).await?;
@@ -192,30 +189,18 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
     Ok(Ending::Done)
 }
 
-/// What went, or why it did not.
-fn removed(view: &SagaView, paint: Paint) -> String {
-    match &view.outcome {
-        None => debug::render_saga(view, paint),
-        Some(outcome) if outcome.status == Status::Succeeded => {
-            let service = outcome.output.as_ref().and_then(|output| output["serviceId"].as_str());
-            format!("{} {}\n", paint.good("removed"), service.unwrap_or_default())
-        }
-        Some(outcome) => debug::render_outcome(outcome, paint),
-    }
-}
-
 /// A line per set that runs; one line where nothing does.
 fn rows(row: &ServiceRow) -> Vec<Vec<String>> {
     let under_way = row.under_way.as_ref().map(|it| match (&it.waits_for, &it.saga) {
-        (Some(waits), _) => format!("{}, waits: {waits}", it.doing.to_lowercase()),
-        (None, Some(saga)) => format!("{} ({saga})", it.doing.to_lowercase()),
-        (None, None) => it.doing.to_lowercase(),
+        (Some(waits), _) => format!("{}, waits: {waits}", it.doing.clone()),
+        (None, Some(saga)) => format!("{} ({saga})", it.doing.clone()),
+        (None, None) => it.doing.clone(),
     });
-    let standing = match (&row.differs, row.standing.as_str()) {
-        (Some(_), "open") => "not as asked",
-        (Some(_) | None, standing) => standing,
+    let standing = match (&row.differs, row.standing) {
+        (Some(_), Standing::Open) => "not as asked".to_owned(),
+        (Some(_) | None, _) => row.stands(),
     };
-    let state = under_way.unwrap_or_else(|| standing.to_owned());
+    let state = under_way.unwrap_or(standing);
     let name = format!("{}/{}", row.environment, row.service);
     let address = row.endpoint_url.clone().unwrap_or_default();
     if row.sets.is_empty() {

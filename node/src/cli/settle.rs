@@ -66,7 +66,7 @@ pub(super) async fn until_seen(
 
 /// What keeps a service from being as asked.
 fn waits_for(row: &ServiceRow) -> Option<String> {
-    let under_way = row.under_way.as_ref().map(|it| it.waits_for.clone().unwrap_or_else(|| it.doing.to_lowercase()));
+    let under_way = row.under_way.as_ref().map(|it| it.waits_for.clone().unwrap_or_else(|| it.doing.clone()));
     under_way.or_else(|| row.differs.clone().filter(|_| row.gave_up.is_none()))
 }
 
@@ -74,5 +74,5 @@ fn waits_for(row: &ServiceRow) -> Option<String> {
 fn is(row: &ServiceRow) -> String {
     let (ready, weight) = row.sets.iter().fold((0, 0), |sum, set| (sum.0 + set.ready, sum.1 + set.weight));
     let name = format!("{}/{}", row.environment, row.service);
-    format!("{name} has {ready} of {} replicas ready and {weight} % of its requests, {}", row.replicas, row.standing)
+    format!("{name} has {ready} of {} replicas ready and {weight} % of its requests, {}", row.replicas, row.stands())
 }

@@ -1,10 +1,11 @@
 use clap::Args;
 use protocol::SagaKey;
+use protocol::runtime::ListServices;
 
 use crate::debug;
 
 use super::context::Ctx;
-use super::{Ended, Ending};
+use super::{Ended, Ending, deploy, parts};
 
 /// Shows where a saga stands, why it waits, and what would be undone
 #[derive(Args, Debug)]
@@ -20,9 +21,15 @@ pub(super) struct Show {
 }
 
 pub(super) async fn run(args: Show, ctx: &Ctx) -> Ended {
-    let view = ctx.connect().await?.describe(&args.key).await?;
+    let (client, key) = (ctx.connect().await?, &args.key);
+    let view = client.describe(key).await?;
     ctx.out.answer(&view, debug::render_saga);
-    let key = &args.key;
+    // What a rollout waits for is known to its service.
+    let rolls_out = view.outcome.is_none() && view.definition.split(' ').next() == Some(parts::DEPLOY_DEFINITION);
+    if rolls_out && let Some(waits) = deploy::waits(&client, &ListServices::default(), key).await? {
+        ctx.out.say(&waits);
+        ctx.out.next(&format!("next: skald services resume {} --environment {}", waits.service, waits.environment));
+    }
     for reason in &view.waiting {
         match reason.kind.as_str() {
             "signal" => ctx.out.next(&format!("next: skald signal {key} NAME --input '{{…}}'")),

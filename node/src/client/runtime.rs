@@ -5,11 +5,11 @@ use std::time::Duration;
 use protocol::Value;
 use protocol::command::name;
 use protocol::runtime::{
-    ApplyScalingPolicy, BindEnvironment, BindSecret, CloseIncident, Configurations, CreateEnvironment, DriftPolicyView,
-    DriftRow, Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies, ListSecrets,
-    ListServices, OfEnvironment, OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment, Provisioned,
-    PublishConfiguration, PublishedConfiguration, PutSecret, ScaleService, SecretRow, Secrets, Services,
-    SetDriftPolicy, ShowConfiguration, ShownConfiguration, SteerService, UnbindSecret,
+    Accepted, ApplyScalingPolicy, BindEnvironment, BindSecret, CloseIncident, Configurations, CreateEnvironment,
+    DriftPolicyView, DriftRow, Drifts, EnvironmentRow, IncidentRow, IncidentView, Incidents, ListDrift, ListPolicies,
+    ListSecrets, ListServices, Logs, OfEnvironment, OfFinding, OfSecret, OfService, Policies, ProvisionEnvironment,
+    Provisioned, PublishConfiguration, PublishedConfiguration, PutSecret, ReadLogs, ScaleService, SecretRow, Secrets,
+    Services, SetDriftPolicy, ShowConfiguration, ShownConfiguration, SteerService, UnbindSecret,
 };
 
 use super::{Client, Error, Repeat};
@@ -34,18 +34,28 @@ impl Client {
         self.call(name::SERVICE_LIST, list, Repeat::Safe, Duration::ZERO).await
     }
 
+    /// What the replicas of a service wrote.
+    pub async fn logs(&self, read: &ReadLogs) -> Result<Logs, Error> {
+        self.call(name::SERVICE_LOGS, read, Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Lets new replicas of the same take over. Said twice it may restart twice.
+    pub async fn restart_service(&self, of: &OfService) -> Result<Accepted, Error> {
+        self.call(name::SERVICE_RESTART, of, Repeat::Never, Duration::ZERO).await
+    }
+
     /// Lets a rollout or a service go on. Said twice it may resume two pauses.
-    pub async fn resume_service(&self, of: &OfService) -> Result<Value, Error> {
+    pub async fn resume_service(&self, of: &OfService) -> Result<Accepted, Error> {
         self.call(name::SERVICE_RESUME, of, Repeat::Never, Duration::ZERO).await
     }
 
     /// Takes the traffic and the replicas of a service away.
-    pub async fn drain_service(&self, steer: &SteerService) -> Result<Value, Error> {
+    pub async fn drain_service(&self, steer: &SteerService) -> Result<Accepted, Error> {
         self.call(name::SERVICE_DRAIN, steer, Repeat::Safe, Duration::ZERO).await
     }
 
     /// Lets a service act no more by itself; people still may.
-    pub async fn pause_service(&self, steer: &SteerService) -> Result<Value, Error> {
+    pub async fn pause_service(&self, steer: &SteerService) -> Result<Accepted, Error> {
         self.call(name::SERVICE_PAUSE, steer, Repeat::Safe, Duration::ZERO).await
     }
 
@@ -125,7 +135,7 @@ impl Client {
     }
 
     /// Gives a service so many replicas. Said late it could undo a younger word.
-    pub async fn scale_service(&self, scale: &ScaleService) -> Result<Value, Error> {
+    pub async fn scale_service(&self, scale: &ScaleService) -> Result<Accepted, Error> {
         self.call(name::SERVICE_SCALE, scale, Repeat::Never, Duration::ZERO).await
     }
 }

@@ -65,7 +65,7 @@ impl IntoResponse for Refusal {
 /// What a command answered.
 pub(super) fn done(route: &Route, answer: &Value) -> Response {
     let status = match route.shape {
-        Shape::Deployment(_) | Shape::Removal => StatusCode::ACCEPTED,
+        Shape::Deployment(_) | Shape::Removal(_) => StatusCode::ACCEPTED,
         Shape::Fields | Shape::Plan | Shape::Apply | Shape::Whole(_) | Shape::Keyed => StatusCode::OK,
     };
     let no_store: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actors::runtime::{deployment, removal};
+use actors::runtime::deployment;
 use protocol::{Code, Problem, Value, number};
 use serde_json::{Map, json};
 
@@ -67,9 +67,9 @@ pub(super) fn body(route: &Route, said: &Said<'_>) -> Result<Value, Problem> {
             }
             Ok(json!({ "definition": deployment::DEFINITION, "key": said.key, "input": input }))
         }
-        Shape::Removal => {
+        Shape::Removal(definition) => {
             let input = merged(fields, given)?;
-            Ok(json!({ "definition": removal::DEFINITION, "key": said.key, "input": input }))
+            Ok(json!({ "definition": definition, "key": said.key, "input": input }))
         }
     }
 }
@@ -90,7 +90,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 /// A part of the address is text; some fields are something else.
 fn typed(name: &str, text: &str) -> Result<Value, Problem> {
     match name {
-        "version" => {
+        "version" | "lines" => {
             let number: u64 = text.parse().map_err(|_| bad(format!("{name} is a number, and not {text:?}")))?;
             Ok(number.into())
         }

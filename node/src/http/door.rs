@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::runtime::records::decisions::Entry;
-use actors::runtime::{deployment, removal};
+use actors::runtime::{decommission, deployment, removal};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -203,7 +203,7 @@ fn changes(route: &Route) -> bool {
 
 fn is_of_a_service(answer: &Value) -> bool {
     let named = answer["definition"].as_str().and_then(|named| named.split(' ').next());
-    named.is_some_and(|named| [deployment::DEFINITION, removal::DEFINITION].contains(&named))
+    named.is_some_and(|named| [deployment::DEFINITION, removal::DEFINITION, decommission::DEFINITION].contains(&named))
 }
 
 /// The request's own name, or a fresh one.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use actors::runtime::{decommission, removal};
 use protocol::command::name;
 
 /// One route.
@@ -60,8 +61,8 @@ pub enum Shape {
     /// The start of a deployment of this kind; path and body are its input, the idempotency key its
     /// name. It is answered once it is accepted.
     Deployment(&'static str),
-    /// The start of a removal; the path is its input, and all else as with a deployment.
-    Removal,
+    /// The start of the saga of this definition; the path is its input, and all else as with a deployment.
+    Removal(&'static str),
     /// The same as fields, and the idempotency key is the `id` of what is kept.
     Keyed,
 }
@@ -115,9 +116,13 @@ macro_rules! of_service {
 }
 
 /// All routes.
-pub const ROUTES: [Route; 41] = [
+pub const ROUTES: [Route; 44] = [
     route(GET, "/environments", ENVIRONMENTS, name::ENVIRONMENT_LIST),
     route(POST, "/environments", ENVIRONMENTS, name::ENVIRONMENT_CREATE),
+    shaped(
+        route(DELETE, of_environment!(""), ENVIRONMENTS, name::SAGA_START),
+        Shape::Removal(decommission::DEFINITION),
+    ),
     route(PUT, of_environment!("/tenants/{tenant}"), ENVIRONMENTS, name::ENVIRONMENT_BIND),
     shaped(route(POST, of_environment!("/plan"), ENVIRONMENTS, name::ENVIRONMENT_PROVISION), Shape::Plan),
     shaped(route(POST, of_environment!("/apply"), ENVIRONMENTS, name::ENVIRONMENT_PROVISION), Shape::Apply),
@@ -125,9 +130,10 @@ pub const ROUTES: [Route; 41] = [
     route(GET, "/deployments/{key}", DEPLOYMENTS, name::SAGA_DESCRIBE),
     shaped(route(POST, of_service!("/deployments"), DEPLOYMENTS, name::SAGA_START), Shape::Deployment("deploy")),
     shaped(route(POST, of_service!("/rollbacks"), DEPLOYMENTS, name::SAGA_START), Shape::Deployment("restore")),
-    shaped(route(DELETE, of_service!(""), DEPLOYMENTS, name::SAGA_START), Shape::Removal),
+    shaped(route(DELETE, of_service!(""), DEPLOYMENTS, name::SAGA_START), Shape::Removal(removal::DEFINITION)),
     route(POST, of_service!("/drain"), DEPLOYMENTS, name::SERVICE_DRAIN),
     route(POST, of_service!("/pause"), DEPLOYMENTS, name::SERVICE_PAUSE),
+    route(POST, of_service!("/restart"), DEPLOYMENTS, name::SERVICE_RESTART),
     route(POST, of_service!("/resume"), DEPLOYMENTS, name::SERVICE_RESUME),
     route(POST, of_service!("/unhold"), DEPLOYMENTS, name::SERVICE_UNHOLD),
     route(GET, of_service!("/configurations"), CONFIGURATIONS, name::CONFIGURATION_LIST),
@@ -142,6 +148,7 @@ pub const ROUTES: [Route; 41] = [
     route(POST, of_environment!("/secrets/{secret}/rotate"), SECRETS, name::SECRET_ROTATE),
     route(PUT, of_environment!("/secrets/{secret}/services/{service}"), SECRETS, name::SECRET_BIND),
     route(DELETE, of_environment!("/secrets/{secret}/services/{service}"), SECRETS, name::SECRET_UNBIND),
+    route(GET, of_service!("/logs"), DEPLOYMENTS, name::SERVICE_LOGS),
     route(GET, of_service!("/health"), HEALTH, name::SERVICE_HEALTH),
     route(GET, "/incidents", HEALTH, name::INCIDENT_LIST),
     route(GET, of_service!("/incident"), HEALTH, name::INCIDENT_SHOW),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use actors::runtime::compute::process::values;
 use actors::runtime::compute::set::check_name;
 use actors::runtime::compute::traffic::check_routes;
-use actors::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
+use actors::runtime::compute::{Compute, Log, Observed, Reading, Route, ServiceTraffic, Set, SetId};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -109,22 +110,28 @@ impl Compute for Kubernetes {
         Ok(())
     }
 
-    async fn logs(&self, name: &str, replica: &str, lines: usize) -> Result<Vec<String>, Failure> {
+    async fn logs(&self, name: &str, replica: &str, reading: &Reading) -> Result<Log, Failure> {
         check_name("environment", name)?;
         let environment = self.shared.environment(name).await?;
         let Some((pod, _)) = environment.replica(replica) else { return Err(unknown(name, replica)) };
         let status = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         let runs = status.clone().any(|one| one.state.as_ref().is_some_and(|state| state.waiting.is_none()));
+        let after = reading.after.as_deref().and_then(|after| after.parse::<Timestamp>().ok());
         let params = LogParams {
             container: Some(names::CONTAINER.to_owned()),
-            tail_lines: Some(i64::try_from(lines).unwrap_or(i64::MAX)),
+            tail_lines: after.is_none().then(|| i64::try_from(reading.lines).unwrap_or(i64::MAX)),
+            // It counts from the oldest line on, which is not what the last lines are about.
+            limit_bytes: after.map(|_| i64::try_from(reading.bytes).unwrap_or(i64::MAX)),
+            // The client rounds to whole seconds, also up.
+            since_time: after.and_then(|after| Timestamp::from_second(after.as_second()).ok()),
+            timestamps: true,
             // What waits to be started again has said why in its last life.
             previous: !runs && status.clone().any(|one| one.restart_count > 0),
             ..LogParams::default()
         };
         let pods: Api<Pod> = Api::namespaced(self.shared.client.clone(), &environment.cache.namespace);
         match pods.logs(replica, &params).await {
-            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Ok(text) => Ok(after_that(&text, after, reading)),
             Err(error) if is_missing(&error) => Err(unknown(name, replica)),
             Err(error) => Err(failure("reading a log", error)),
         }
@@ -265,5 +272,37 @@ impl Shared {
         }
         let seen = |cache: &cache::Cache| seen::routes(cache.service(name).as_deref()) == routes;
         environment.cache.until("routing", self.settings.settle_time, seen).await
+    }
+}
+
+/// The lines of a log with times that were written after `after`: the server asks by whole seconds.
+fn after_that(text: &str, after: Option<Timestamp>, reading: &Reading) -> Log {
+    let (mut lines, mut next) = (Vec::new(), after);
+    let whole = if text.len() < reading.bytes { text.len() } else { text.rfind('\n').map_or(0, |end| end + 1) };
+    for line in text[..whole].lines() {
+        let timed = line.split_once(' ').and_then(|(time, said)| Some((time.parse::<Timestamp>().ok()?, said)));
+        let Some((time, said)) = timed else { continue };
+        if after.is_none_or(|after| time > after) {
+            lines.push(said.to_owned());
+            next = Some(time);
+        }
+    }
+    let next = next.map_or_else(|| reading.after.clone().unwrap_or_default(), |next| next.to_string());
+    Log { lines, next, missed: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_is_not_read_again() {
+        let text = "2026-01-01T00:00:00.1Z one\n2026-01-01T00:00:00.12Z two\n2026-01-01T00:00:01Z \n";
+        let all = after_that(text, None, &Reading::last(10));
+        assert_eq!((all.lines.len(), all.next.as_str()), (3, "2026-01-01T00:00:01Z"));
+        let after = "2026-01-01T00:00:00.1Z".parse().ok();
+        assert_eq!(after_that(text, after, &Reading::last(10)).lines, ["two", ""]);
+        let nothing = after_that("", after, &Reading { after: Some("x".into()), ..Reading::last(1) });
+        assert_eq!((nothing.lines.len(), nothing.next.as_str()), (0, "2026-01-01T00:00:00.1Z"));
     }
 }

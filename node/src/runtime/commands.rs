@@ -22,8 +22,8 @@ use actors::runtime::store::{self, RuntimeStore, Space};
 use protocol::command::{Routed, name};
 use protocol::envelope::trace_of;
 use protocol::runtime::{
-    BindEnvironment, CreateEnvironment, EnvironmentRow, EnvironmentRows, ListServices, OfService, ServiceRow, Services,
-    SetRow, UnderWayRow,
+    Accepted, BindEnvironment, CreateEnvironment, EnvironmentRow, EnvironmentRows, ListServices, OfService, ServiceRow,
+    Services, SetRow, UnderWayRow,
 };
 use protocol::{Code, Envelope, Principal, Problem, SagaId, SagaKey, Tenant, TraceId, Value};
 use serde::Serialize;
@@ -161,6 +161,8 @@ impl RuntimeDesk {
             name::SERVICE_DRAIN => self.drain(routed, by, typed(body)?).await,
             name::SERVICE_PAUSE => self.pause(routed, by, typed(body)?).await,
             name::SERVICE_HEALTH => self.health(routed, by, &typed(body)?).await,
+            name::SERVICE_LOGS => self.logs(routed, by, typed(body)?).await,
+            name::SERVICE_RESTART => self.restart(routed, by, &typed(body)?).await,
             name::SERVICE_RESUME => self.resume(routed, by, &typed(body)?).await,
             name::SERVICE_UNHOLD => self.unhold(routed, by, &typed(body)?).await,
             other => Err(Problem::new(Code::UnknownCommand, format!("there is no command {other:?}"))),
@@ -243,7 +245,7 @@ impl RuntimeDesk {
                 let saga = record.as_ref().map(|record| record.saga.as_str()).or_else(|| state.removed_by());
                 let waits = record.as_ref().and_then(Record::waits_for);
                 Some(UnderWayRow {
-                    doing: format!("{:?}", under_way.action.doing()),
+                    doing: under_way.action.doing().to_string(),
                     saga: saga.and_then(|saga| Some(saga.parse::<SagaId>().ok()?.key)),
                     by: under_way.by.clone(),
                     since: under_way.since,
@@ -259,6 +261,12 @@ impl RuntimeDesk {
             }
             (Some(_) | None, Some(_) | None) => None,
         };
+        let standing = match &state.standing {
+            Standing::Open => (protocol::runtime::Standing::Open, None),
+            Standing::Paused { why, .. } => (protocol::runtime::Standing::Paused, Some(why)),
+            Standing::Drained { why, .. } => (protocol::runtime::Standing::Drained, Some(why)),
+            Standing::Incident { why, .. } => (protocol::runtime::Standing::Incident, Some(why)),
+        };
         Ok(ServiceRow {
             environment: place.environment.to_string(),
             service: place.service.to_string(),
@@ -271,12 +279,8 @@ impl RuntimeDesk {
             differs,
             gave_up: state.gave_up(),
             under_way,
-            standing: match &state.standing {
-                Standing::Open => "open".to_owned(),
-                Standing::Paused { why, .. } => format!("paused: {why}"),
-                Standing::Drained { why, .. } => format!("drained: {why}"),
-                Standing::Incident { why, .. } => format!("incident: {why}"),
-            },
+            standing: standing.0,
+            why: standing.1.cloned(),
             held: state.held.iter().map(ToString::to_string).collect(),
         })
     }
@@ -301,6 +305,11 @@ impl RuntimeDesk {
         by: &Principal,
         environment: &EnvironmentId,
     ) -> Result<observe::Output, Failure> {
+        self.look::<Observe>(tenant, by, json!({ "environment": environment })).await
+    }
+
+    /// Asks whoever keeps what runs, by an activity that changes nothing.
+    async fn look<A: Typed>(&self, tenant: &Tenant, by: &Principal, input: Value) -> Result<A::Output, Failure> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let key = SagaKey::new("look").map_err(|error| Failure::permanent("looking", error))?;
         let trace = TraceId::new(uuid::Uuid::new_v4().simple().to_string());
@@ -315,8 +324,7 @@ impl RuntimeDesk {
             token: String::new(),
             heartbeat: Heartbeat::default(),
         };
-        let input = json!({ "environment": environment });
-        match self.remote.call(tenant, <Observe as Typed>::NAME, &attempt, input).await? {
+        match self.remote.call(tenant, A::NAME, &attempt, input).await? {
             RemoteAnswer::Done(seen) => {
                 serde_json::from_value(seen).map_err(|error| Failure::permanent("reading what was seen", error))
             }
@@ -332,7 +340,7 @@ impl RuntimeDesk {
         granted: &Granted,
         asker: &Asker,
         command: Command,
-    ) -> Result<(), Problem> {
+    ) -> Result<Accepted, Problem> {
         let request = Request {
             key: RequestKey::new(format!("command:{}", routed.id)).map_err(faulty)?,
             source: Source::Operator,
@@ -341,7 +349,12 @@ impl RuntimeDesk {
             command,
         };
         let stage = granted.environment.value.stage;
-        self.arbitration.ask(place, asker, stage, &request).await.map(|_| ()).map_err(problem)
+        let answer = self.arbitration.ask(place, asker, stage, &request).await.map_err(problem)?;
+        Ok(Accepted {
+            environment: place.environment.to_string(),
+            service: place.service.to_string(),
+            doing: answer.state.under_way.map(|under_way| under_way.action.doing().to_string()),
+        })
     }
 
     /// Lets the tenant do what the command does to a service, as its rule says; or refuses it.
@@ -437,8 +450,11 @@ fn row(environment: &Environment) -> EnvironmentRow {
     EnvironmentRow {
         environment: environment.environment_id.to_string(),
         tenant: environment.tenant_id.clone(),
-        stage: format!("{:?}", environment.stage).to_lowercase(),
-        status: format!("{:?}", environment.status).to_lowercase(),
+        stage: environment.stage.to_string(),
+        status: match &environment.removed_by {
+            Some(saga) => format!("being removed by {saga}"),
+            None => environment.status.to_string(),
+        },
         max_replicas: environment.max_replicas,
     }
 }

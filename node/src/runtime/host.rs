@@ -16,8 +16,8 @@ use actors::runtime::ports::probes::{self, LocalProber};
 use actors::runtime::ports::secrets::StoredVersions;
 use actors::runtime::probing::HttpProber;
 use actors::runtime::records::environments::Environments;
-use actors::runtime::removal;
 use actors::runtime::store::RuntimeStore;
+use actors::runtime::{decommission, removal};
 use anyhow::Context;
 use supervisor::activities::Activities;
 use supervisor::ports::{Clock, Outbox};
@@ -133,6 +133,14 @@ impl RuntimeHost {
         info!(%dir, "keeps what runs");
         card.doing(format!("keeps what runs from {dir}"));
         let kept = self.kept(compute.clone());
+        let whole = decommission::Ports {
+            store: self.store.clone(),
+            compute: compute.clone(),
+            provisioner: kept.provisioner.clone(),
+            secrets: kept.secrets.clone(),
+            outbox: self.outbox.clone(),
+            clock: self.clock.clone(),
+        };
         let ports = Ports {
             store: self.store.clone(),
             compute,
@@ -141,7 +149,8 @@ impl RuntimeHost {
             clock: self.clock.clone(),
         };
         let mut activities = Activities::new();
-        for activity in deployment::activities(ports.clone()).into_iter().chain(removal::activities(ports)) {
+        let all = [deployment::activities(ports.clone()), removal::activities(ports), decommission::activities(whole)];
+        for activity in all.into_iter().flatten() {
             activities.add(activity, self.running_max)?;
         }
         let worker = Worker { bus: self.bus.clone(), dispatcher: self.dispatcher.clone(), clock: self.clock.clone() };

@@ -70,11 +70,6 @@ impl ServerCluster {
         self.servers.iter().map(Server::url).collect()
     }
 
-    /// Where each can be asked how it does.
-    pub fn monitor_urls(&self) -> Vec<String> {
-        self.servers.iter().map(Server::monitor_url).collect()
-    }
-
     /// The servers; server `n` is named `n<n>`.
     pub fn servers(&self) -> &[Server] {
         &self.servers

@@ -189,6 +189,8 @@ impl Dispatcher {
             | name::SERVICE_SCALE
             | name::SERVICE_LIST
             | name::SERVICE_HEALTH
+            | name::SERVICE_LOGS
+            | name::SERVICE_RESTART
             | name::SERVICE_RESUME
             | name::SERVICE_DRAIN
             | name::SERVICE_PAUSE

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SetRow;
+use super::{SetRow, Standing};
 
 /// The answer to `service.health`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -15,8 +15,11 @@ pub struct ServiceHealth {
     /// How it is, as the health worker knows it: `healthy`, `degraded`, `rollback`, `restoring`,
     /// `incident`; `unknown` while nothing runs.
     pub condition: String,
-    /// Whether things happen by themselves, and why not.
-    pub standing: String,
+    /// Whether things happen to it by themselves.
+    pub standing: Standing,
+    /// Why they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What runs of it, as it was seen.
     #[serde(default)]
     pub sets: Vec<SetRow>,

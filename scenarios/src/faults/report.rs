@@ -176,7 +176,8 @@ impl fmt::Display for Report {
                 let (half, most) = (quantile(&figures.took, 0.5), quantile(&figures.took, 0.99));
                 writeln!(
                     f,
-                    "while {what} restarted in turn: {given} commands given once, {} failed, p50 {} ms, p99 {} ms",
+                    "while {what} restarted in turn: {given} commands, {} given again because nobody answered, {} failed, p50 {} ms, p99 {} ms",
+                    figures.repeated,
                     figures.failed.len(),
                     ms(half),
                     ms(most)

@@ -1,10 +1,11 @@
-//! Somebody who gives every command once and takes no refusal: what a rolling restart looks like to
-//! a program that repeats nothing.
+//! Somebody who takes no refusal, and gives a command again only when nobody answers: what a rolling restart looks like
+//! to a program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use async_nats::client::RequestErrorKind;
 use node::client::Client;
 use protocol::{SagaId, Tenant};
 use serde_json::json;
@@ -18,8 +19,11 @@ use crate::stage::{saga_key, start};
 const AT_ONCE: usize = 4;
 /// The pause between two commands of one of them.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long an answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long an answer is waited for before the same command is given once more: what was on its way to a node in the
+/// moment in which it left stays unanswered, and our own client repeats it after as long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How often a command is given at most.
+const GIVEN_MAX: u32 = 3;
 
 /// What came of it.
 #[derive(Clone, Default, Debug)]
@@ -30,6 +34,8 @@ pub struct Figures {
     pub failed: Vec<String>,
     /// Those that were accepted.
     pub acknowledged: Vec<Acknowledged>,
+    /// Those that were given again because nobody had answered.
+    pub repeated: usize,
 }
 
 impl Figures {
@@ -38,6 +44,7 @@ impl Figures {
         self.took.extend(other.took);
         self.failed.extend(other.failed);
         self.acknowledged.extend(other.acknowledged);
+        self.repeated += other.repeated;
         self.took.sort_unstable();
     }
 }
@@ -80,9 +87,17 @@ async fn give(client: Client, name: String, next: Arc<AtomicU64>, stop: Arc<Atom
         let key = format!("{name}-{}", next.fetch_add(1, Relaxed));
         let body = serde_json::to_vec(&start("telling", &key, json!({ "title": "strict" }))).unwrap_or_default();
         let subject = format!("skald.cmd.{TENANT}.ann.saga.start");
-        let request = async_nats::Request::new().payload(body.into()).timeout(Some(ANSWER_WITHIN));
         let began = Instant::now();
-        match client.nats().send_request(subject, request).await {
+        let mut given = 1;
+        let answer = loop {
+            let request = async_nats::Request::new().payload(body.clone().into()).timeout(Some(ANSWER_WITHIN));
+            match client.nats().send_request(subject.clone(), request).await {
+                Err(error) if error.kind() == RequestErrorKind::TimedOut && given < GIVEN_MAX => given += 1,
+                answer => break answer,
+            }
+        };
+        figures.repeated += usize::from(given > 1);
+        match answer {
             Ok(answer) => {
                 let text = String::from_utf8_lossy(&answer.payload).into_owned();
                 // A hand-over in the middle may have asked twice: the saga is there, and that counts.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use actors::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
-use actors::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
+use actors::runtime::compute::{Compute, Log, Observed, Reading, Route, ServiceTraffic, Set, SetId};
 use actors::runtime::model::ProbeSpec;
 use actors::runtime::ports::probes::{LocalProber, Outcome, Place, Prober, local};
 use async_trait::async_trait;
@@ -117,8 +117,8 @@ impl Compute for Crowd {
         Ok(())
     }
 
-    async fn logs(&self, _: &str, _: &str, _: usize) -> Result<Vec<String>, Failure> {
-        Ok(Vec::new())
+    async fn logs(&self, _: &str, _: &str, _: &Reading) -> Result<Log, Failure> {
+        Ok(Log::default())
     }
 
     async fn restart(&self, _: &str, _: &str, _: u64) -> Result<(), Failure> {

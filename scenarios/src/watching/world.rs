@@ -137,6 +137,7 @@ impl World {
             replicas: asked.replicas,
             configuration: None,
             secrets: BTreeMap::new(),
+            restarts: 0,
         };
         let workload = match asked.probes {
             true => json!({ "probe": { "path": "/health" } }),

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use actors::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
 use actors::runtime::compute::traffic::{RevisionTraffic, ServiceTraffic, check_routes};
-use actors::runtime::compute::{Compute, Observed, Route, Set, SetId};
+use actors::runtime::compute::{Compute, Log, Observed, Reading, Route, Set, SetId};
 use actors::runtime::probing::{HealthProbe, Prober};
 use async_trait::async_trait;
 use protocol::Time;
@@ -100,7 +100,7 @@ impl Compute for MemoryCompute {
         Ok(())
     }
 
-    async fn logs(&self, _: &str, replica: &str, _: usize) -> Result<Vec<String>, Failure> {
+    async fn logs(&self, _: &str, replica: &str, _: &Reading) -> Result<Log, Failure> {
         Err(Failure::named("UnknownReplica", replica))
     }
 

@@ -42,7 +42,7 @@ struct Deployment {
 }
 
 /// Time that stands still when the simulation's does.
-struct Simulated(tokio::time::Instant);
+pub struct Simulated(pub tokio::time::Instant);
 
 impl Clock for Simulated {
     fn now(&self) -> Time {
@@ -51,7 +51,7 @@ impl Clock for Simulated {
 }
 
 /// Hears everything and keeps nothing: what is told is looked at in `tests/deployment.rs`.
-struct Deaf;
+pub struct Deaf;
 
 #[async_trait]
 impl Outbox for Deaf {
@@ -87,7 +87,7 @@ pub fn stage(how: How) -> Box<dyn Stage> {
     Box::new(world)
 }
 
-fn tenant() -> Tenant {
+pub fn tenant() -> Tenant {
     Tenant::new("acme").unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 mod compute;
 mod deployment;
+mod environment;
 mod installation;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ fn every_built_in_definition_has_a_stage() {
     let names: Vec<&str> = actors::definitions().iter().map(|(file, _)| *file).collect();
     assert_eq!(
         names,
-        ["installation.yaml", "runtime_deployment.yaml", "service_removal.yaml"],
+        ["installation.yaml", "runtime_deployment.yaml", "service_removal.yaml", "environment_removal.yaml"],
         "a new definition gets a stage and a test here"
     );
 }
@@ -50,6 +51,17 @@ fn removal_of_a_service() {
     println!("{count:?}");
     assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
     assert!(count.failed >= 8 && count.crashed > 10, "{count:?}");
+}
+
+#[test]
+fn removal_of_an_environment() {
+    let (file, source) = actors::definitions()[3];
+    let (definition, _) = Definition::parse(source, file).unwrap_or_else(|faults| panic!("{faults}"));
+    let subject = Subject { definition: Arc::new(definition), stage: &environment::stage };
+    let (count, wrong) = fourfold(&subject);
+    println!("{count:?}");
+    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count.failed >= 6 && count.crashed > 8, "{count:?}");
 }
 
 #[test]

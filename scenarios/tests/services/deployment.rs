@@ -1,10 +1,16 @@
 //! Deployments with real processes and real traffic: a first revision, a canary that passes, one
 //! that does not and stays away, and a node that dies on the way (R036-R059, F33, F36, F38, F56).
 
+use std::collections::BTreeMap;
+
+use actors::runtime::decommission::DEFINITION as DECOMMISSION;
+use actors::runtime::deployment::DEFINITION as DEPLOYMENT;
 use actors::runtime::removal::DEFINITION as REMOVAL;
 use node::client::Since;
 use protocol::command::{Cancel, Start};
-use protocol::runtime::{ListServices, OfService, ProvisionEnvironment, ServiceRow, SteerService};
+use protocol::runtime::{
+    CreateEnvironment, ListServices, OfService, ProvisionEnvironment, ReadLogs, ServiceRow, Standing, SteerService,
+};
 use protocol::view::{SagaView, Status};
 use protocol::{Envelope, SagaKey, Value};
 use scenarios::cluster::until;
@@ -69,6 +75,7 @@ async fn revisions_come_and_go_under_traffic() {
     what_is_completed_is_seen(&platform).await;
     what_is_cancelled_is_no_fault(&platform).await;
     what_is_removed_leaves_nothing(&platform).await;
+    an_environment_goes_once_it_is_empty(&platform).await;
     what_failed_is_held_by_what_it_is(&platform).await;
 }
 
@@ -98,7 +105,7 @@ async fn what_is_completed_is_seen(platform: &Platform) {
     platform.client.drain_service(&steer).await.unwrap();
     until(PATIENCE, "it is drained", || async {
         let row = row(platform, "asked").await;
-        row.under_way.is_none() && row.standing.starts_with("drained") && row.differs.is_none()
+        row.under_way.is_none() && row.standing == Standing::Drained && row.differs.is_none()
     })
     .await;
     let of_it = OfService { environment: DEV.into(), service: "asked".into() };
@@ -108,6 +115,24 @@ async fn what_is_completed_is_seen(platform: &Platform) {
     assert_eq!((back.sets[0].ready, back.sets[0].weight, back.differs.as_deref()), (1, 100, None), "{back:#?}");
     let url = back.endpoint_url.unwrap();
     assert_eq!(reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap(), "v1");
+    // What is restarted is the same with other processes.
+    let before = platform.processes(DEV, "asked");
+    let accepted = platform.client.restart_service(&of_it).await.unwrap();
+    assert_eq!(accepted.doing.as_deref(), Some("restarting"));
+    until(PATIENCE, "it is restarted", || async { row(platform, "asked").await.under_way.is_none() }).await;
+    let (anew, after) = (row(platform, "asked").await, platform.processes(DEV, "asked"));
+    assert_eq!((anew.differs, anew.gave_up, anew.version), (None, None, Some("v1".into())));
+    assert!(after.len() == 1 && after.iter().all(|process| !before.contains(process)), "{before:?} {after:?}");
+    // What it wrote is read, and followed.
+    let read = ReadLogs {
+        environment: DEV.into(),
+        service: "asked".into(),
+        replica: None,
+        lines: None,
+        after: BTreeMap::new(),
+    };
+    let logs = platform.client.logs(&read).await.unwrap();
+    assert_eq!(logs.replicas.len(), 1, "{logs:?}");
     // Others need its room.
     assert_eq!(removed(platform, "remove-asked", "asked").await.status, Status::Succeeded);
 }
@@ -133,15 +158,22 @@ async fn what_is_cancelled_is_no_fault(platform: &Platform) {
     // D111: a person holds it up where it is, and lets it go on.
     let steer = SteerService { environment: DEV.into(), service: "given".into(), why: None };
     platform.client.pause_service(&steer).await.unwrap();
-    waits_for("it was suspended").await;
+    waits_for("it is paused").await;
     let of_it = OfService { environment: DEV.into(), service: "given".into() };
     platform.client.resume_service(&of_it).await.unwrap();
     waits_for("a pause").await;
     platform.client.cancel(&Cancel { key: key.clone(), reason: "not today".into() }).await.unwrap();
     assert_eq!(platform.end(&key).await.unwrap().status, Status::Cancelled);
     let row = row(platform, "given").await;
-    assert_eq!((row.standing.as_str(), row.version.as_deref(), row.differs.as_deref()), ("open", Some("v1"), None));
+    assert_eq!((row.standing, row.version.as_deref(), row.differs.as_deref()), (Standing::Open, Some("v1"), None));
     assert!(row.held.is_empty() && row.under_way.is_none(), "{row:#?}");
+    // Nothing else is known to be good: what runs goes on.
+    let input = json!({ "environment": DEV, "service": "given", "kind": "restore" });
+    let back = carried_out(platform, "given-back", DEPLOYMENT, input).await;
+    let error = back.outcome.as_ref().and_then(|outcome| outcome.error.as_deref());
+    assert_eq!((back.status, error), (Status::Failed, Some("NoWayBack")), "{back:#?}");
+    let same = self::row(platform, "given").await;
+    assert_eq!((same.standing, same.version, same.differs), (Standing::Open, Some("v1".into()), None));
     assert_eq!(removed(platform, "remove-given", "given").await.status, Status::Succeeded);
 }
 
@@ -170,12 +202,41 @@ async fn what_failed_is_held_by_what_it_is(platform: &Platform) {
 }
 
 async fn removed(platform: &Platform, key: &str, service: &str) -> SagaView {
+    carried_out(platform, key, REMOVAL, json!({ "environment": DEV, "service": service })).await
+}
+
+async fn carried_out(platform: &Platform, key: &str, definition: &str, input: Value) -> SagaView {
     let key = SagaKey::new(key).unwrap();
-    let input = json!({ "environment": DEV, "service": service });
-    let (definition, wait_ms) = (REMOVAL.into(), None);
-    let start = Start { definition, version: None, key: Some(key.clone()), input, wait_ms };
+    let start = Start { definition: definition.into(), version: None, key: Some(key.clone()), input, wait_ms: None };
     platform.client.start(&start).await.unwrap();
     platform.end(&key).await.unwrap()
+}
+
+/// An environment that has services stays as it is; one that has none goes with its name, which is anybody's then.
+async fn an_environment_goes_once_it_is_empty(platform: &Platform) {
+    let remove = async |key: &str, environment: &str| {
+        carried_out(platform, key, DECOMMISSION, json!({ "environment": environment })).await
+    };
+    let error = |view: &SagaView| view.outcome.as_ref().and_then(|outcome| outcome.error.clone());
+    let refused = remove("remove-dev", DEV).await;
+    assert_eq!(
+        (refused.status, error(&refused).as_deref()),
+        (Status::Failed, Some("EnvironmentInUse")),
+        "{refused:#?}"
+    );
+    let environments = async || platform.client.services(&ListServices::default()).await.unwrap().environments;
+    let stands = environments().await.into_iter().find(|row| row.environment == DEV).unwrap();
+    assert_eq!(stands.status, "provisioned", "it is as it was");
+    let create = CreateEnvironment { environment: "brief".into(), stage: None, region: None };
+    platform.client.create_environment(&create).await.unwrap();
+    let gone = remove("remove-brief-environment", "brief").await;
+    assert_eq!(ended(&gone), (Status::Succeeded, "Removed"), "{gone:#?}");
+    assert!(environments().await.iter().all(|row| row.environment != "brief"));
+    let told = events(platform, "remove-brief-environment", "RuntimeEnvironmentRemoved").await;
+    assert_eq!(types(&told), ["RuntimeEnvironmentRemoved"]);
+    let again = remove("remove-brief-environment-again", "brief").await;
+    assert_eq!((again.status, error(&again).as_deref()), (Status::Failed, Some("TenantRefused")), "{again:#?}");
+    platform.client.create_environment(&create).await.unwrap();
 }
 
 /// A service goes with its processes and its name, which is anybody's then; another of that name begins anew.

@@ -1,5 +1,7 @@
 //! What an arbiter is asked.
 
+use std::fmt;
+
 use protocol::{Principal, Time};
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +11,9 @@ use crate::runtime::model::{
 };
 
 /// Who speaks, by its part. The shell takes it from the authenticated sender, never from the body.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Source {
     /// A person, or whoever acts for one.
     Operator,
@@ -96,6 +99,8 @@ pub enum Command {
         /// Which version.
         version: u64,
     },
+    /// Let new replicas of the same take over.
+    Restart,
     /// Take its traffic and its replicas away, until somebody resumes.
     Drain {
         /// Why.
@@ -171,39 +176,69 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
+    /// What came has taken over, and is not seen as it was asked.
+    Differs {
+        /// What of it.
+        why: String,
+    },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Succeeded => f.write_str("succeeded"),
+            Self::RolledBack { why } => write!(f, "taken back, {why}"),
+            Self::Failed { why } => write!(f, "failed, {why}"),
+            Self::Stuck { why } => write!(f, "stuck, {why}"),
+            Self::Differs { why } => write!(f, "took over and is not as asked, {why}"),
+        }
+    }
 }
 
 /// The kind of a [`Command`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Asked {
     Deploy,
+    #[strum(serialize = "rollback")]
     RollbackDeployment,
+    #[strum(serialize = "remediation")]
     RemediateDrift,
     Scale,
+    #[strum(serialize = "configuration")]
     ApplyConfiguration,
+    #[strum(serialize = "secret refresh")]
     RefreshSecret,
+    Restart,
     Drain,
     Remove,
+    #[strum(serialize = "end")]
     Finished,
+    #[strum(serialize = "giving up")]
     Abandon,
+    #[strum(serialize = "desired state")]
     DesiredState,
+    #[strum(serialize = "scaling policy")]
     Govern,
+    #[strum(serialize = "unhold")]
     ClearHold,
     Pause,
+    #[strum(serialize = "incident")]
     Strand,
     Resume,
 }
 
 impl Asked {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Deploy,
         Self::RollbackDeployment,
         Self::RemediateDrift,
         Self::Scale,
         Self::ApplyConfiguration,
         Self::RefreshSecret,
+        Self::Restart,
         Self::Drain,
         Self::Remove,
         Self::Finished,
@@ -231,7 +266,9 @@ impl Asked {
             Self::Govern => &[Source::Operator, Source::Scaling],
             Self::Strand => &[Source::Operator, Source::Health, Source::Drift],
             Self::Abandon => &[Source::Operator, Source::Sync],
-            Self::Drain | Self::Remove | Self::ClearHold | Self::Pause | Self::Resume => &[Source::Operator],
+            Self::Restart | Self::Drain | Self::Remove | Self::ClearHold | Self::Pause | Self::Resume => {
+                &[Source::Operator]
+            }
         }
     }
 }
@@ -246,6 +283,7 @@ impl Command {
             Self::Scale { .. } => Asked::Scale,
             Self::ApplyConfiguration { .. } => Asked::ApplyConfiguration,
             Self::RefreshSecret { .. } => Asked::RefreshSecret,
+            Self::Restart => Asked::Restart,
             Self::Drain { .. } => Asked::Drain,
             Self::Remove { .. } => Asked::Remove,
             Self::Finished { .. } => Asked::Finished,

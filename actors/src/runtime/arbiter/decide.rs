@@ -45,7 +45,8 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Stopping
             | Doing::Scaling
             | Doing::Configuring
-            | Doing::Refreshing => Meeting::Note,
+            | Doing::Refreshing
+            | Doing::Restarting => Meeting::Note,
         },
         Asked::Finished | Asked::Abandon => match doing {
             Doing::Nothing => Meeting::Void,
@@ -56,6 +57,7 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
+            | Doing::Restarting
             | Doing::Draining
             | Doing::Removing => Meeting::End,
         },
@@ -68,6 +70,7 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
+            | Doing::Restarting
             | Doing::Draining
             | Doing::Removing => Meeting::Wait,
         },
@@ -76,6 +79,7 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
         | Asked::Scale
         | Asked::ApplyConfiguration
         | Asked::RefreshSecret
+        | Asked::Restart
         | Asked::Drain
         | Asked::Remove => match doing {
             Doing::Nothing => Meeting::Begin,
@@ -86,6 +90,7 @@ pub const fn meeting(doing: Doing, asked: Asked) -> Meeting {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
+            | Doing::Restarting
             | Doing::Draining
             | Doing::Removing => Meeting::Wait,
         },
@@ -261,6 +266,7 @@ fn echo(state: &ServiceState, command: &Command) -> Decision {
         | Command::Scale { .. }
         | Command::ApplyConfiguration { .. }
         | Command::RefreshSecret { .. }
+        | Command::Restart
         | Command::Drain { .. }
         | Command::Remove { .. }
         | Command::DesiredState { .. }

@@ -165,7 +165,7 @@ impl fmt::Display for Refusal {
             Self::Paused { by, why } => write!(f, "the service was paused by {by}: {why}"),
             Self::Drained { why } => write!(f, "the service was drained: {why}"),
             Self::Incident { why } => write!(f, "the service is an incident: {why}"),
-            Self::NotYours { source, asked } => write!(f, "{source:?} may not ask for {asked:?}"),
+            Self::NotYours { source, asked } => write!(f, "{source} may not ask for {asked}"),
             Self::Owned(range) => {
                 write!(f, "a scaling policy owns the replicas, {} to {}", range.min, range.max)
             }
@@ -211,7 +211,7 @@ impl Refusal {
             Self::NotUnderWay | Self::NotRunning | Self::NotHeld => "look at the service again",
             Self::TooOld { .. } => "look at the service, and ask again under a new key",
             Self::TooYoung => "set the sender's clock",
-            Self::Faulty(_) => "ask again with that",
+            Self::Faulty(_) => "correct it and ask again",
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
         }
         (
             Action::Deploying { from, to } | Action::Remediating { from, to },
-            Outcome::RolledBack { why } | Outcome::Stuck { why },
+            Outcome::RolledBack { why } | Outcome::Stuck { why } | Outcome::Differs { why },
         ) => {
             // R105, H01: it stays away until desired state moves on.
             let held = ServiceState::what_to_hold(from.as_ref(), to);
@@ -34,7 +34,7 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
                 acts.push(Act::SayHeld { hold });
             }
             // H08: what was before a first deployment is nothing.
-            let stuck = matches!(outcome, Outcome::Stuck { .. });
+            let stuck = matches!(outcome, Outcome::Stuck { .. } | Outcome::Differs { .. });
             if stuck || from.is_none() {
                 acts.push(state.incident(why, now));
             }
@@ -49,9 +49,10 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             acts.extend(state.recovered());
         }
         // R101.
-        (Action::Restoring { .. }, Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why }) => {
-            acts.push(state.incident(why, now))
-        }
+        (
+            Action::Restoring { .. },
+            Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } | Outcome::Differs { why },
+        ) => acts.push(state.incident(why, now)),
         (Action::Stopping { from }, Outcome::Succeeded) => {
             state.completed.retain(|revision| !from.same_release(revision));
             state.current = None;
@@ -59,9 +60,10 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             // The incident was raised when it was begun; the service stays one.
             state.standing = Standing::Incident { why, since: now };
         }
-        (Action::Stopping { .. }, Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why }) => {
-            acts.push(state.incident(why, now))
-        }
+        (
+            Action::Stopping { .. },
+            Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } | Outcome::Differs { why },
+        ) => acts.push(state.incident(why, now)),
         (Action::Scaling { to, .. }, Outcome::Succeeded) => {
             state.replicas = *to;
             // Nothing else is carried out for what is drained.
@@ -74,6 +76,19 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
                 state.complete(&Revision { configuration: Some(to.clone()), ..current });
             }
         }
+        // What came has taken over, and is no way back from whatever comes next.
+        (Action::Configuring { to, .. }, Outcome::Differs { why }) => {
+            if let Some(current) = &mut state.current {
+                current.configuration = Some(to.clone());
+            }
+            acts.push(state.incident(why, now));
+        }
+        (Action::Refreshing { secret_binding_id, to, .. }, Outcome::Differs { why }) => {
+            if let Some(current) = &mut state.current {
+                current.secrets.insert(secret_binding_id.clone(), *to);
+            }
+            acts.push(state.incident(why, now));
+        }
         (Action::Configuring { to, .. }, Outcome::RolledBack { why }) => {
             let failed = state.current.clone().map(|current| Revision { configuration: Some(to.clone()), ..current });
             if let Some(hold) = failed.and_then(|failed| state.hold(failed.release(), why, now)) {
@@ -85,13 +100,28 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
                 current.secrets.insert(secret_binding_id.clone(), *to);
             }
         }
+        (Action::Restarting { to }, Outcome::Succeeded) => {
+            if let Some(current) = &mut state.current {
+                current.restarts = *to;
+            }
+        }
+        (Action::Restarting { to }, Outcome::Differs { why }) => {
+            if let Some(current) = &mut state.current {
+                current.restarts = *to;
+            }
+            acts.push(state.incident(why, now));
+        }
         (Action::Draining { why }, Outcome::Succeeded) => {
             let replicas = Some(std::mem::take(&mut state.replicas));
             state.standing = Standing::Drained { why: why.clone(), since: now, replicas };
         }
         // What was before is still so. A service that was removed has no arbiter to hear of it.
         (
-            Action::Scaling { .. } | Action::Refreshing { .. } | Action::Draining { .. } | Action::Removing { .. },
+            Action::Scaling { .. }
+            | Action::Refreshing { .. }
+            | Action::Restarting { .. }
+            | Action::Draining { .. }
+            | Action::Removing { .. },
             Outcome::RolledBack { .. } | Outcome::Failed { .. },
         )
         | (Action::Configuring { .. }, Outcome::Failed { .. })
@@ -100,10 +130,14 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
             Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
+            | Action::Restarting { .. }
             | Action::Draining { .. }
             | Action::Removing { .. },
             Outcome::Stuck { why },
-        ) => acts.push(state.incident(why, now)),
+        )
+        | (Action::Scaling { .. } | Action::Draining { .. } | Action::Removing { .. }, Outcome::Differs { why }) => {
+            acts.push(state.incident(why, now))
+        }
     }
     acts
 }
@@ -114,6 +148,7 @@ fn short(outcome: &Outcome) -> Outcome {
         Outcome::RolledBack { why } => Outcome::RolledBack { why: shortened(why) },
         Outcome::Failed { why } => Outcome::Failed { why: shortened(why) },
         Outcome::Stuck { why } => Outcome::Stuck { why: shortened(why) },
+        Outcome::Differs { why } => Outcome::Differs { why: shortened(why) },
     }
 }
 
@@ -126,6 +161,7 @@ impl Action {
             | Self::Scaling { .. }
             | Self::Configuring { .. }
             | Self::Refreshing { .. }
+            | Self::Restarting { .. }
             | Self::Draining { .. }
             | Self::Removing { .. } => None,
         }

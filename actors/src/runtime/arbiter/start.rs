@@ -70,6 +70,10 @@ pub(super) fn begin(state: &ServiceState, request: &Request) -> Result<Begin, Re
                 }
             }
         }
+        Command::Restart => {
+            let current = state.current.as_ref().ok_or(Refusal::NothingRuns)?;
+            Ok(Begin::Action(Action::Restarting { to: current.restarts + 1 }))
+        }
         Command::Drain { why } => match state.current {
             Some(_) if matches!(state.standing, Standing::Drained { .. }) => Ok(Begin::Nothing),
             Some(_) => Ok(Begin::Action(Action::Draining { why: shortened(why) })),
@@ -296,6 +300,7 @@ pub(super) fn note(state: &mut ServiceState, request: &Request, now: Time) -> Re
         | Command::Scale { .. }
         | Command::ApplyConfiguration { .. }
         | Command::RefreshSecret { .. }
+        | Command::Restart
         | Command::Drain { .. }
         | Command::Remove { .. }
         | Command::Finished { .. }

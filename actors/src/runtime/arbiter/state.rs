@@ -174,6 +174,11 @@ pub enum Action {
         /// What it becomes.
         to: u64,
     },
+    /// New replicas of the same take over.
+    Restarting {
+        /// Which restart of it this is.
+        to: u64,
+    },
     /// Traffic and replicas are taken away.
     Draining {
         /// Why.
@@ -187,7 +192,8 @@ pub enum Action {
 }
 
 /// The kind of what is under way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Doing {
     Nothing,
@@ -198,13 +204,14 @@ pub enum Doing {
     Scaling,
     Configuring,
     Refreshing,
+    Restarting,
     Draining,
     Removing,
 }
 
 impl Doing {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Nothing,
         Self::Deploying,
         Self::Remediating,
@@ -213,6 +220,7 @@ impl Doing {
         Self::Scaling,
         Self::Configuring,
         Self::Refreshing,
+        Self::Restarting,
         Self::Draining,
         Self::Removing,
     ];
@@ -224,7 +232,7 @@ impl Doing {
             Self::Nothing => Duration::MAX,
             Self::Deploying | Self::Remediating => Duration::from_secs(24 * 3600),
             Self::Restoring | Self::Stopping | Self::Draining | Self::Removing => Duration::from_secs(1800),
-            Self::Scaling | Self::Configuring | Self::Refreshing => Duration::from_secs(1800),
+            Self::Scaling | Self::Configuring | Self::Refreshing | Self::Restarting => Duration::from_secs(1800),
         }
     }
 }
@@ -240,6 +248,7 @@ impl Action {
             Self::Scaling { .. } => Doing::Scaling,
             Self::Configuring { .. } => Doing::Configuring,
             Self::Refreshing { .. } => Doing::Refreshing,
+            Self::Restarting { .. } => Doing::Restarting,
             Self::Draining { .. } => Doing::Draining,
             Self::Removing { .. } => Doing::Removing,
         }
@@ -332,9 +341,10 @@ impl ServiceState {
         let last = self.answered.back()?;
         match last.outcome.as_ref()? {
             Outcome::Succeeded => None,
-            Outcome::RolledBack { why } | Outcome::Failed { why } | Outcome::Stuck { why } => {
-                Some(format!("{} of {}: {why}", last.what, last.by))
-            }
+            Outcome::RolledBack { why }
+            | Outcome::Failed { why }
+            | Outcome::Stuck { why }
+            | Outcome::Differs { why } => Some(format!("{} by {}: {why}", last.what, last.by)),
         }
     }
 
@@ -349,6 +359,7 @@ impl ServiceState {
             | Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
+            | Action::Restarting { .. }
             | Action::Draining { .. } => None,
         }
     }
@@ -380,7 +391,7 @@ impl ServiceState {
     /// Remembers an accepted request, and forgets the oldest when there are too many.
     pub(super) fn remember(&mut self, asked: Asked, key: &RequestKey, by: &Principal, asked_at: Time, at: Time) {
         let (key, by, sequence) = (key.clone(), by.clone(), self.sequence);
-        let what = format!("{asked:?}");
+        let what = asked.to_string();
         self.answered.push_back(Answered { key, sequence, what, by, asked_at, at, outcome: None });
         while self.answered.len() > ANSWERED_MAX {
             if let Some(forgotten) = self.answered.pop_front() {

@@ -21,12 +21,14 @@ pub mod process;
 pub mod set;
 mod settling;
 pub mod traffic;
+pub mod written;
 
 pub use artifacts::Artifacts;
 pub use observed::Observed;
 pub use set::{Set, SetId};
 pub use settling::settle;
 pub use traffic::{Route, ServiceTraffic};
+pub use written::{Log, Reading};
 
 /// Runs sets and leads traffic to them.
 ///
@@ -77,9 +79,9 @@ pub trait Compute: Send + Sync + 'static {
     /// still has a route with a weight: refused as `StillRouted`.
     async fn remove(&self, set: &SetId) -> Result<(), Failure>;
 
-    /// The last `lines` lines that a replica wrote to its standard output and error, the oldest
-    /// first. A replica that is gone is still read for a while. Changes nothing.
-    async fn logs(&self, environment: &str, replica: &str, lines: usize) -> Result<Vec<String>, Failure>;
+    /// What a replica wrote to its standard output and error, the oldest line first. A replica that is
+    /// gone is still read for a while. Changes nothing.
+    async fn logs(&self, environment: &str, replica: &str, reading: &Reading) -> Result<Log, Failure>;
 
     /// Ends one replica as [`remove`](Self::remove) would, and starts it anew. `incarnation` is the
     /// one that was observed: so asking again, after the new one started, does nothing. Answers

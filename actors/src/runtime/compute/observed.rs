@@ -63,17 +63,21 @@ impl Observed {
         if let Some(crashing) = set.crashing().filter(|_| ready) {
             return Some(crashing);
         }
-        if u32::try_from(all - going).unwrap_or(u32::MAX) != wanted {
-            return differs(format!("{} replicas are there, and {wanted} are asked for", all - going));
+        let there = u32::try_from(all - going).unwrap_or(u32::MAX);
+        if there < wanted {
+            return differs(format!("{there} of {wanted} replicas exist"));
+        }
+        if there > wanted {
+            return differs(format!("{there} replicas exist instead of {wanted}"));
         }
         if going > 0 {
-            return differs(format!("{going} replicas that go have not ended yet"));
+            return differs(format!("{going} replicas are still stopping"));
         }
         if ready && set.ready != wanted {
             return differs(format!("{} of {wanted} replicas are ready", set.ready));
         }
         if set.weight != weight {
-            return differs(format!("it has {} % of the requests, and {weight} are asked for", set.weight));
+            return differs(format!("it has {} % of the requests instead of {weight} %", set.weight));
         }
         self.elsewhere(asked)
     }
@@ -312,15 +316,15 @@ mod tests {
         let asked = Asked { service: "web", revision: "r1", replicas: 2, ready: true, weight: 100 };
         for (states, weight, differs) in [
             (&[Ready, Ready][..], 100, None),
-            (&[Ready], 100, Some("1 replicas are there, and 2 are asked for")),
-            (&[Ready, Ready, Ready], 100, Some("3 replicas are there, and 2 are asked for")),
-            (&[Ready, Ready, Draining], 100, Some("1 replicas that go have not ended yet")),
+            (&[Ready], 100, Some("1 of 2 replicas exist")),
+            (&[Ready, Ready, Ready], 100, Some("3 replicas exist instead of 2")),
+            (&[Ready, Ready, Draining], 100, Some("1 replicas are still stopping")),
             (
                 &[Ready, CrashLoop],
                 100,
                 Some("web-1 ended 3 times in a row, last with status 1; it said: no such table: users | giving up"),
             ),
-            (&[Ready, Ready], 0, Some("it has 0 % of the requests, and 100 are asked for")),
+            (&[Ready, Ready], 0, Some("it has 0 % of the requests instead of 100 %")),
         ] {
             let found = seen(states, weight).differs(&asked);
             assert_eq!(found.as_ref().map(|found| found.why.as_str()), differs, "{states:?}");

@@ -19,7 +19,8 @@ use crate::runtime::control::desk::{Desk, Service};
 use crate::runtime::model::{ConfigurationRef, RequestKey, Revision, SecretBindingId};
 
 /// The small actions.
-pub const SMALL: [Doing; 4] = [Doing::Scaling, Doing::Configuring, Doing::Refreshing, Doing::Draining];
+pub const SMALL: [Doing; 5] =
+    [Doing::Scaling, Doing::Configuring, Doing::Refreshing, Doing::Restarting, Doing::Draining];
 /// How often something that is not done yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long something must have been carried before it can be late.
@@ -108,6 +109,7 @@ impl Desk {
             Action::Refreshing { secret_binding_id, to, .. } => {
                 self.refreshed(service, age, secret_binding_id, *to).await
             }
+            Action::Restarting { to } => self.restarted(service, age, *to).await,
             Action::Draining { .. } => self.drained(service).await,
             Action::Deploying { .. }
             | Action::Remediating { .. }
@@ -160,6 +162,12 @@ impl Desk {
         let Some(current) = service.current() else { return Ok(gone()) };
         let mut next = current.clone();
         next.secrets.insert(secret.clone(), version);
+        self.switch(service, &current, &next, age).await
+    }
+
+    async fn restarted(&self, service: &Service, age: Age, to: u64) -> Result<Step, Failure> {
+        let Some(current) = service.current() else { return Ok(gone()) };
+        let next = Revision { restarts: to, ..current.clone() };
         self.switch(service, &current, &next, age).await
     }
 

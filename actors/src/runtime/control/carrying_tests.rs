@@ -76,12 +76,12 @@ async fn more_replicas_are_seen_or_taken_back() {
     stage.machine.room(Some(3));
     stage.ask("web", "scale", Command::Scale { to: 5, observed: 2 }).await;
     let Carried::Waiting { why, .. } = carry(&stage, &desk).await else { panic!("two are missing") };
-    assert_eq!(why, "3 replicas are there, and 5 are asked for");
+    assert_eq!(why, "3 of 5 replicas exist");
     stage.pass(3_600).await;
     let Carried::Done { outcome: Outcome::RolledBack { why }, .. } = carry(&stage, &desk).await else {
         panic!("it is taken back")
     };
-    assert_eq!((why.as_str(), stage.machine.wanted("web")), ("3 replicas are there, and 5 are asked for", 2));
+    assert_eq!((why.as_str(), stage.machine.wanted("web")), ("3 of 5 replicas exist", 2));
     assert_eq!(stage.service("web").await.docket.state.replicas, 2, "what was before is still so");
     stage.machine.room(None);
     stage.ask("web", "scale-again", Command::Scale { to: 5, observed: 2 }).await;

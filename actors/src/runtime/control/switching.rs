@@ -55,11 +55,11 @@ impl Desk {
         let why = match (observed.differs(&asked), observed.set(name, &old.set)) {
             (None, None) => return Ok(Step::Ended(Outcome::Succeeded)),
             (Some(differs), _) => differs.why,
-            (None, Some(_)) => "what ran before has not ended yet".to_owned(),
+            (None, Some(_)) => "the previous set is still stopping".to_owned(),
         };
         Ok(match age.is_late(new.workload.progress_deadline) {
-            // It has taken over. Whether it is well is for whoever looks after health.
-            true => Step::Ended(Outcome::Succeeded),
+            // It has taken over and is not as asked, and there is no way back: somebody must look.
+            true => Step::Ended(Outcome::Differs { why }),
             false => Step::Waits(why),
         })
     }
@@ -92,7 +92,7 @@ impl Desk {
         for spec in &specs {
             match self.ports.prober.probe(&place, spec).await {
                 Ok(outcome) if outcome.passed() => {}
-                Ok(outcome) => return Err(format!("{}: {:?}", replica.id, outcome.answer)),
+                Ok(outcome) => return Err(format!("{}: {}", replica.id, outcome.answer)),
                 Err(failure) => return Err(format!("{}: {failure}", replica.id)),
             }
         }

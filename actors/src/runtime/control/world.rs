@@ -18,7 +18,7 @@ use super::{Became, Ports, Sagas, Starting};
 use crate::runtime::arbiter::{Action, Command, Outcome, Request, ServiceState, Source};
 use crate::runtime::arbitration::{Arbitration, Asker};
 use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
-use crate::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
+use crate::runtime::compute::{Compute, Log, Observed, Reading, Route, ServiceTraffic, Set, SetId};
 use crate::runtime::model::{
     ConfigurationRef, Deployment, DeploymentId, DeploymentKind, DeploymentState, Digest, EnvironmentId, RequestKey,
     Revision, SecretBindingId, ServiceId, ServiceSpec, Stage, Strategy, TargetKind,
@@ -141,8 +141,8 @@ impl Compute for Floor {
         Ok(())
     }
 
-    async fn logs(&self, _: &str, _: &str, _: usize) -> Result<Vec<String>, Failure> {
-        Ok(Vec::new())
+    async fn logs(&self, _: &str, _: &str, _: &Reading) -> Result<Log, Failure> {
+        Ok(Log::default())
     }
 
     async fn restart(&self, _: &str, _: &str, _: u64) -> Result<(), Failure> {
@@ -389,6 +389,7 @@ impl World {
             replicas,
             configuration: None,
             secrets: BTreeMap::new(),
+            restarts: 0,
         }
     }
 

@@ -175,6 +175,7 @@ impl Typed for Claim {
             | Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
+            | Action::Restarting { .. }
             | Action::Draining { .. }
             | Action::Removing { .. } => match read.value.rollout {
                 Some(_) if !read.value.given_up => Outcome::RolledBack { why: why.clone() },
@@ -280,7 +281,9 @@ impl Claim {
                         let why = "it was completed before it could be stopped; roll back once more";
                         Err(Failure::named(REFUSED, format!("{}: {why}", entered.place)))
                     }
-                    Some(Outcome::Stuck { why }) => Err(Failure::named(REFUSED, format!("{}: {why}", entered.place))),
+                    Some(Outcome::Stuck { why } | Outcome::Differs { why }) => {
+                        Err(Failure::named(REFUSED, format!("{}: {why}", entered.place)))
+                    }
                     Some(Outcome::RolledBack { .. } | Outcome::Failed { .. }) | None => Ok(()),
                 };
             }
@@ -310,7 +313,7 @@ pub(super) async fn finish(
         key if *key == claimed => outcome(&under_way.action),
         // It had been completed, and was taken back nevertheless.
         key if *key == taken_back => match outcome(&under_way.action) {
-            Outcome::Stuck { why } => Outcome::Stuck { why },
+            Outcome::Stuck { why } | Outcome::Differs { why } => Outcome::Stuck { why },
             Outcome::Succeeded | Outcome::RolledBack { .. } | Outcome::Failed { .. } => Outcome::Succeeded,
         },
         _ => return Ok(()),

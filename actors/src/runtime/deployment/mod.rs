@@ -29,6 +29,7 @@ pub mod environment;
 pub mod finish;
 pub mod gate;
 mod inventory;
+pub mod logs;
 mod look;
 pub mod observe;
 mod plan;
@@ -55,6 +56,7 @@ pub fn activities(ports: Ports) -> Vec<Arc<dyn Activity>> {
         Arc::new(finish::Review { desk: desk.clone() }),
         Arc::new(rollback::Rollback { desk: desk.clone() }),
         Arc::new(rollback::Strand { desk: desk.clone() }),
-        Arc::new(observe::Observe { desk }),
+        Arc::new(observe::Observe { desk: desk.clone() }),
+        Arc::new(logs::Logs { desk }),
     ]
 }

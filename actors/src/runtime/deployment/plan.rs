@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use protocol::{Principal, Time, Value};
 use supervisor::activity::{Attempt, Failure};
 
-use super::claim::{Input, Kind};
+use super::claim::{Asks, Input, Kind};
 use super::desk::{Desk, Entered, deployment_id, faulty, request_key};
 use crate::runtime::arbiter::{Action, Command, Hold, Refusal, Request, ServiceState};
 use crate::runtime::arbitration::refused;
@@ -152,6 +152,7 @@ async fn deploy(
         replicas: wanted.replicas.unwrap_or(before),
         configuration,
         secrets,
+        restarts: 0,
     };
     held_before(desk, entered, state, &revision, next.as_ref()).await?;
     let previous = match current {
@@ -270,6 +271,7 @@ async fn restore(
         | Action::Scaling { .. }
         | Action::Configuring { .. }
         | Action::Refreshing { .. }
+        | Action::Restarting { .. }
         | Action::Draining { .. }
         | Action::Removing { .. } => None,
     });
@@ -295,6 +297,15 @@ async fn restore(
             let known = running(desk, entered, &back, &back.deployment_id).await?;
             let back = Revision { deployment_id: begin.id.clone(), ..back };
             begin.record(kind, from, Running::new(back, known.workload), Some(now))
+        }
+        // A person is asked first; whoever looks after health takes what is bad out of the traffic (H08).
+        None if input.source == Asks::Operator => {
+            let Place { environment, service, .. } = &entered.place;
+            let why = format!(
+                "no other revision of {} completed and is not held, so there is nothing to go back to; deploy one, or take it out of the traffic: `skald services drain {service} --environment {environment}`",
+                entered.place
+            );
+            return Err(Failure::named("NoWayBack", why));
         }
         None => Record { nowhere: true, ..begin.record(kind, from, now, None) },
     };

@@ -73,7 +73,7 @@ impl DriftPolicy {
                     Stage::Dev | Stage::Test | Stage::Staging | Stage::Prod,
                 ) => continue,
             };
-            return Err(Fault::new(format!("remedies.{kind:?}").to_lowercase(), why, "choose review or none"));
+            return Err(Fault::new(format!("remedies.{kind}"), why, "choose review or none"));
         }
         Ok(())
     }

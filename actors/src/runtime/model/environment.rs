@@ -7,8 +7,9 @@ use super::fault::{self, Fault};
 use super::ids::EnvironmentId;
 
 /// How far from users an environment is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Stage {
     /// For one developer.
     Dev,
@@ -21,8 +22,9 @@ pub enum Stage {
 }
 
 /// Whether an environment can carry workloads.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Status {
     /// Asked for.
     Requested,
@@ -67,6 +69,9 @@ pub struct Environment {
     /// How many replicas all its services may have together. `None`: nobody provisioned a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_replicas: Option<u32>,
+    /// The saga that takes it away, as `tenant/key`; nobody is let in meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_by: Option<String>,
 }
 
 /// Binds a tenant to an environment, with what it may take there.
@@ -124,7 +129,7 @@ impl Environment {
             Status::Provisioned => Ok(()),
             Status::Requested | Status::Provisioning | Status::Failed | Status::Decommissioned => Err(Fault::new(
                 "status",
-                format!("environment {} is {:?}, not Provisioned", self.environment_id, self.status),
+                format!("environment {} is {}, not provisioned", self.environment_id, self.status),
                 "have it provisioned first",
             )),
         }
@@ -164,6 +169,7 @@ mod tests {
             status,
             isolation_model: Isolation::Silo,
             max_replicas: None,
+            removed_by: None,
         }
     }
 

@@ -9,8 +9,9 @@ use super::ids::{EnvironmentId, FindingHash, RequestKey, ServiceId};
 pub const VALUE_MAX_BYTES: usize = 1_024;
 
 /// What differs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum DriftKind {
     /// Another image runs than is wanted (R069).
     Image,

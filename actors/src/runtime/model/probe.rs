@@ -25,8 +25,9 @@ pub const TEXT_MAX_BYTES: usize = 1_024;
 pub const THRESHOLD_MAX: u32 = 60;
 
 /// What the answer decides.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum ProbeKind {
     /// Whether it has started; until then the other two are not asked (D403).
     Startup,

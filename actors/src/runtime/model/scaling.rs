@@ -31,8 +31,9 @@ pub const LIMITS_MAX: usize = 8;
 pub const WINDOW_MAX: Duration = Duration::from_secs(3600);
 
 /// What is looked at (R078).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Metric {
     /// Mean use of the ready replicas, in percent of one core.
     Cpu,

@@ -73,11 +73,19 @@ pub struct Revision {
     /// The secret versions bound before the rollout (R022, R024).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretBindingId, u64>,
+    /// How often it was restarted as what it is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Revision {
-    /// Whether both run the same: the name of the deployment, the version's text and the number of
-    /// replicas do not count.
+    /// Whether both run the same: the name of the deployment, the version's text, the number of
+    /// replicas and restarts do not count.
     pub fn runs_as(&self, other: &Self) -> bool {
         self.image == other.image && self.configuration == other.configuration && self.secrets == other.secrets
     }

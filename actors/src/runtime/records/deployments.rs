@@ -93,7 +93,7 @@ pub struct Running {
 impl Running {
     /// Names what runs by its content.
     pub fn new(revision: Revision, workload: Workload) -> Self {
-        let content = serde_json::json!([
+        let mut content = serde_json::json!([
             revision.image,
             revision.configuration,
             revision.secrets,
@@ -101,6 +101,10 @@ impl Running {
             workload.ports,
             workload.limits,
         ]);
+        // What was never restarted is called as by earlier releases.
+        if let (1.., Some(parts)) = (revision.restarts, content.as_array_mut()) {
+            parts.push(revision.restarts.into());
+        }
         let hash = hex::encode(Sha256::digest(content.to_string()));
         Self { set: format!("r{}", &hash[..15]), revision, workload }
     }

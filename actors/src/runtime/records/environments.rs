@@ -104,6 +104,11 @@ impl Environments {
                 return Err(Refused::TooMany { tenant: tenant.clone(), limit: self.limit });
             }
         }
+        let there = store::read::<Environment>(&*self.store, &Space::Of(tenant.clone()), &name).await?;
+        if let Some(saga) = there.and_then(|there| there.value.removed_by) {
+            let mend = "wait until it is gone, and make it anew";
+            return Err(Fault::new("environment", format!("{id} is being removed by {saga}"), mend).into());
+        }
         let owner = store::change(&*self.store, &Space::Shared, &name, |taken: Option<&Name>| match taken {
             Some(_) => None,
             None => Some(Name { owner: tenant.clone() }),
@@ -123,6 +128,7 @@ impl Environments {
             status: there.map_or(Status::Requested, |there| there.status),
             isolation_model: wanted.isolation.or(there.map(|there| there.isolation_model)).unwrap_or(Isolation::Silo),
             max_replicas: there.and_then(|there| there.max_replicas),
+            removed_by: there.and_then(|there| there.removed_by.clone()),
         };
         let mut faulty = next(None).check().err();
         let stands = store::change(&*self.store, &Space::Of(tenant.clone()), &name, |there: Option<&Environment>| {
@@ -157,8 +163,14 @@ impl Environments {
             if let Some(there) = store::read::<Bound>(&*self.store, &space, &name).await? {
                 self.store.remove(&space, &name, there.revision).await?;
             }
+            store::forget(&*self.store, &own, &place::guest(environment, guest)).await?;
             return Ok(None);
         }
+        // First: whoever removes the environment takes the right away of all that are named here.
+        store::change(&*self.store, &own, &place::guest(environment, guest), |there: Option<&Tenant>| {
+            there.is_none().then(|| guest.clone())
+        })
+        .await?;
         let binding = TenantBinding {
             environment_id: environment.clone(),
             tenant_id: guest.clone(),
@@ -199,6 +211,25 @@ impl Environments {
             }
         }
         Ok(all)
+    }
+}
+
+/// Gives the name of `tenant`'s environment back, and takes away the rights to use it.
+pub async fn give_back(store: &dyn RuntimeStore, tenant: &Tenant, environment: &EnvironmentId) -> Result<(), Error> {
+    let own = Space::Of(tenant.clone());
+    for (name, guest) in store::read_all::<Tenant>(store, &own, &place::guests(environment)).await? {
+        let (space, right) = (Space::Of(guest), place::binding(environment));
+        if let Some(bound) = store::read::<Bound>(store, &space, &right).await?
+            && bound.value.owner == *tenant
+        {
+            store.remove(&space, &right, bound.revision).await?;
+        }
+        store::forget(store, &own, &name).await?;
+    }
+    let name = place::environment(environment);
+    match store::read::<Name>(store, &Space::Shared, &name).await? {
+        Some(there) if there.value.owner == *tenant => store.remove(&Space::Shared, &name, there.revision).await,
+        Some(_) | None => Ok(()),
     }
 }
 

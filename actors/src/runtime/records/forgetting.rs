@@ -1,12 +1,14 @@
-//! What is kept of a service, besides its arbiter's state, when it goes: all of it.
+//! What is kept of a service, besides its arbiter's state, and of an environment, besides its own record, when it goes:
+//! all of it.
 
+use protocol::Tenant;
 use supervisor::activity::Failure;
 
-use crate::runtime::model::{DriftFinding, SecretBinding};
+use crate::runtime::model::{DriftFinding, EnvironmentId, SecretBinding};
 use crate::runtime::records::configurations;
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::records::secrets::bindings;
-use crate::runtime::store::{self, RuntimeStore};
+use crate::runtime::store::{self, RuntimeStore, Space};
 
 /// Forgets it. Again, and after half of it: what is left is forgotten.
 pub async fn forget(store: &dyn RuntimeStore, place: &Place) -> Result<(), Failure> {
@@ -36,6 +38,23 @@ pub async fn forget(store: &dyn RuntimeStore, place: &Place) -> Result<(), Failu
     }
     for name in names {
         store::forget(store, &space, &name).await?;
+    }
+    Ok(())
+}
+
+/// Forgets what is kept of an environment that has no services and no secrets: what was published, decided and found
+/// there. Again, and after half of it: what is left is forgotten.
+pub async fn forget_environment(
+    store: &dyn RuntimeStore,
+    owner: &Tenant,
+    environment: &EnvironmentId,
+) -> Result<(), Failure> {
+    let space = Space::Of(owner.clone());
+    store::forget(store, &space, &place::drift_policy(environment)).await?;
+    for below in place::ALL_OF_AN_ENVIRONMENT {
+        for (name, _) in store.list(&space, &format!("{below}/{environment}")).await? {
+            store::forget(store, &space, &name).await?;
+        }
     }
     Ok(())
 }

@@ -150,6 +150,7 @@ mod tests {
             replicas: 1,
             configuration: None,
             secrets: Default::default(),
+            restarts: 0,
         }
     }
 

@@ -102,8 +102,10 @@ pub fn rule(command: &str) -> Option<Rule> {
         | name::CONFIGURATION_LIST
         | name::SCALING_APPLY
         | name::SCALING_REMOVE
+        | name::SERVICE_LOGS
         | name::SERVICE_SCALE
         | name::SERVICE_PAUSE
+        | name::SERVICE_RESTART
         | name::SERVICE_RESUME
         | name::SERVICE_UNHOLD
         | name::INCIDENT_CLOSE

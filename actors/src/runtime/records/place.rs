@@ -8,6 +8,24 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::model::{ConfigurationRef, DeploymentId, EnvironmentId, FindingHash, SecretBindingId, ServiceId};
 use crate::runtime::store::Space;
 
+/// The first parts of all names below which something of an environment is kept, but for its arbiters and guests: a
+/// test holds it to the names that are made here.
+pub const ALL_OF_AN_ENVIRONMENT: [&str; 13] = [
+    "configuration",
+    "deployment",
+    "finding",
+    "health",
+    "incident",
+    "inventory",
+    "owner",
+    "policy",
+    "published",
+    "rotation",
+    "scaling",
+    "secret",
+    "synced",
+];
+
 /// A service, and whose environment it is in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +121,16 @@ pub fn binding(environment: &EnvironmentId) -> String {
     format!("binding/{environment}")
 }
 
+/// All tenants that were given the right to use an environment; among its owner's values.
+pub fn guests(environment: &EnvironmentId) -> String {
+    format!("guest/{environment}")
+}
+
+/// One of them.
+pub fn guest(environment: &EnvironmentId, guest: &Tenant) -> String {
+    format!("{}/{guest}", guests(environment))
+}
+
 /// Whose the services of an environment are.
 pub fn titles(environment: &EnvironmentId) -> String {
     format!("owner/{environment}")
@@ -177,4 +205,23 @@ pub fn policies(environment: &EnvironmentId) -> String {
 /// What may be put right by itself in an environment.
 pub fn drift_policy(environment: &EnvironmentId) -> String {
     format!("remedies/{environment}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A name that is made here and not forgotten with its environment would be the next one's of that name.
+    #[test]
+    fn every_first_part_is_known() {
+        let source = include_str!("place.rs").split("#[cfg(test)]").next().unwrap();
+        let made = source.split("format!(\"").skip(1).filter_map(|rest| rest.split_once('/'));
+        let made: BTreeSet<&str> = made.map(|(first, _)| first).filter(|first| !first.starts_with('{')).collect();
+        // The environment's own record and rights, what is named by the environment alone, and what keeps it.
+        let others = ["arbiter", "binding", "environment", "guest", "remedies"];
+        let known: BTreeSet<&str> = ALL_OF_AN_ENVIRONMENT.into_iter().chain(others).collect();
+        assert_eq!(made, known);
+    }
 }

@@ -169,8 +169,7 @@ impl Secrets {
 
     /// Removes the secret with all its values, for good. Refused while a service is bound to it, or runs with it.
     pub async fn remove(&self, binding: &SecretBindingId) -> Result<(), Failure> {
-        let (name, at) = (self.name(binding), reference(&self.environment, binding)?);
-        let there = store::read::<SecretBinding>(&*self.store, &self.space(), &name).await?;
+        let there = store::read::<SecretBinding>(&*self.store, &self.space(), &self.name(binding)).await?;
         let there = there.ok_or_else(|| unknown(&self.environment, binding))?;
         let dockets = place::dockets(&self.environment);
         let dockets = store::read_all::<Docket>(&*self.store, &self.space(), &dockets).await?;
@@ -190,10 +189,15 @@ impl Secrets {
             );
             return Err(Failure::named(IN_USE, why));
         }
+        self.forget(binding).await
+    }
+
+    /// The same, whoever uses it. Again, and after half of it: what is left is removed.
+    pub async fn forget(&self, binding: &SecretBindingId) -> Result<(), Failure> {
         // Values first: what is left then can be removed again.
-        self.values.remove(&at).await?;
+        self.values.remove(&reference(&self.environment, binding)?).await?;
         store::forget(&*self.store, &self.space(), &place::rotation(&self.environment, binding)).await?;
-        Ok(store::forget(&*self.store, &self.space(), &name).await?)
+        Ok(store::forget(&*self.store, &self.space(), &self.name(binding)).await?)
     }
 
     /// Wants the secret rotated. Answers whether that is new: a rotation that goes on is not asked

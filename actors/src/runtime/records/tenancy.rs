@@ -104,6 +104,10 @@ impl Tenancy {
             let why = format!("the environment {environment} is not there any more; name another one");
             return Err(Failure::named("UnknownEnvironment", why));
         };
+        if let Some(saga) = found.value.removed_by.as_ref().filter(|saga| **saga != asking.saga) {
+            let why = format!("the environment {environment} is being removed by {saga}; name another one");
+            return Err(Failure::named("EnvironmentClosed", why));
+        }
         let binding = bound.map(|bound| bound.value.binding);
         match environment::guard(&found.value, &asking.tenant, binding.as_ref()) {
             Ok(()) => Ok(Granted { owner, environment: found, binding }),

@@ -244,7 +244,7 @@ impl RolloutState {
     /// Whether it waits for a person, and what for.
     pub fn waits_for(&self) -> Option<&'static str> {
         match (&self.suspended_since, self.asking) {
-            (Some(_), _) => Some("it was suspended: `skald services resume` goes on, `skald rollback` goes back"),
+            (Some(_), _) => Some("it is paused: `skald services resume` goes on, `skald rollback` goes back"),
             (None, true) => {
                 Some("an analysis could not tell: `skald services resume` goes on, `skald rollback` goes back")
             }

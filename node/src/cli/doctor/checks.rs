@@ -235,39 +235,53 @@ fn nodes(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)
         let mend = "finish the upgrade: nodes of different releases should not stay together";
         found(Finding::warn("versions", versions.join(", "), mend));
     }
+    for (lost, names) in said(health, |view| &view.lost) {
+        let mend = "bring back what was there; nothing goes on in what is left";
+        found(Finding::fail("lost", format!("{names}: {lost}"), mend));
+    }
     for (name, view) in health {
-        for lost in &view.lost {
-            found(Finding::fail(
-                "lost",
-                format!("{name}: {lost}"),
-                "bring back what was there; nothing goes on in what is left",
-            ));
-        }
         for trouble in view.troubles.iter().filter(|trouble| !view.lost.contains(trouble)) {
             found(Finding::warn("trouble", format!("{name}: {trouble}"), format!("skald tree --node {name}")));
         }
-        for happened in &view.happened {
-            let mend = "it is over; the node's log and the events of the tenant skald say when it was";
-            found(Finding::warn("happened", format!("{name}: {happened}"), mend));
-        }
-        for warning in &view.warnings {
-            let (of, mend) = if warning.contains("the disk is unknown") {
-                ("sync", "set monitors, so that nodes can ask; see that the server has sync_interval: always")
-            } else if warning.contains("refused for good") {
-                ("events", "read them and what the server says of them: nats stream view SKALD_DEAD")
-            } else if warning.contains("cannot be rebuilt") {
-                ("sagas", "skald list --status stuck names them; skald show says of each why, and what can be done")
-            } else if warning.starts_with("services: ") {
-                (
-                    "services",
-                    "run the node as root on Linux, with control groups of version 2; actors/README.md says under \"What services may do\" what follows",
-                )
-            } else {
-                ("settings", "skald node --print-config explains each setting")
-            };
-            found(Finding::warn(of, format!("{name}: {warning}"), mend));
+    }
+    for (happened, names) in said(health, |view| &view.happened) {
+        let mend = "it is over; the node's log and the events of the tenant skald say when it was";
+        found(Finding::warn("happened", format!("{names}: {happened}"), mend));
+    }
+    for (warning, names) in said(health, |view| &view.warnings) {
+        let (of, mend) = if warning.contains("the disk is unknown") {
+            ("sync", "set monitors, so that nodes can ask; see that the server has sync_interval: always")
+        } else if warning.contains("refused for good") {
+            ("events", "read them and what the server says of them: nats stream view SKALD_DEAD")
+        } else if warning.contains("cannot be rebuilt") {
+            ("sagas", "skald list --status stuck names them; skald show says of each why, and what can be done")
+        } else if warning.starts_with("services: ") {
+            (
+                "services",
+                "run the node as root on Linux, with control groups of version 2; actors/README.md says under \"What services may do\" what follows",
+            )
+        } else {
+            ("settings", "skald node --print-config explains each setting")
+        };
+        found(Finding::warn(of, format!("{names}: {warning}"), mend));
+    }
+}
+
+/// What nodes say, each once, with the names of those that say it.
+fn said<'a>(
+    health: &BTreeMap<String, &'a HealthView>,
+    what: impl Fn(&'a HealthView) -> &'a Vec<String>,
+) -> Vec<(&'a str, String)> {
+    let mut by: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, view) in health {
+        for text in what(view) {
+            match by.iter_mut().find(|(known, _)| known == text) {
+                Some((_, names)) => names.push(name),
+                None => by.push((text, vec![name])),
+            }
         }
     }
+    by.into_iter().map(|(text, names)| (text, names.join(", "))).collect()
 }
 
 fn durability(health: &BTreeMap<String, &HealthView>, found: &mut impl FnMut(Finding)) {
@@ -371,8 +385,11 @@ mod tests {
         }))
         .unwrap();
         let mut findings = Vec::new();
-        nodes(&BTreeMap::from([("n1".to_owned(), &view)]), &mut |finding| findings.push(finding));
-        let warned = findings.iter().find(|finding| finding.check == "sync").unwrap();
+        let both = BTreeMap::from([("n1".to_owned(), &view), ("n2".to_owned(), &view)]);
+        nodes(&both, &mut |finding| findings.push(finding));
+        let warned: Vec<_> = findings.iter().filter(|finding| finding.check == "sync").collect();
+        let [warned] = warned[..] else { panic!("said once, whoever says it: {findings:?}") };
+        assert!(warned.found.starts_with("n1, n2: "), "{warned:?}");
         assert_eq!(warned.verdict, Verdict::Warn);
         assert!(warned.mend.as_ref().unwrap().contains("set monitors"), "{warned:?}");
     }

@@ -1,6 +1,6 @@
 //! Whether services are what was asked of them.
 
-use protocol::runtime::{ListServices, ServiceRow};
+use protocol::runtime::{ListServices, ServiceRow, Standing};
 
 use crate::client::Client;
 
@@ -27,10 +27,10 @@ pub(super) async fn services(client: &Client, found: &mut impl FnMut(Finding)) {
 fn of(row: &ServiceRow) -> Option<Finding> {
     let name = format!("{}/{}", row.environment, row.service);
     let at = format!("{} --environment {}", row.service, row.environment);
-    if row.standing.starts_with("incident") {
+    if row.standing == Standing::Incident {
         return Some(Finding::fail(
             "services",
-            format!("{name}: {}", row.standing),
+            format!("{name}: {}", row.stands()),
             format!("skald incident show {at}"),
         ));
     }
@@ -42,7 +42,7 @@ fn of(row: &ServiceRow) -> Option<Finding> {
         ));
     }
     if let Some(late) = row.under_way.as_ref().filter(|under_way| under_way.late) {
-        let doing = late.doing.to_lowercase();
+        let doing = &late.doing;
         let found = format!("{name}: {doing} since {}, which is longer than it should take", late.since);
         let mend = match &late.saga {
             Some(saga) => format!("skald show {saga}"),
@@ -77,7 +77,7 @@ mod tests {
             "saga": "deploy-web" });
         let late = of(&row(serde_json::json!({ "underWay": late }))).unwrap();
         assert_eq!((late.verdict, late.mend.as_deref()), (Verdict::Fail, Some("skald show deploy-web")));
-        let broken = of(&row(serde_json::json!({ "standing": "incident: it was bad" }))).unwrap();
+        let broken = of(&row(serde_json::json!({ "standing": "incident", "why": "it was bad" }))).unwrap();
         assert!(broken.verdict == Verdict::Fail && broken.mend.unwrap().contains("incident show web"));
     }
 }

@@ -143,7 +143,7 @@ fn view(environment: &Environment, policy: &DriftPolicy) -> Result<DriftPolicyVi
     }
     Ok(DriftPolicyView {
         environment: environment.environment_id.to_string(),
-        stage: format!("{:?}", environment.stage).to_lowercase(),
+        stage: environment.stage.to_string(),
         remedies,
         set: policy.remedies.keys().map(word).collect::<Result<_, _>>()?,
         allow_empty: policy.allow_empty,
@@ -179,7 +179,7 @@ fn row(finding: &DriftFinding) -> DriftRow {
         finding: finding.hash.to_string(),
         environment: finding.environment_id.to_string(),
         service: finding.service_id.to_string(),
-        kind: format!("{:?}", finding.kind).to_lowercase(),
+        kind: finding.kind.to_string(),
         field: finding.field.clone(),
         desired: finding.desired.clone(),
         observed: finding.observed.clone(),

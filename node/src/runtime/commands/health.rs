@@ -1,10 +1,13 @@
-//! `service.health`: how a service is, as `RuntimeHealthWorker` knows it, and what runs of it now.
+//! `service.health`: how a service is, as `RuntimeHealthWorker` knows it, and what runs of it now. `service.logs`: what
+//! its replicas wrote.
 
+use actors::runtime::compute::Log;
+use actors::runtime::deployment;
 use actors::runtime::workers::health;
 use actors::runtime::workers::health::failure::Condition;
 use protocol::Principal;
 use protocol::command::Routed;
-use protocol::runtime::{OfService, ServiceHealth};
+use protocol::runtime::{Logs, OfService, ReadLogs, ReplicaLog, ServiceHealth};
 
 use super::{Answer, RuntimeDesk, problem, told};
 
@@ -31,8 +34,24 @@ impl RuntimeDesk {
             service: row.service,
             condition: condition.to_owned(),
             standing: row.standing,
+            why: row.why,
             sets: row.sets,
             missing,
         })
+    }
+
+    /// What the replicas of a service wrote.
+    pub(super) async fn logs(&self, routed: &Routed, by: &Principal, asked: ReadLogs) -> Answer {
+        let of = OfService { environment: asked.environment.clone(), service: asked.service.clone() };
+        let (place, ..) = self.enter(routed, by, &of).await?;
+        self.seen(&place).await?;
+        let read = self.look::<deployment::logs::Logs>(&routed.tenant, by, told(&asked)?).await.map_err(problem)?;
+        let replicas = read.replicas.into_iter().map(|(replica, Log { lines, next, missed })| ReplicaLog {
+            replica,
+            lines,
+            next,
+            missed,
+        });
+        told(&Logs { replicas: replicas.collect() })
     }
 }

@@ -79,7 +79,7 @@ impl RuntimeDesk {
 /// What is seen of the service now, whatever made it an incident then.
 fn now(row: &ServiceRow) -> Option<String> {
     if let Some(under_way) = &row.under_way {
-        return Some(format!("{} since {}", under_way.doing.to_lowercase(), under_way.since));
+        return Some(format!("{} since {}", under_way.doing, under_way.since));
     }
     let runs = row.sets.iter().find(|set| set.weight > 0);
     match (&row.differs, runs) {
@@ -106,7 +106,7 @@ fn incident_of(environment: &str, docket: &Docket) -> Option<IncidentRow> {
 }
 
 fn line(answered: &Answered) -> String {
-    let ended = answered.outcome.as_ref().map(|outcome| format!(", {outcome:?}")).unwrap_or_default();
+    let ended = answered.outcome.as_ref().map(|outcome| format!(", {outcome}")).unwrap_or_default();
     format!("{} {} by {}{ended}", answered.at, answered.what, answered.by)
 }
 

@@ -30,9 +30,7 @@ impl RuntimeDesk {
             cpu_millis: asked.cpu_millis.or(before.and_then(|quota| quota.cpu_millis)),
         };
         let wanted = if asked.absent { Wanted::Absent } else { Wanted::Present { quota } };
-        // What follows from applying is ours to change, so no preview may hang on it.
-        let environment = Environment { status: Status::Requested, max_replicas: None, ..known };
-        let plan = Plan { environment, wanted };
+        let plan = Plan::of(&known, wanted);
         let Some(named) = asked.preview else {
             let preview = provisioner.preview(&plan).await.map_err(problem)?;
             return told(&Provisioned {

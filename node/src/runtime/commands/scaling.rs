@@ -73,11 +73,7 @@ impl RuntimeDesk {
         self.tenancy.room(&granted, &place, &routed.tenant, replicas).await.map_err(problem)?;
         let observed = docket.state.replicas;
         let command = Command::Scale { to: replicas, observed };
-        self.ask(routed, by, &place, &granted, &asker, command).await?;
-        told(&json!({
-            "environment": place.environment, "service": place.service, "from": observed, "to": replicas,
-            "changed": observed != replicas,
-        }))
+        told(&self.ask(routed, by, &place, &granted, &asker, command).await?)
     }
 
     /// What makes the service busy, as its deployment says. What does not run yet is taken to be

@@ -7,7 +7,7 @@ use actors::runtime::records::deployments::Record;
 use actors::runtime::records::place::Place;
 use actors::runtime::store;
 use protocol::command::Routed;
-use protocol::runtime::{OfService, SteerService};
+use protocol::runtime::{Accepted, OfService, SteerService};
 use protocol::{Principal, Problem};
 use serde_json::json;
 
@@ -15,15 +15,15 @@ use super::{Answer, RuntimeDesk, kept, problem, told};
 
 impl RuntimeDesk {
     pub(super) async fn drain(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
-        let place = self.steer(routed, by, asked, |why| Command::Drain { why }).await?;
-        told(&json!({ "environment": place.environment, "service": place.service }))
+        let (_, accepted) = self.steer(routed, by, asked, |why| Command::Drain { why }).await?;
+        told(&accepted)
     }
 
     /// Nothing happens by itself any more, and a rollout that is under way stands still where it is (D111).
     pub(super) async fn pause(&self, routed: &Routed, by: &Principal, asked: SteerService) -> Answer {
-        let place = self.steer(routed, by, asked, |why| Command::Pause { why }).await?;
+        let (place, accepted) = self.steer(routed, by, asked, |why| Command::Pause { why }).await?;
         self.tell_rollout(&place, &self.seen(&place).await?.state, |record| record.suspended = true).await?;
-        told(&json!({ "environment": place.environment, "service": place.service }))
+        told(&accepted)
     }
 
     async fn steer(
@@ -32,14 +32,21 @@ impl RuntimeDesk {
         by: &Principal,
         asked: SteerService,
         command: impl FnOnce(String) -> Command + Send,
-    ) -> Result<Place, Problem> {
+    ) -> Result<(Place, Accepted), Problem> {
         let SteerService { environment, service, why } = asked;
         let (place, granted, asker) = self.enter(routed, by, &OfService { environment, service }).await?;
         // The environment's owner may end what a tenant left there that is not bound any more.
         let asker = Asker { tenant: self.seen(&place).await?.tenant, ..asker };
-        let why = why.unwrap_or_else(|| format!("{by} wants it so"));
-        self.ask(routed, by, &place, &granted, &asker, command(why)).await?;
-        Ok(place)
+        let why = why.unwrap_or_else(|| format!("by {by}"));
+        let accepted = self.ask(routed, by, &place, &granted, &asker, command(why)).await?;
+        Ok((place, accepted))
+    }
+
+    /// New replicas of the same come, answer their probes, take the traffic, and the others go.
+    pub(super) async fn restart(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
+        let (place, granted, asker) = self.enter(routed, by, asked).await?;
+        self.seen(&place).await?;
+        told(&self.ask(routed, by, &place, &granted, &asker, Command::Restart).await?)
     }
 
     pub(super) async fn resume(&self, routed: &Routed, by: &Principal, asked: &OfService) -> Answer {
@@ -50,13 +57,13 @@ impl RuntimeDesk {
             self.tenancy.room(&granted, &place, &docket.tenant, to).await.map_err(problem)?;
         }
         // The arbiter first: what it refuses, no rollout hears.
-        self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
+        let accepted = self.ask(routed, by, &place, &granted, &asker, Command::Resume).await?;
         self.tell_rollout(&place, &state, |record| {
             record.resumes += 1;
             record.suspended = false;
         })
         .await?;
-        told(&json!({ "environment": place.environment, "service": place.service, "resumed": true }))
+        told(&accepted)
     }
 
     /// Tells the rollout that is under way, if one is.

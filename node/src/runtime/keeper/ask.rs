@@ -1,7 +1,7 @@
 //! The keeper as seen from any node: compute, probes and metrics of a machine that may be another.
 //! Secrets and environments have files of their own.
 
-use actors::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
+use actors::runtime::compute::{Compute, Log, Observed, Reading, Route, ServiceTraffic, Set, SetId};
 use actors::runtime::model::ProbeSpec;
 use actors::runtime::ports::metrics::{Metrics, Query, Sample, Subject};
 use actors::runtime::ports::probes::{Outcome, Place, Prober};
@@ -85,10 +85,10 @@ impl Compute for FarKeeper {
         self.done(Ask::Remove(set.clone())).await
     }
 
-    async fn logs(&self, environment: &str, replica: &str, lines: usize) -> Result<Vec<String>, Failure> {
+    async fn logs(&self, environment: &str, replica: &str, reading: &Reading) -> Result<Log, Failure> {
         let (environment, replica) = (environment.to_owned(), replica.to_owned());
-        match self.ask(Ask::Logs { environment, replica, lines }).await? {
-            Told::Logs(lines) => Ok(lines),
+        match self.ask(Ask::Logs { environment, replica, reading: reading.clone() }).await? {
+            Told::Logs(log) => Ok(log),
             other => Err(strange(other.name())),
         }
     }

@@ -102,7 +102,9 @@ async fn carried_out(kept: &Kept, key: &SealKey, ask: Ask) -> Result<Told, Failu
             compute.route(&environment, &service, &routes).await.map(|()| Told::Done)?
         }
         Ask::Remove(set) => compute.remove(&set).await.map(|()| Told::Done)?,
-        Ask::Logs { environment, replica, lines } => Told::Logs(compute.logs(&environment, &replica, lines).await?),
+        Ask::Logs { environment, replica, reading } => {
+            Told::Logs(compute.logs(&environment, &replica, &reading).await?)
+        }
         Ask::Restart { environment, replica, incarnation } => {
             compute.restart(&environment, &replica, incarnation).await.map(|()| Told::Done)?
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use actors::runtime::compute::{Observed, Route, ServiceTraffic, Set, SetId};
+use actors::runtime::compute::{Log, Observed, Reading, Route, ServiceTraffic, Set, SetId};
 use actors::runtime::model::scaling::Metric;
 use actors::runtime::model::{EnvironmentId, ProbeSpec, ServiceId};
 use actors::runtime::ports::metrics::{Query, Sample, Subject};
@@ -33,7 +33,7 @@ pub(super) enum Ask {
     Observe { environment: String },
     Route { environment: String, service: String, routes: Vec<Route> },
     Remove(SetId),
-    Logs { environment: String, replica: String, lines: usize },
+    Logs { environment: String, replica: String, reading: Reading },
     Restart { environment: String, replica: String, incarnation: u64 },
     Erase { environment: String, service: String, tenant: String },
     Forget { environment: String },
@@ -90,7 +90,7 @@ impl Ask {
 pub(super) enum Told {
     Done,
     Observed(Observed),
-    Logs(Vec<String>),
+    Logs(Log),
     Traffic(Vec<ServiceTraffic>),
     /// `why` is empty when it is well.
     Probed {

@@ -12,7 +12,7 @@ use node::client::{Client, Settings, Since};
 use node::nats::{ConnectConfig, KvRuntime, Replicas, connect};
 use protocol::command::{List, Start};
 use protocol::query::{ActorView, Body, Query};
-use protocol::runtime::{CreateEnvironment, ListServices};
+use protocol::runtime::{CreateEnvironment, ListServices, Standing};
 use protocol::view::{History, SagaView, Status};
 use protocol::{Envelope, NodeId, Principal, SagaId, SagaKey, ShardId, Tenant, Value};
 use scenarios::cluster::until;
@@ -315,7 +315,7 @@ impl World {
         let row = services.services.iter().find(|row| row.service == service.name).expect("it is listed");
         let sets: Vec<_> = row.sets.iter().map(|set| (set.ready, set.wanted, set.weight)).collect();
         assert_eq!((row.version.as_deref(), &sets[..]), (Some(&*version), &[(2, 2, 100)][..]), "{case:?}: {row:#?}");
-        assert!(row.under_way.is_none() && row.standing == "open", "{case:?}: {row:#?}");
+        assert!(row.under_way.is_none() && row.standing == Standing::Open, "{case:?}: {row:#?}");
         let place = Place {
             owner: tenant(),
             environment: EnvironmentId::new(ENVIRONMENT).unwrap(),

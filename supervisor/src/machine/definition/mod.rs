@@ -453,21 +453,6 @@ impl Kind {
 }
 
 impl State {
-    /// The word after `Type:`.
-    pub fn kind_word(&self) -> &'static str {
-        match self.kind {
-            Kind::Task(_) => "Task",
-            Kind::Pass => "Pass",
-            Kind::Choice { .. } => "Choice",
-            Kind::Wait(_) => "Wait",
-            Kind::Succeed => "Succeed",
-            Kind::Fail { .. } => "Fail",
-            Kind::Parallel(_) => "Parallel",
-            Kind::Map(_) => "Map",
-            Kind::Compensate => "Compensate",
-        }
-    }
-
     /// Every state it can go to, with the word on the edge.
     pub fn edges(&self) -> Vec<(&Arc<str>, Option<&str>)> {
         let mut edges = Vec::new();

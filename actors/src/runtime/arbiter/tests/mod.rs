@@ -25,6 +25,7 @@ pub(super) fn revision(n: u8) -> Revision {
         replicas: 3,
         configuration: None,
         secrets: Default::default(),
+        restarts: 0,
     }
 }
 

@@ -21,6 +21,7 @@ fn command() -> impl Strategy<Value = (Source, Command)> {
         2 => Just(Outcome::RolledBack { why: "bad".into() }),
         1 => Just(Outcome::Failed { why: "no".into() }),
         1 => Just(Outcome::Stuck { why: "stuck".into() }),
+        1 => Just(Outcome::Differs { why: "fewer".into() }),
     ];
     prop_oneof![
         1 => (n.clone(), prop_oneof![Just(Source::Sync), Just(Source::Operator)])

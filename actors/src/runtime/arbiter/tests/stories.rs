@@ -311,3 +311,22 @@ fn the_state_is_read_back() {
     let packed = protocol::codec::store(&web.state);
     assert_eq!(protocol::codec::load::<ServiceState>(&packed).unwrap(), web.state);
 }
+
+/// What has taken over and is not as asked is no success: it is what runs, and somebody must look.
+#[test]
+fn a_configuration_that_took_over_and_is_not_as_asked_is_an_incident_of_what_runs() {
+    let differs = || Outcome::Differs { why: "1 of 3 replicas exist".into() };
+    let secret = SecretBindingId::new("db").unwrap();
+    let mut web = Story::new(Stage::Dev);
+    let to = Revision { secrets: [(secret.clone(), 1)].into(), ..revision(1) };
+    web.yes(Source::Operator, Command::Deploy { to, anew: false });
+    web.end(Outcome::Succeeded);
+    web.yes(Source::Configuration, Command::ApplyConfiguration { to: configuration(1) });
+    assert!(matches!(&web.end(differs())[..], [Act::RaiseIncident { .. }]));
+    assert_eq!(web.state.current.as_ref().unwrap().configuration, Some(configuration(1)));
+    assert_eq!(web.state.completed.len(), 1, "it is no way back");
+    web.yes(Source::Operator, Command::Resume);
+    web.yes(Source::Secrets, Command::RefreshSecret { secret_binding_id: secret.clone(), version: 2 });
+    assert!(matches!(&web.end(differs())[..], [Act::RaiseIncident { .. }]));
+    assert_eq!(web.state.current.as_ref().unwrap().secrets[&secret], 2);
+}

@@ -12,24 +12,25 @@ fn what_meets_what() {
         page.truncate(page.trim_end().len());
         page.push('\n');
     }
-    // Nothing, Deploying, Remediating, Restoring, Stopping, Scaling, Configuring, Refreshing, Draining, Removing
+    // Nothing, Deploying, Remediating, Restoring, Stopping, Scaling, Configuring, Refreshing, Restarting, Draining, Removing
     let wanted = "\
-Deploy               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-RollbackDeployment   Begin Stop  Stop  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-RemediateDrift       Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Scale                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-ApplyConfiguration   Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-RefreshSecret        Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Drain                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Remove               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
-Finished             Void  End   End   End   End   End   End   End   End   End
-Abandon              Void  End   End   End   End   End   End   End   End   End
-DesiredState         Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
-Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
-ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
-Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
-Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
-Resume               Note  Note  Note  Note  Note  Note  Note  Note  Wait  Wait
+Deploy               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+RollbackDeployment   Begin Stop  Stop  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+RemediateDrift       Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Scale                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+ApplyConfiguration   Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+RefreshSecret        Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Restart              Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Drain                Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Remove               Begin Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait  Wait
+Finished             Void  End   End   End   End   End   End   End   End   End   End
+Abandon              Void  End   End   End   End   End   End   End   End   End   End
+DesiredState         Note  Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Govern               Note  Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+ClearHold            Note  Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Pause                Note  Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Strand               Note  Note  Note  Note  Note  Note  Note  Note  Note  Note  Note
+Resume               Note  Note  Note  Note  Note  Note  Note  Note  Note  Wait  Wait
 ";
     assert_eq!(page, wanted);
 }

@@ -11,6 +11,7 @@ use super::super::Compute;
 use super::super::observed::{Observed, ObservedReplica, ObservedSet, ReplicaState, Unmanaged};
 use super::super::set::{Set, SetId, check_name};
 use super::super::traffic::{Route, ServiceTraffic, check_routes};
+use super::super::written::{Log, Reading};
 use super::replica::Replica;
 use super::shared::Environment;
 use super::store::Wanted;
@@ -122,18 +123,18 @@ impl Compute for Processes {
         Ok(())
     }
 
-    async fn logs(&self, environment: &str, replica: &str, lines: usize) -> Result<Vec<String>, Failure> {
+    async fn logs(&self, environment: &str, replica: &str, reading: &Reading) -> Result<Log, Failure> {
         check_name("environment", environment)?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let unknown = || Failure::named("UnknownReplica", format!("there is no replica {replica:?} in {environment}"));
         if replica.is_empty() || replica.len() > 200 || !replica.bytes().all(plain) {
             return Err(unknown());
         }
-        let log = self.shared.store.log(environment, replica);
-        let reading = tokio::task::spawn_blocking(move || logs::tail(&log, lines));
+        let (log, reading) = (self.shared.store.log(environment, replica), reading.clone());
+        let reading = tokio::task::spawn_blocking(move || logs::read(&log, &reading));
         match reading.await.map_err(std::io::Error::other).and_then(|read| read).map_err(disk)? {
-            Some(lines) => Ok(lines),
-            None if self.replica(environment, replica).is_some() => Ok(Vec::new()),
+            Some(log) => Ok(log),
+            None if self.replica(environment, replica).is_some() => Ok(Log::default()),
             None => Err(unknown()),
         }
     }

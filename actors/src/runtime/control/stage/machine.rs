@@ -11,7 +11,7 @@ use protocol::Time;
 use supervisor::activity::Failure;
 
 use crate::runtime::compute::observed::{ObservedReplica, ObservedSet, ReplicaState};
-use crate::runtime::compute::{Compute, Observed, Route, ServiceTraffic, Set, SetId};
+use crate::runtime::compute::{Compute, Log, Observed, Reading, Route, ServiceTraffic, Set, SetId};
 use crate::runtime::model::ProbeSpec;
 use crate::runtime::model::scaling::Metric;
 use crate::runtime::ports::metrics::{Metrics, Query, Sample, Subject};
@@ -187,8 +187,8 @@ impl Compute for Machine {
         Ok(())
     }
 
-    async fn logs(&self, _: &str, _: &str, _: usize) -> Result<Vec<String>, Failure> {
-        Ok(Vec::new())
+    async fn logs(&self, _: &str, _: &str, _: &Reading) -> Result<Log, Failure> {
+        Ok(Log::default())
     }
 
     async fn restart(&self, _: &str, replica: &str, incarnation: u64) -> Result<(), Failure> {

@@ -282,6 +282,7 @@ pub(crate) fn revision(deployment: &str, version: &str, replicas: u32) -> Revisi
         replicas,
         configuration: None,
         secrets: BTreeMap::new(),
+        restarts: 0,
     }
 }
 

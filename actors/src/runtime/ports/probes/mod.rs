@@ -96,6 +96,15 @@ impl Outcome {
     }
 }
 
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Well => "well",
+            Self::Unwell { why } => why,
+        })
+    }
+}
+
 impl Answer {
     fn unwell(why: impl std::fmt::Display) -> Self {
         Self::Unwell { why: why.to_string() }

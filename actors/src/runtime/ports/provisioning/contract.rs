@@ -21,6 +21,7 @@ pub fn absent(name: &str) -> Plan {
         status: Status::Requested,
         isolation_model: Isolation::Silo,
         max_replicas: None,
+        removed_by: None,
     };
     Plan { environment, wanted: Wanted::Absent }
 }

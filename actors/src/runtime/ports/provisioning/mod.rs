@@ -20,7 +20,7 @@ pub use machine::Machine;
 pub use pulumi::Pulumi;
 
 use crate::runtime::model::fault::{at_most, between};
-use crate::runtime::model::{Environment, EnvironmentId, Fault};
+use crate::runtime::model::{Environment, EnvironmentId, Fault, Status};
 
 /// Makes environments, changes them and takes them away.
 ///
@@ -94,6 +94,14 @@ pub struct Quota {
 pub const REPLICAS_MAX: u32 = 100_000;
 
 impl Plan {
+    /// What should become of `environment`. What follows from applying it is changed by that, so no preview may hang on
+    /// it.
+    pub fn of(environment: &Environment, wanted: Wanted) -> Self {
+        let environment =
+            Environment { status: Status::Requested, max_replicas: None, removed_by: None, ..environment.clone() };
+        Self { environment, wanted }
+    }
+
     /// Holds the sizes to their bounds.
     pub fn check(&self) -> Result<(), Fault> {
         self.environment.check().map_err(|fault| fault.within("environment"))?;

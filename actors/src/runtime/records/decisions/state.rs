@@ -116,10 +116,13 @@ pub async fn concerns(
             vec![Concern { of: owner.clone(), name: place::findings(&environment), what }]
         }
         name::DRIFT_SET_POLICY => vec![itself, value(place::drift_policy(&environment))],
+        // An environment that goes.
+        name::SAGA_START if input["service"].is_null() => vec![itself],
         name::SAGA_START
         | name::SERVICE_SCALE
         | name::SERVICE_DRAIN
         | name::SERVICE_PAUSE
+        | name::SERVICE_RESTART
         | name::SERVICE_RESUME
         | name::SERVICE_UNHOLD
         | name::INCIDENT_CLOSE => vec![service(&place()?)],
@@ -228,7 +231,9 @@ fn rollout(under_way: &UnderWay) -> Option<(u64, Option<&crate::runtime::model::
             Some((under_way.sequence, Some(&to.deployment_id)))
         }
         Action::Stopping { .. } | Action::Draining { .. } | Action::Removing { .. } => Some((under_way.sequence, None)),
-        Action::Scaling { .. } | Action::Configuring { .. } | Action::Refreshing { .. } => None,
+        Action::Scaling { .. } | Action::Configuring { .. } | Action::Refreshing { .. } | Action::Restarting { .. } => {
+            None
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl Worker for ConfigurationSync {
             let users = user.as_slice();
             for user in users {
                 if let Carried::Done { outcome, .. } = self.desk.carry(run, user, &[Doing::Configuring]).await? {
-                    did.push(format!("{} of {}: {}", sync.newest, user.place, ended(&outcome)));
+                    did.push(format!("{} of {}: {}", sync.newest, user.place, outcome));
                 }
             }
             for round in 0..2 {
@@ -207,7 +207,7 @@ impl ConfigurationSync {
         match self.desk.ask(run, &now, Source::Configuration, (try_key, asked_at), command).await? {
             Said::Accepted { .. } => match self.desk.carry(run, &now, &[Doing::Configuring]).await? {
                 Carried::Done { outcome, .. } => {
-                    did.push(format!("brought {to} to {place}: {}", ended(&outcome)));
+                    did.push(format!("brought {to} to {place}: {}", outcome));
                     why.push(format!("{to} was published"));
                 }
                 Carried::Waiting { why: for_what, .. } => {
@@ -217,7 +217,7 @@ impl ConfigurationSync {
                 Carried::Nothing => did.push(format!("began to bring {to} to {place}")),
             },
             Said::AlreadyDone { .. } => why.push(format!("{to} was brought to {place} before, and taken back")),
-            Said::Busy { doing, .. } => why.push(format!("{place} is busy: {doing:?}")),
+            Said::Busy { doing, .. } => why.push(format!("{place} is busy: {doing}")),
             Said::Refused(refusal) => why.push(explained(place, &refusal)),
             Said::Forbidden(cause) => why.push(cause),
         }
@@ -261,19 +261,10 @@ pub(super) fn asked<'a>(service: &'a Service, key: &RequestKey) -> impl Iterator
 fn failures<'a>(service: &'a Service, key: &RequestKey) -> Vec<&'a Answered> {
     let failed = |answered: &&Answered| match &answered.outcome {
         Some(Outcome::Failed { .. }) => true,
-        Some(Outcome::Succeeded | Outcome::RolledBack { .. } | Outcome::Stuck { .. }) | None => false,
+        Some(Outcome::Succeeded | Outcome::RolledBack { .. } | Outcome::Stuck { .. } | Outcome::Differs { .. })
+        | None => false,
     };
     asked(service, key).filter(failed).collect()
-}
-
-/// How something ended, in words.
-pub(super) fn ended(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Succeeded => "it runs".to_owned(),
-        Outcome::RolledBack { why } => format!("taken back, {why}"),
-        Outcome::Failed { why } => format!("failed, {why}"),
-        Outcome::Stuck { why } => format!("stuck, {why}"),
-    }
 }
 
 #[cfg(test)]

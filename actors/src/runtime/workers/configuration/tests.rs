@@ -40,7 +40,7 @@ async fn what_was_published_reaches_the_service_once_it_is_quiet() {
     assert_eq!(colour(&world), None);
     world.wait(11);
     let report = world.run(&worker).await.unwrap();
-    assert!(report.did.contains("brought web v3 to shop/web: it runs"), "{report:?}");
+    assert!(report.did.contains("brought web v3 to shop/web: succeeded"), "{report:?}");
     assert_eq!(colour(&world).as_deref(), Some("blue"));
     assert_eq!(world.running().replicas, 2);
     assert_eq!(world.heard(), ["ConfigurationSynced"]);

@@ -45,7 +45,7 @@ impl RuntimeDeployment {
             }
             if let Some((saga, ended)) = self.abandoned(service, under_way).await? {
                 let why =
-                    format!("{saga} ended as {} and left {:?} behind", ended.status.word(), under_way.action.doing());
+                    format!("{saga} ended as {} and left {} behind", ended.status.word(), under_way.action.doing());
                 if self.give_up(run, service, under_way, why.clone()).await? {
                     did.push(format!("freed {}: {why}", service.place.service));
                 }
@@ -58,7 +58,7 @@ impl RuntimeDeployment {
             if memory.late.get(&name) != Some(&number) {
                 let doing = under_way.action.doing();
                 let (place, most) = (&service.place, doing.deadline().as_secs());
-                let why = format!("{doing:?} since {}, and it should take {most} s at most", under_way.since);
+                let why = format!("{doing} since {}, and it should take {most} s at most", under_way.since);
                 let about = [place.environment.as_str(), place.service.as_str(), &number.to_string()];
                 let payload = json!({ "environmentId": place.environment, "serviceId": place.service, "why": why });
                 self.desk.tell(run, &service.docket.tenant, ALARM, &about, payload).await?;
@@ -82,6 +82,7 @@ impl RuntimeDeployment {
             Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
+            | Action::Restarting { .. }
             | Action::Draining { .. } => None,
         };
         let named = saga.and_then(|saga| saga.parse::<SagaId>().ok());

@@ -157,7 +157,7 @@ impl RuntimeDeployment {
         };
         let state = &service.docket.state;
         if let Some(under_way) = &state.under_way {
-            why.push(format!("{place} changes already: {:?}", under_way.action.doing()));
+            why.push(format!("{place} changes already: {}", under_way.action.doing()));
             return Ok(false);
         }
         let wanted = Desired { image: spec.image.clone(), configuration: spec.configuration.clone() };
@@ -168,7 +168,7 @@ impl RuntimeDeployment {
             match self.desk.ask(run, &service, Source::Sync, (key, run.now()), command).await? {
                 Said::Accepted { .. } | Said::AlreadyDone { .. } => {}
                 Said::Busy { doing, .. } => {
-                    why.push(format!("{place} is busy: {doing:?}"));
+                    why.push(format!("{place} is busy: {doing}"));
                     return Ok(false);
                 }
                 Said::Refused(refusal) => {

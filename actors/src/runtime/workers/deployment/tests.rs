@@ -128,7 +128,7 @@ async fn what_takes_too_long_is_told_once() {
     world.is_quiet(&worker).await;
     world.wait(86_400);
     let report = world.run(&worker).await.unwrap();
-    assert!(report.did.starts_with("told that web is busy for long: Scaling since"), "{report:?}");
+    assert!(report.did.starts_with("told that web is busy for long: scaling since"), "{report:?}");
     assert_eq!(world.heard().last().unwrap(), ALARM);
     world.is_quiet(&worker).await;
 }

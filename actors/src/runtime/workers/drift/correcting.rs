@@ -106,7 +106,8 @@ impl DriftDetection {
         };
         self.desk.ports.sagas.start(&starting).await?;
         done.did.push(format!("had {service} put right by {key}"));
-        done.why.push(format!("{:?} differ", correction.kinds));
+        let kinds: Vec<_> = correction.kinds.iter().map(ToString::to_string).collect();
+        done.why.push(format!("{} differ", kinds.join(", ")));
         Ok(())
     }
 
@@ -206,6 +207,7 @@ impl DriftDetection {
             replicas: input.wanted.replicas.unwrap_or(1),
             configuration: input.wanted.configuration_at.clone(),
             secrets: input.wanted.secrets.clone(),
+            restarts: 0,
         };
         let request = Request {
             key: RequestKey::new(format!("ask:{key}")).map_err(faulty)?,
@@ -220,7 +222,7 @@ impl DriftDetection {
         };
         Ok(match self.desk.arbitration.decide(&docket, &request) {
             Decision::Accepted { .. } | Decision::AlreadyDone { .. } => None,
-            Decision::Busy { doing, .. } => Some(format!("{place} is busy: {doing:?}")),
+            Decision::Busy { doing, .. } => Some(format!("{place} is busy: {doing}")),
             Decision::Refused(refusal) => Some(explained(place, &refusal)),
         })
     }
@@ -242,7 +244,7 @@ enum Asked {
 fn without_effect(correction: &Correction, open: &BTreeMap<FindingHash, DriftFinding>, times: u32) -> String {
     let findings = correction.findings.iter().filter_map(|hash| open.get(hash));
     let differs = findings.map(|finding| {
-        let (kind, DriftFinding { desired, observed, .. }) = (format!("{:?}", finding.kind).to_lowercase(), finding);
+        let DriftFinding { kind, desired, observed, .. } = finding;
         format!("{kind}: {desired} is wanted, {observed} is there")
     });
     let differs: Vec<_> = differs.collect();

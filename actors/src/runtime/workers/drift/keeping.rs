@@ -30,7 +30,7 @@ impl DriftDetection {
             });
             let about = [finding.hash.as_str(), &finding.opened.to_string()];
             self.desk.tell(run, &whose(run, seen, finding), "RuntimeDriftDetected", &about, payload).await?;
-            done.did.push(format!("found {:?} of {}", finding.kind, finding.service_id));
+            done.did.push(format!("found {} of {}", finding.kind, finding.service_id));
             done.why.push(format!("{} is wanted, {} is there", finding.desired, finding.observed));
         }
         for (finding, corrected) in &drift.resolved {
@@ -42,7 +42,7 @@ impl DriftDetection {
                 let about = [finding.hash.as_str(), &finding.opened.to_string()];
                 self.desk.tell(run, &whose(run, seen, finding), "RuntimeDriftRemediated", &about, payload).await?;
             }
-            done.did.push(format!("closed {:?} of {}", finding.kind, finding.service_id));
+            done.did.push(format!("closed {} of {}", finding.kind, finding.service_id));
         }
         let resolved = drift.resolved.iter().map(|(finding, _)| finding);
         for finding in drift.opened.iter().chain(&drift.changed).chain(resolved) {

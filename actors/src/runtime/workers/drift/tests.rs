@@ -66,7 +66,7 @@ async fn a_setting_that_was_changed_by_hand_is_put_right_outside_production() {
     world.run(&worker).await.unwrap();
     changed_by_hand(&world).await;
     let report = world.run(&worker).await.unwrap();
-    assert!(report.did.contains("found Configuration of web"), "{report:?}");
+    assert!(report.did.contains("found configuration of web"), "{report:?}");
     let began = world.began();
     assert_eq!((began.len(), began[0].definition.as_str()), (1, "runtime_deployment"));
     assert_eq!((&began[0].input["kind"], &began[0].input["source"]), (&json!("remediate"), &json!("drift")));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::model::ids::spread;
 use crate::runtime::model::probe::{PAUSE, TRIES, WINDOW};
-use crate::runtime::model::{Fault, ProbeKind, ProbeSpec, RequestKey, ServiceId};
+use crate::runtime::model::{ProbeKind, ProbeSpec};
 
 /// A window, counted from the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -28,11 +28,6 @@ impl Window {
     /// When it begins.
     pub fn begin(self) -> Time {
         Time::from_micros(self.0.saturating_mul(micros(WINDOW)))
-    }
-
-    /// The key of an evaluation (W022): the service and the window.
-    pub fn key(self, service: &ServiceId) -> Result<RequestKey, Fault> {
-        RequestKey::new(format!("health/{service}/{}", self.0))
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) fn watched(service: &Service) -> bool {
         | Doing::Remediating
         | Doing::Configuring
         | Doing::Refreshing
+        | Doing::Restarting
         | Doing::Draining
         | Doing::Removing => false,
     };
@@ -114,6 +115,7 @@ pub(super) fn of_the_arbiter(stored: &Stored, state: &ServiceState) -> Result<Op
             | Action::Scaling { .. }
             | Action::Configuring { .. }
             | Action::Refreshing { .. }
+            | Action::Restarting { .. }
             | Action::Draining { .. }
             | Action::Removing { .. } => Heard::RestoreBegun,
         }));
@@ -121,9 +123,13 @@ pub(super) fn of_the_arbiter(stored: &Stored, state: &ServiceState) -> Result<Op
     let answered = state.answered.iter().find(|answered| answered.key == key);
     Ok(match answered.and_then(|answered| answered.outcome.as_ref()) {
         Some(Outcome::Succeeded) if current == Some(&id) => Some(Heard::Restored),
-        Some(Outcome::Succeeded | Outcome::RolledBack { .. } | Outcome::Failed { .. } | Outcome::Stuck { .. }) => {
-            Some(Heard::RestoreFailed)
-        }
+        Some(
+            Outcome::Succeeded
+            | Outcome::RolledBack { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Stuck { .. }
+            | Outcome::Differs { .. },
+        ) => Some(Heard::RestoreFailed),
         None => moved_on.then_some(Heard::Reset),
     })
 }

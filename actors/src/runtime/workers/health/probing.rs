@@ -126,7 +126,7 @@ pub(super) async fn ask(prober: &dyn Prober, targets: Vec<Target>, within: Durat
             };
             match after_try(tried, outcome.passed()) {
                 Try::Passed => break (Ok(true), None),
-                Try::Failed => break (Ok(false), Some(format!("{:?}: {:?}", spec.kind, outcome.answer))),
+                Try::Failed => break (Ok(false), Some(format!("{}: {}", spec.kind, outcome.answer))),
                 Try::Again(pause) => tokio::time::sleep(pause).await,
             }
             tried += 1;

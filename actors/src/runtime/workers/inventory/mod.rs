@@ -1,8 +1,6 @@
 //! `RuntimeInventoryWorker`: what is shown of an environment is what runs in it (W050–W056, F54).
 //!
-//! Every run is a list: whatever was lost in between, deletions included, shows at the next one.
-//! Compute has no watch, so there is none here; events make it look sooner (W052). What did not change
-//! is neither written nor said (W074).
+//! Events make it look sooner (W052). What did not change is neither written nor said (W074).
 
 pub mod decide;
 
@@ -18,7 +16,6 @@ use crate::runtime::deployment::observed_service;
 use crate::runtime::model::{ObservedService, ServiceId};
 use crate::runtime::records::place::{self, Place};
 use crate::runtime::store::{self, Space};
-use crate::runtime::workers::inventory::decide::{Changes, Version};
 
 /// The worker.
 pub struct Inventory {
@@ -34,7 +31,7 @@ impl Inventory {
     }
 
     /// What differs between what is shown and what runs.
-    async fn changes(&self, look: &Look, observed: &Observed) -> Result<Changes, Failure> {
+    async fn changes(&self, look: &Look, observed: &Observed) -> Result<decide::Changes, Failure> {
         let (owner, id) = (&look.environment.tenant_id, &look.environment.environment_id);
         let space = Space::Of(owner.clone());
         let shown = store::read_all::<ObservedService>(&*self.desk.ports.store, &space, &place::inventory(id)).await?;
@@ -43,13 +40,9 @@ impl Inventory {
             let current = service.docket.state.current.as_ref()?;
             Some(observed_service(&service.place, &service.docket.tenant, current, observed, now))
         });
-        let mut known = crate::runtime::workers::inventory::decide::Inventory::stored(
-            shown.into_iter().map(|(_, service)| service),
-        );
-        // Each list is the whole world, as new as any: compute has no versions.
-        known
-            .list(runs.collect(), Version::default())
-            .map_err(|not_taken| Failure::permanent("listing an environment", not_taken))
+        let shown = shown.into_iter().map(|(_, service)| service);
+        decide::changes(shown, runs.collect())
+            .map_err(|too_many| Failure::permanent("listing an environment", too_many))
     }
 
     async fn show(&self, run: &Run, place: &Place, service: &ObservedService) -> Result<(), Failure> {

@@ -136,7 +136,7 @@ impl Scaling {
                 Ok(true)
             }
             Carried::Done { outcome, .. } => {
-                tally.why.push(format!("{name}: {outcome:?}"));
+                tally.why.push(format!("{name}: {outcome}"));
                 Ok(false)
             }
             Carried::Waiting { why, .. } => {
@@ -166,7 +166,7 @@ fn refusal(service: &Service, said: &Said) -> String {
     let name = &service.place.service;
     match said {
         Said::Accepted { .. } | Said::AlreadyDone { .. } => format!("{name}: nothing was refused"),
-        Said::Busy { doing, since, by, .. } => format!("{name}: {doing:?} is under way since {since}, asked by {by}"),
+        Said::Busy { doing, since, by, .. } => format!("{name}: {doing} is under way since {since}, asked by {by}"),
         Said::Refused(refusal) => explained(&service.place, refusal),
         Said::Forbidden(why) => format!("{name}: {why}"),
     }

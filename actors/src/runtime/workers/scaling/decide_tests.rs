@@ -215,7 +215,7 @@ fn a_dry_run_says_what_it_would_do() {
     assert!(!scaling.act && scaling.store);
     let ScalingDecision { from, to, rule, reason, inputs, .. } = scaling.decision;
     assert_eq!((from, to, rule, inputs.replicas), (2, 4, Rule::Target, 2));
-    assert_eq!(reason, "Rps is 400, 100 per replica is wanted: 4");
+    assert_eq!(reason, "rps is 400, 100 per replica is wanted: 4");
 }
 
 /// H20: 3 → 5 → 3 → 5 are three changes with three keys.

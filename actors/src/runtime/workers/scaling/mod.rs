@@ -32,7 +32,7 @@ use crate::runtime::records::policies::Policies;
 pub use acting::{DECISIONS_MAX, Remembered};
 
 /// What it carries out.
-const CARRIES: [Doing; 2] = [Doing::Scaling, Doing::Draining];
+const CARRIES: [Doing; 3] = [Doing::Scaling, Doing::Restarting, Doing::Draining];
 
 /// Services that one run looks at at once.
 const AT_ONCE: usize = 16;
@@ -77,12 +77,12 @@ impl Scaling {
             Carried::Nothing => {}
             Carried::Done { action, outcome: Outcome::Succeeded } => {
                 // What was seen before it is not so any more.
-                tally.did.push(format!("{name}: carried out {:?}", action.doing()));
+                tally.did.push(format!("{name}: carried out {}", action.doing()));
                 return Ok(());
             }
             Carried::Done { action, outcome } => {
-                tally.did.push(format!("{name}: gave {:?} up", action.doing()));
-                tally.why.push(format!("{name}: {outcome:?}"));
+                tally.did.push(format!("{name}: gave {} up", action.doing()));
+                tally.why.push(format!("{name}: {outcome}"));
                 return Ok(());
             }
             Carried::Waiting { why, .. } => {
@@ -105,9 +105,10 @@ impl Scaling {
             | Doing::Scaling
             | Doing::Configuring
             | Doing::Refreshing
+            | Doing::Restarting
             | Doing::Draining
             | Doing::Removing => {
-                tally.why.push(format!("{name}: {:?} is under way", state.doing()));
+                tally.why.push(format!("{name}: {} is under way", state.doing()));
                 Ok(())
             }
         }

@@ -38,8 +38,7 @@ pub(super) fn read(policy: &ScalingPolicy, seen: &Seen) -> Read {
         // D305: the metric that asks for most wins.
         if read.present == 1 || wanted > read.wanted {
             read.wanted = wanted;
-            read.why =
-                format!("{:?} is {value}, {} per replica is wanted: {wanted}", target.metric, target.per_replica);
+            read.why = format!("{} is {value}, {} per replica is wanted: {wanted}", target.metric, target.per_replica);
         }
     }
     read

@@ -29,7 +29,7 @@ use crate::runtime::ports::secrets::{SecretName, SecretVersions};
 use crate::runtime::records::place;
 use crate::runtime::records::secrets::{bindings, reference};
 use crate::runtime::store::{self, Space};
-use crate::runtime::workers::configuration::{asked, ended, numbered};
+use crate::runtime::workers::configuration::{asked, numbered};
 use crate::runtime::workers::secrets::decide::{Do, Heard, due};
 
 /// How often it looks whether a secret is due, or a workload came to confirm.
@@ -331,7 +331,7 @@ impl SecretRotation {
         let place = &now.place;
         let key = refresh_key(&place.environment, &turn.rotation, service)?;
         if let Carried::Done { outcome, .. } = self.desk.carry(turn.run, &now, &[Doing::Refreshing]).await? {
-            done.did.push(format!("{place} and its secret: {}", ended(&outcome)));
+            done.did.push(format!("{place} and its secret: {}", outcome));
         }
         let Some(now) = self.desk.again(&now).await? else { return Ok(()) };
         let tries = tries(&now, &key);
@@ -351,7 +351,7 @@ impl SecretRotation {
         match self.desk.ask(turn.run, &now, Source::Secrets, (key, asked_at), command).await? {
             Said::Accepted { .. } => match self.desk.carry(turn.run, &now, &[Doing::Refreshing]).await? {
                 Carried::Done { outcome, .. } => {
-                    done.did.push(format!("brought version {version} of {} to {place}: {}", turn.at, ended(&outcome)));
+                    done.did.push(format!("brought version {version} of {} to {place}: {}", turn.at, outcome));
                 }
                 Carried::Waiting { why, .. } => {
                     done.did.push(format!("began to bring version {version} of {} to {place}", turn.at));
@@ -360,7 +360,7 @@ impl SecretRotation {
                 Carried::Nothing => {}
             },
             Said::AlreadyDone { .. } => {}
-            Said::Busy { doing, .. } => done.why.push(format!("{place} is busy: {doing:?}")),
+            Said::Busy { doing, .. } => done.why.push(format!("{place} is busy: {doing}")),
             // It takes the current version up when it is deployed.
             Said::Refused(refusal) if matches!(*refusal, Refusal::NotBound | Refusal::NothingRuns) => {}
             Said::Refused(refusal) => done.why.push(explained(place, &refusal)),
@@ -380,7 +380,7 @@ impl SecretRotation {
 fn tries<'a>(service: &'a Service, key: &RequestKey) -> Vec<&'a Answered> {
     let in_vain = |answered: &&Answered| match &answered.outcome {
         Some(Outcome::RolledBack { .. } | Outcome::Failed { .. } | Outcome::Stuck { .. }) => true,
-        Some(Outcome::Succeeded) | None => false,
+        Some(Outcome::Succeeded | Outcome::Differs { .. }) | None => false,
     };
     asked(service, key).filter(in_vain).collect()
 }

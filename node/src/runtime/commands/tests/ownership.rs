@@ -52,8 +52,10 @@ fn asked(command: &str, service: &str, decision: &str) -> Value {
         | name::SCALING_REMOVE
         | name::SCALING_DECISIONS
         | name::SERVICE_HEALTH
+        | name::SERVICE_LOGS
         | name::SERVICE_DRAIN
         | name::SERVICE_PAUSE
+        | name::SERVICE_RESTART
         | name::SERVICE_RESUME
         | name::SERVICE_UNHOLD => of,
         other => panic!("{other} is new: say here what is asked with it, and in `ownership::rule` what it touches"),
@@ -317,5 +319,5 @@ async fn the_owner_of_an_environment_drains_what_nobody_may_use() {
     world.ask(name::SERVICE_DRAIN, of).await.unwrap();
     let services = world.ask(name::SERVICE_LIST, json!({ "environment": "dev" })).await.unwrap();
     let theirs = services["services"].as_array().unwrap().iter().find(|row| row["service"] == "theirs").unwrap();
-    assert_eq!(theirs["underWay"]["doing"], "Draining");
+    assert_eq!(theirs["underWay"]["doing"], "draining");
 }
