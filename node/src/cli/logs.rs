@@ -80,7 +80,7 @@ fn render(answer: &Answer, paint: Paint) -> String {
     for log in &answer.replicas {
         let prefix = if many { format!("{} ", paint.dim(&log.replica)) } else { String::new() };
         if log.missed {
-            text.push_str(&format!("{prefix}{}\n", paint.warn("what came meanwhile is not kept any more")));
+            text.push_str(&format!("{prefix}{}\n", paint.warn("lines before these are left out")));
         }
         for line in &log.lines {
             text.push_str(&format!("{prefix}{line}\n"));

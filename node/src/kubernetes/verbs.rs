@@ -278,7 +278,11 @@ impl Shared {
 /// The lines of a log with times that were written after `after`: the server asks by whole seconds.
 fn after_that(text: &str, after: Option<Timestamp>, reading: &Reading) -> Log {
     let (mut lines, mut next) = (Vec::new(), after);
-    let whole = if text.len() < reading.bytes { text.len() } else { text.rfind('\n').map_or(0, |end| end + 1) };
+    // What goes on after a former answer is cut at its end, and read from there the next time.
+    let whole = match after {
+        Some(_) if text.len() >= reading.bytes => text.rfind('\n').map_or(0, |end| end + 1),
+        Some(_) | None => text.len(),
+    };
     for line in text[..whole].lines() {
         let timed = line.split_once(' ').and_then(|(time, said)| Some((time.parse::<Timestamp>().ok()?, said)));
         let Some((time, said)) = timed else { continue };
@@ -287,8 +291,17 @@ fn after_that(text: &str, after: Option<Timestamp>, reading: &Reading) -> Log {
             next = Some(time);
         }
     }
+    // Of the last lines the latest count.
+    let mut room = reading.bytes;
+    let fit = lines.iter().rev().take_while(|line| {
+        let fits = line.len() < room;
+        room = room.saturating_sub(line.len() + 1);
+        fits
+    });
+    let fit = if after.is_some() { lines.len() } else { fit.count() };
+    let missed = fit < lines.len();
     let next = next.map_or_else(|| reading.after.clone().unwrap_or_default(), |next| next.to_string());
-    Log { lines, next, missed: false }
+    Log { lines: lines.split_off(lines.len() - fit), next, missed }
 }
 
 #[cfg(test)]
@@ -302,6 +315,8 @@ mod tests {
         assert_eq!((all.lines.len(), all.next.as_str()), (3, "2026-01-01T00:00:01Z"));
         let after = "2026-01-01T00:00:00.1Z".parse().ok();
         assert_eq!(after_that(text, after, &Reading::last(10)).lines, ["two", ""]);
+        let few = after_that(text, None, &Reading { bytes: 6, ..Reading::last(10) });
+        assert_eq!((few.lines, few.missed), (vec!["two".to_owned(), String::new()], true));
         let nothing = after_that("", after, &Reading { after: Some("x".into()), ..Reading::last(1) });
         assert_eq!((nothing.lines.len(), nothing.next.as_str()), (0, "2026-01-01T00:00:00.1Z"));
     }

@@ -76,39 +76,19 @@ pub(super) fn finish(state: &mut ServiceState, ended: &UnderWay, outcome: &Outco
                 state.complete(&Revision { configuration: Some(to.clone()), ..current });
             }
         }
-        // What came has taken over, and is no way back from whatever comes next.
-        (Action::Configuring { to, .. }, Outcome::Differs { why }) => {
-            if let Some(current) = &mut state.current {
-                current.configuration = Some(to.clone());
-            }
-            acts.push(state.incident(why, now));
-        }
-        (Action::Refreshing { secret_binding_id, to, .. }, Outcome::Differs { why }) => {
-            if let Some(current) = &mut state.current {
-                current.secrets.insert(secret_binding_id.clone(), *to);
-            }
-            acts.push(state.incident(why, now));
-        }
         (Action::Configuring { to, .. }, Outcome::RolledBack { why }) => {
             let failed = state.current.clone().map(|current| Revision { configuration: Some(to.clone()), ..current });
             if let Some(hold) = failed.and_then(|failed| state.hold(failed.release(), why, now)) {
                 acts.push(Act::SayHeld { hold });
             }
         }
-        (Action::Refreshing { secret_binding_id, to, .. }, Outcome::Succeeded) => {
-            if let Some(current) = &mut state.current {
-                current.secrets.insert(secret_binding_id.clone(), *to);
-            }
-        }
-        (Action::Restarting { to }, Outcome::Succeeded) => {
-            if let Some(current) = &mut state.current {
-                current.restarts = *to;
-            }
-        }
-        (Action::Restarting { to }, Outcome::Differs { why }) => {
-            if let Some(current) = &mut state.current {
-                current.restarts = *to;
-            }
+        (Action::Refreshing { .. } | Action::Restarting { .. }, Outcome::Succeeded) => state.takes_over(&ended.action),
+        // It is what runs, and no way back from whatever comes next.
+        (
+            Action::Configuring { .. } | Action::Refreshing { .. } | Action::Restarting { .. },
+            Outcome::Differs { why },
+        ) => {
+            state.takes_over(&ended.action);
             acts.push(state.incident(why, now));
         }
         (Action::Draining { why }, Outcome::Succeeded) => {
@@ -176,6 +156,25 @@ impl ServiceState {
         self.completed.push_back(revision.clone());
         while self.completed.len() > COMPLETED_MAX {
             self.completed.pop_front();
+        }
+    }
+
+    /// What `action` brought of what runs already.
+    fn takes_over(&mut self, action: &Action) {
+        let Some(current) = &mut self.current else { return };
+        match action {
+            Action::Configuring { to, .. } => current.configuration = Some(to.clone()),
+            Action::Refreshing { secret_binding_id, to, .. } => {
+                current.secrets.insert(secret_binding_id.clone(), *to);
+            }
+            Action::Restarting { to } => current.restarts = *to,
+            Action::Deploying { .. }
+            | Action::Remediating { .. }
+            | Action::Restoring { .. }
+            | Action::Stopping { .. }
+            | Action::Scaling { .. }
+            | Action::Draining { .. }
+            | Action::Removing { .. } => {}
         }
     }
 

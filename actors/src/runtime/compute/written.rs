@@ -30,6 +30,7 @@ pub struct Log {
     pub lines: Vec<String>,
     /// Where the next reading goes on.
     pub next: String,
-    /// Whether what came between the former answer and this one is not kept any more.
+    /// Whether something is left out before the first line: what came since the former answer is not kept any more, or
+    /// the last lines are more than the bounds take.
     pub missed: bool,
 }

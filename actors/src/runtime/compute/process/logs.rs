@@ -93,18 +93,21 @@ pub fn read(log: &Path, reading: &Reading) -> io::Result<Option<Log>> {
 /// The last lines. One that is not ended yet is among them, and is read again once it is.
 fn last(parts: &mut [Part], reading: &Reading) -> io::Result<Log> {
     let most = LOOK_BACK.min(reading.bytes as u64);
-    let (mut bytes, mut at) = (Vec::new(), At { file: 0, offset: 0 });
+    let (mut bytes, mut at, mut more) = (Vec::new(), At { file: 0, offset: 0 }, false);
     for part in parts {
+        more |= part.length > most;
         let read = part.read(part.length.saturating_sub(most), most)?;
         let ended = read.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         at = At { file: part.id, offset: part.length - (read.len() - ended) as u64 };
         bytes.extend(read);
     }
-    let bytes = &bytes[bytes.len().saturating_sub(reading.bytes)..];
-    let text = String::from_utf8_lossy(bytes);
+    let cut = bytes.len().saturating_sub(reading.bytes);
+    let text = String::from_utf8_lossy(&bytes[cut..]);
     let all: Vec<&str> = text.lines().collect();
-    let lines = all[all.len().saturating_sub(reading.lines.min(LINES_MAX))..].iter().map(|&line| line.to_owned());
-    Ok(Log { lines: lines.collect(), next: at.written(), missed: false })
+    let shown = all.len().min(reading.lines).min(LINES_MAX);
+    let missed = shown < reading.lines && (more || cut > 0 || shown < all.len());
+    let lines = all[all.len() - shown..].iter().map(|&line| line.to_owned());
+    Ok(Log { lines: lines.collect(), next: at.written(), missed })
 }
 
 /// Whole lines from `after` on, as far as the bound; a line that is longer than that comes in pieces.
@@ -214,6 +217,8 @@ mod tests {
         log.write(b"one\nhal").unwrap();
         let last = read(&path, &Reading::last(10)).unwrap().unwrap();
         assert_eq!(last.lines, ["one", "hal"], "what a program said last shows, ended or not");
+        let few = read(&path, &Reading { bytes: 5, ..Reading::last(10) }).unwrap().unwrap();
+        assert!(!last.missed && few.missed, "{few:?}");
         let on = |next: String| read(&path, &Reading { after: Some(next), bytes: 100, lines: 0 }).unwrap().unwrap();
         let same = on(last.next);
         assert!(same.lines.is_empty() && !same.missed, "{same:?}");
