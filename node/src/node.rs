@@ -94,11 +94,6 @@ const LAST_RUNS: Duration = Duration::from_secs(8);
 /// that waits for a shard to settle is held no longer.
 const LAST_COMMANDS: Duration = Duration::from_secs(8);
 
-/// How long a node that starts waits for servers that cannot store what comes with it: an election of all streams takes
-/// some twenty seconds.
-const STORED_WITHIN: Duration = Duration::from_secs(60);
-/// The pause before it tries again.
-const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// How often the servers are asked when they write through: somebody may have changed it, or a
 /// monitor that was silent speaks.
 const LOOK_AT_SYNC: Duration = Duration::from_secs(60);
@@ -156,7 +151,9 @@ impl Node {
             turns.clone(),
         ));
         let by = Deployer { by: format!("node {id}"), at: clock.now() };
-        build_in(&library, &by).await.context("a built-in definition is not stored")?;
+        nats::setting_up(|problem: &Problem| problem.code == Code::Unavailable, async || library.build_in(&by).await)
+            .await
+            .context("a built-in definition is not stored")?;
         let peers = Arc::new(NatsPeers { dispatcher: OnceLock::new(), clock: clock.clone() });
         let metrics = Arc::new(Metrics::new());
         let troubles = Arc::new(Troubles::default());
@@ -405,21 +402,6 @@ impl Node {
         self.commands.door.close(LAST_COMMANDS).await;
         self.root.stop();
         Ok(())
-    }
-}
-
-/// Stores what comes with the node. Servers that hold an election or come back are waited for: whoever starts a node
-/// beside them should not have to start it twice.
-async fn build_in(library: &DefinitionLibrary, by: &Deployer) -> anyhow::Result<()> {
-    let until = tokio::time::Instant::now() + STORED_WITHIN;
-    loop {
-        match library.build_in(by).await {
-            Err(error) if error.code == Code::Unavailable && tokio::time::Instant::now() < until => {
-                warn!(%error, "the built-in definitions cannot be stored yet, trying again");
-                tokio::time::sleep(STORE_AGAIN).await;
-            }
-            built => return built.map(drop).map_err(Into::into),
-        }
     }
 }
 

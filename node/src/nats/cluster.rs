@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::bucket::{Bucket, Entry, Write, WriteError};
 use super::connect::Bus;
 use super::process;
-use super::streams::{self, Replicas, SetupError};
+use super::streams::{self, Replicas, SetupError, setting_up};
 
 /// The bucket.
 pub(super) const BUCKET: &str = "skald_cluster";
@@ -87,7 +87,8 @@ impl KvCluster {
         let failed =
             |error: Unavailable| SetupError::Failed { what: "cannot see the members".into(), why: error.to_string() };
         let key = member_key(node);
-        let Some(left) = self.bucket.get(&key).await.map_err(failed)? else { return Ok(()) };
+        let left = setting_up(SetupError::may_pass, async || self.bucket.get(&key).await.map_err(failed)).await?;
+        let Some(left) = left else { return Ok(()) };
         *self.last.lock().await = left.revision;
         if left.gone || process::is_dead(&left.bytes) {
             return Ok(());

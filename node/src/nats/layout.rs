@@ -1,7 +1,7 @@
 //! How the journal's shards lie on streams, and what all nodes of a cluster must agree on.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::ShardId;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::bucket::{Bucket, Write, WriteError};
 use super::connect::Bus;
 use super::ground::Known;
-use super::streams::{Replicas, SETUP_PAUSE, SETUP_WITHIN, SetupError, look, stream};
+use super::streams::{Replicas, SetupError, look, setting_up, stream};
 use supervisor::ports::Unavailable;
 
 /// The number of shards of a new cluster: few busy writers beat many, because each packs more
@@ -155,16 +155,7 @@ impl Shape {
     /// for. Fails when both are there and differ. A stream that was only just made, by another node,
     /// may have no leader yet: asking is repeated as long as making it would be.
     pub(super) async fn agree(bucket: &Bucket, config: &JournalConfig) -> Result<Self, SetupError> {
-        let begun = Instant::now();
-        loop {
-            match Self::try_agree(bucket, config).await {
-                Err(SetupError::Failed { what, why }) if begun.elapsed() < SETUP_WITHIN => {
-                    tracing::debug!(what, why, "not possible yet");
-                    tokio::time::sleep(SETUP_PAUSE).await;
-                }
-                other => return other,
-            }
-        }
+        setting_up(SetupError::may_pass, async || Self::try_agree(bucket, config).await).await
     }
 
     /// The shape of the journal that is there, as its streams say.

@@ -59,6 +59,7 @@ pub use login::{About, Auth, INBOX, Tls, credentials_file, seed_of};
 pub use outbox::{DEAD, EVENTS, OutboxConfig, REASON, StreamOutbox, WHY};
 pub use runtime_store::KvRuntime;
 pub use snapshots::KvSnapshots;
+pub(crate) use streams::setting_up;
 pub use streams::{Replicas, SetupError};
 pub use sync::{SyncMode, complaints, sync_mode};
 pub use workers::KvWorkerMemory;

@@ -2,7 +2,7 @@
 //! when they are something else.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
@@ -10,13 +10,32 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use protocol::Time;
 use supervisor::machine::stores::Seen;
 use supervisor::ports::Unavailable;
+use tokio::time::Instant;
 
 use super::connect::{Bus, chain};
 
 /// How long setting up may wait for a cluster that is still electing or not complete yet.
-pub(super) const SETUP_WITHIN: Duration = Duration::from_secs(30);
+const SETUP_WITHIN: Duration = Duration::from_secs(30);
 /// The pause between two tries.
-pub(super) const SETUP_PAUSE: Duration = Duration::from_millis(250);
+const SETUP_PAUSE: Duration = Duration::from_millis(250);
+
+/// Makes `attempt` again while its error `may_pass` and a node that starts may wait: whoever starts one beside servers
+/// that elect or come back should not have to start it twice.
+pub(crate) async fn setting_up<T, E: std::fmt::Display>(
+    may_pass: impl Fn(&E) -> bool,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let begun = Instant::now();
+    loop {
+        match attempt().await {
+            Err(error) if may_pass(&error) && begun.elapsed() < SETUP_WITHIN => {
+                tracing::debug!(%error, "not possible yet");
+                tokio::time::sleep(SETUP_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
 
 /// On how many servers every message is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -95,6 +114,16 @@ pub enum SetupError {
     },
 }
 
+impl SetupError {
+    /// Whether trying again may help.
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Failed { .. } => true,
+            Self::OtherShape { .. } | Self::OtherStream { .. } | Self::NameTaken(_) | Self::Setting(_) => false,
+        }
+    }
+}
+
 /// A stream of Skald's: on disk, kept until it is old, not to be deleted from.
 pub(super) fn stream(name: &str, subjects: Vec<String>, replicas: Replicas, max_age: Duration) -> Config {
     Config {
@@ -160,16 +189,7 @@ pub(super) fn seen(info: &Info) -> Seen {
 /// Makes the stream `wanted`, or brings an existing one in line where a setting may change. What was
 /// left of it under this name decides whether it may be made: see [`ground`](super::ground).
 pub(super) async fn ensure(bus: &Bus, wanted: Config) -> Result<(), SetupError> {
-    let begun = Instant::now();
-    loop {
-        match try_ensure(bus, &wanted).await {
-            Err(SetupError::Failed { what, why }) if begun.elapsed() < SETUP_WITHIN => {
-                tracing::debug!(what, why, "not possible yet");
-                tokio::time::sleep(SETUP_PAUSE).await;
-            }
-            other => return other,
-        }
-    }
+    setting_up(SetupError::may_pass, async || try_ensure(bus, &wanted).await).await
 }
 
 fn failed(what: &str, wanted: &Config, why: String) -> SetupError {
@@ -255,4 +275,26 @@ async fn try_ensure(bus: &Bus, wanted: &Config) -> Result<(), SetupError> {
     bus.jetstream.update_stream(changed).await.map_err(|error| failed("cannot change", wanted, chain(&error)))?;
     tracing::info!(stream = name, replicas = wanted.num_replicas, max_age = ?wanted.max_age, "stream changed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_starts_waits_for_servers_and_not_for_ever() {
+        let failed = || SetupError::Failed { what: "reading".into(), why: "no leader".into() };
+        let mut tries = 0;
+        let third = setting_up(SetupError::may_pass, async || {
+            tries += 1;
+            if tries < 3 { Err(failed()) } else { Ok(tries) }
+        });
+        assert_eq!(third.await.unwrap(), 3);
+        let begun = Instant::now();
+        assert!(setting_up(SetupError::may_pass, async || Err::<(), _>(failed())).await.is_err());
+        assert!((SETUP_WITHIN..2 * SETUP_WITHIN).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        let taken = setting_up(SetupError::may_pass, async || Err::<(), _>(SetupError::NameTaken("n1".into())));
+        assert!(taken.await.is_err() && begun.elapsed().is_zero(), "that does not pass");
+    }
 }
