@@ -125,6 +125,14 @@ impl World {
         .await;
         let left = marked(&self.instance()).unwrap();
         assert!(left.is_empty(), "processes were left behind: {left:?}");
+        let gateway = observe(&self).await.gateway;
+        self.processes.forget(ENVIRONMENT).await.unwrap();
+        assert!(!self.state().join("environments").join(ENVIRONMENT).exists(), "the environment was left behind");
+        until("its way in is closed", async || match gateway {
+            Some(gateway) => tokio::net::TcpStream::connect(gateway).await.is_err().then_some(()),
+            None => Some(()),
+        })
+        .await;
         self.processes.close().await;
     }
 }

@@ -63,6 +63,9 @@ pub(super) async fn run(args: Logs, ctx: &Ctx) -> Ended {
         if read.after.is_empty() || answer.replicas.iter().any(|log| log.missed || !log.lines.is_empty()) {
             ctx.out.answer(&answer, render);
         }
+        if answer.replicas.is_empty() && read.after.is_empty() {
+            ctx.out.say(format!("{}/{} has no replicas", read.environment, read.service));
+        }
         if !args.follow {
             return Ok(Ending::Done);
         }

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use supervisor::activity::Failure;
 use supervisor::ports::Clock;
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::artifacts::Artifacts;
@@ -190,8 +191,15 @@ impl Processes {
         }
         let table = Table::new(name, settings.calls.clone(), self.shared.clock.clone());
         let gateway = Gateway { address, table };
-        self.shared.spawn(gateway.clone().serve(name.to_owned(), settings, listener));
-        let environment = Environment { gateway, sets: BTreeMap::new(), replicas: BTreeMap::new() };
+        let (open, closed) = oneshot::channel();
+        let serves = gateway.clone().serve(name.to_owned(), settings, listener);
+        self.shared.spawn(async move {
+            tokio::select! {
+                () = serves => {}
+                _ = closed => {}
+            }
+        });
+        let environment = Environment { gateway, _open: open, sets: BTreeMap::new(), replicas: BTreeMap::new() };
         self.shared.environments().insert(name.to_owned(), environment);
         Ok(())
     }

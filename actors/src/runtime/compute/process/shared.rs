@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use supervisor::ports::Clock;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -62,6 +62,8 @@ pub struct Shared {
 pub struct Environment {
     /// Its way in.
     pub gateway: Gateway,
+    /// Dropped with the environment, which closes its way in.
+    pub _open: oneshot::Sender<()>,
     /// What is wanted.
     pub sets: BTreeMap<SetId, Wanted>,
     /// What runs, by name.
@@ -216,6 +218,8 @@ impl Shared {
 
     /// Removes what services of an environment kept, and gives its users back.
     pub fn forget_environment(&self, name: &str) -> io::Result<()> {
+        self.environments().remove(name);
+        self.store.remove_environment(name)?;
         crate::runtime::durable::remove_dir(&self.store.states(name))?;
         let belongs = |of: &str| of.split_once('/').is_some_and(|(its, _)| its == name);
         self.users.as_ref().map_or(Ok(()), |users| users.release(belongs))

@@ -174,6 +174,11 @@ impl Store {
         Ok(())
     }
 
+    /// Removes all that is kept of an environment in which nothing runs.
+    pub fn remove_environment(&self, environment: &str) -> io::Result<()> {
+        crate::runtime::durable::remove_dir(&self.environment(environment))
+    }
+
     fn environment(&self, environment: &str) -> PathBuf {
         self.root.join("environments").join(environment)
     }
