@@ -87,6 +87,21 @@ pub fn stage(how: How) -> Box<dyn Stage> {
     Box::new(world)
 }
 
+/// The first attempt of a saga of `tenant`.
+pub fn attempt(tenant: Tenant, key: &str) -> Attempt {
+    Attempt {
+        saga: SagaId::new(tenant, SagaKey::new(key).unwrap()),
+        key: key.into(),
+        number: 1,
+        deadline: None,
+        principal: Principal::new("kim").unwrap(),
+        trace: TraceId::new("0".repeat(31) + "2").unwrap(),
+        heartbeat_every: None,
+        token: String::new(),
+        heartbeat: Heartbeat::default(),
+    }
+}
+
 pub fn tenant() -> Tenant {
     Tenant::new("acme").unwrap()
 }
@@ -108,17 +123,7 @@ impl Deployment {
 
     /// What was deployed before the story begins, by the same activities.
     async fn before(&self, key: &str, wanted: Value) {
-        let attempt = Attempt {
-            saga: SagaId::new(tenant(), SagaKey::new(key).unwrap()),
-            key: key.into(),
-            number: 1,
-            deadline: None,
-            principal: Principal::new("kim").unwrap(),
-            trace: TraceId::new("0".repeat(31) + "2").unwrap(),
-            heartbeat_every: None,
-            token: String::new(),
-            heartbeat: Heartbeat::default(),
-        };
+        let attempt = attempt(tenant(), key);
         let mut input = json!({ "environment": "prod-eu", "service": "web" });
         for (name, value) in wanted.as_object().unwrap() {
             input[name] = value.clone();

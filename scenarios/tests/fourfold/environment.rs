@@ -20,7 +20,7 @@ use supervisor::activity::Activity;
 use supervisor::ports::Clock;
 
 use super::compute::MemoryCompute;
-use super::deployment::{Deaf, Simulated, tenant};
+use super::deployment::{Deaf, Simulated, attempt, tenant};
 
 struct Environment {
     store: Arc<MemoryStore>,
@@ -105,4 +105,30 @@ impl Stage for Environment {
             traces
         })
     }
+}
+
+/// W073: neither a guest nor a stranger closes it, one saga at a time does, and nobody is let in meanwhile.
+#[test]
+fn only_its_owner_removes_an_environment() {
+    let world = stage();
+    let (activities, before) = (world.activities(), world.traces());
+    let close = activities.iter().find(|one| one.name() == "environment.close").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let closes = |tenant: Tenant, key: &str| {
+        let answer = runtime.block_on(close.run(&attempt(tenant, key), world.input()));
+        answer.map(drop).map_err(|failure| failure.error)
+    };
+    for other in [guest(), Tenant::new("stranger").unwrap()] {
+        assert_eq!(closes(other, "theirs").unwrap_err(), "TenantRefused");
+    }
+    assert_eq!(world.traces(), before);
+    closes(tenant(), "ours").unwrap();
+    closes(tenant(), "ours").unwrap();
+    assert_eq!(closes(tenant(), "another").unwrap_err(), "EnvironmentClosed");
+    assert_eq!(closes(guest(), "theirs").unwrap_err(), "EnvironmentClosed");
+    let forget = activities.iter().find(|one| one.name() == "environment.forget").unwrap();
+    runtime.block_on(forget.run(&attempt(tenant(), "another"), world.input())).unwrap();
+    assert!(world.traces().len() >= before.len(), "what another saga closed it does not forget");
+    runtime.block_on(forget.run(&attempt(tenant(), "ours"), world.input())).unwrap();
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
 }
