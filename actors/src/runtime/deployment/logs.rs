@@ -68,6 +68,9 @@ impl Typed for Logs {
                 format!("{place} has no replica {only}; `skald logs {service} --environment {environment}` names them");
             return Err(Failure::named("UnknownReplica", why));
         }
+        // One that went while it is followed has perhaps said something since.
+        let gone = input.after.keys().filter(|name| is_replica_of(service, name) && !names.contains(*name));
+        let names: Vec<String> = gone.cloned().chain(names.iter().cloned()).collect();
         let bytes = BYTES_MAX / names.len().max(1);
         let lines = input.lines.map_or(LINES, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
         let mut replicas = BTreeMap::new();
@@ -81,5 +84,34 @@ impl Typed for Logs {
             }
         }
         Ok(Output { replicas })
+    }
+}
+
+/// Whether a replica goes by the name of `service`, which whoever follows its log only claims: service, revision and
+/// eight digits, as `process` names them. No service's name makes it another's.
+fn is_replica_of(service: &str, name: &str) -> bool {
+    let rest = name.strip_prefix(service).and_then(|rest| rest.strip_prefix("-r"));
+    let parts = rest.and_then(|rest| rest.split_once('-'));
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parts.is_some_and(|(revision, number)| digits(revision, 15) && digits(number, 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_reads_another_services_log_by_claiming_a_name() {
+        let name = "web-r8e8a52fdca26bed-2be5028b";
+        assert!(is_replica_of("web", name));
+        for (service, name) in [
+            ("web", "web-r8e8a52fdca26bed-r8e8a52fdca26bed-2be5028b"),
+            ("web", "web-api-r8e8a52fdca26bed-2be5028b"),
+            ("we", name),
+            ("web", "web-r8e8a52fdca26bed-2be5028b/../x"),
+            ("web", ""),
+        ] {
+            assert!(!is_replica_of(service, name), "{service} {name}");
+        }
     }
 }
