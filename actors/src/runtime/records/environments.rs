@@ -158,6 +158,10 @@ impl Environments {
         let own = Space::Of(tenant.clone());
         let found = store::read::<Environment>(&*self.store, &own, &place::environment(environment)).await?;
         let found = found.ok_or_else(|| Refused::Unknown(environment.clone()))?.value;
+        if let Some(saga) = found.removed_by.as_ref().filter(|_| max_replicas > 0) {
+            let mend = "wait until it is gone";
+            return Err(Fault::new("environment", format!("{environment} is being removed by {saga}"), mend).into());
+        }
         let (space, name) = (Space::Of(guest.clone()), place::binding(environment));
         if max_replicas == 0 {
             if let Some(there) = store::read::<Bound>(&*self.store, &space, &name).await? {

@@ -84,6 +84,13 @@ impl Secrets {
         let at = reference(&self.environment, binding)?;
         check_name(binding).map_err(faulty)?;
         named(&*self.store, &self.owner, &self.environment, binding).await?;
+        let kept = store::read::<SecretBinding>(&*self.store, &self.space(), &self.name(binding)).await?;
+        if kept.is_none() {
+            // A value of which there is no record is nobody's: whoever put it was cut off, or it was another tenant's
+            // whose environment had that name. It is never taken over.
+            usable(&value)?;
+            self.values.remove(&at).await?;
+        }
         let known = self.values.describe(&at).await?;
         if known.as_ref().is_none_or(|known| known.labels.current.is_none()) {
             usable(&value)?;
@@ -319,6 +326,23 @@ mod tests {
         let put = world.secrets.put(&shouted, &token, Secret::new("hunter2"), &ann, Noon.now()).await;
         assert_eq!(put.unwrap_err().error, "BadArguments");
         assert!(world.secrets.current(&shouted).await.is_err(), "and nothing is kept");
+    }
+
+    /// A value that was left behind is not the next tenant's who has an environment of that name.
+    #[tokio::test]
+    async fn what_was_left_behind_is_never_taken_over() {
+        let world = world().await;
+        put(&world, "a", "hunter2").await.unwrap();
+        let others = Arc::new(MemoryStore::new());
+        let theirs = Secrets { store: others, owner: Tenant::new("evil").unwrap(), ..world.secrets.clone() };
+        let put = async |token: &str, value: &str| {
+            let (eve, token) = (Principal::new("eve").unwrap(), RequestKey::new(token).unwrap());
+            theirs.put(&db(), &token, Secret::new(value), &eve, Noon.now()).await
+        };
+        assert_eq!(put("b", "a\0b").await.unwrap_err().error, BAD_VALUE);
+        assert_eq!(put("c", "mine").await.unwrap(), Put::Current(1));
+        let known = theirs.values.describe(&reference(&theirs.environment, &db()).unwrap()).await.unwrap().unwrap();
+        assert_eq!((known.labels.current, known.versions.len()), (Some(1), 1), "nothing else is there");
     }
 
     /// W049, D602: a value that comes later waits for its rotation, and a repeated command keeps one.
