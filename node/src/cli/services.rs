@@ -192,8 +192,8 @@ pub(super) async fn run(args: Services, ctx: &Ctx) -> Ended {
 /// A line per set that runs; one line where nothing does.
 fn rows(row: &ServiceRow) -> Vec<Vec<String>> {
     let under_way = row.under_way.as_ref().map(|it| match (&it.waits_for, &it.saga) {
-        (Some(waits), _) => format!("{}, waits: {waits}", it.doing.clone()),
-        (None, Some(saga)) => format!("{} ({saga})", it.doing.clone()),
+        (Some(waits), _) => format!("{}, waits: {waits}", it.doing),
+        (None, Some(saga)) => format!("{} ({saga})", it.doing),
         (None, None) => it.doing.clone(),
     });
     let standing = match (&row.differs, row.standing) {

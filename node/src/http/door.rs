@@ -111,7 +111,7 @@ impl Door {
         } else {
             carried.await?
         };
-        if route.command == name::SAGA_DESCRIBE && !is_of_a_service(&answer) {
+        if route.command == name::SAGA_DESCRIBE && !is_of_the_runtime(&answer) {
             return Err(Problem::new(Code::NotFound, format!("there is no deployment {}", path["key"])).into());
         }
         Ok(done(route, &answer))
@@ -201,7 +201,7 @@ fn changes(route: &Route) -> bool {
     ![name::DECISION_APPROVE, name::DRIFT_ACCEPT].contains(&route.command)
 }
 
-fn is_of_a_service(answer: &Value) -> bool {
+fn is_of_the_runtime(answer: &Value) -> bool {
     let named = answer["definition"].as_str().and_then(|named| named.split(' ').next());
     named.is_some_and(|named| [deployment::DEFINITION, removal::DEFINITION, decommission::DEFINITION].contains(&named))
 }
